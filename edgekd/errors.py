@@ -1,0 +1,82 @@
+"""Errors that a user can cause or meet, and the exit code of each.
+
+    EdgekdError            4   anything else that we can name
+    +-- UsageError         2   a flag, a profile, a folder that cannot be
+    |   +-- DataError      2   a file, a row, a label of the user's data
+    +-- UnavailableError   3   hardware or a library is missing
+    +-- NoiseError         5   too noisy, or too few rows, to tell
+
+Each message is one line that names the file, row or flag and the mend.
+Budget met (0), missed (1), inconclusive (5) and unmeasured (6) are verdicts, not errors: see `ExitCode`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from enum import IntEnum
+from types import ModuleType
+
+
+class ExitCode(IntEnum):
+    """What `edgekd` returns to the shell. Part of the interface: never renumber."""
+
+    MET = 0
+    MISSED = 1
+    USAGE = 2
+    UNAVAILABLE = 3
+    ERROR = 4
+    INCONCLUSIVE = 5
+    UNMEASURED = 6
+    INTERRUPTED = 130
+
+
+class EdgekdError(Exception):
+    """Base of every error that ends in one clear line instead of a traceback."""
+
+    exit_code = ExitCode.ERROR
+
+
+class UsageError(EdgekdError):
+    """The request itself is wrong: a flag, a profile, a folder."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DataError(UsageError):
+    """The user's data is wrong; the message names the file and the row."""
+
+
+class UnavailableError(EdgekdError):
+    """Hardware, a library or a network that the request needs is not there."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class NoiseError(EdgekdError):
+    """The machine is too noisy, or the rows too few, to give an answer."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+def require(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import an optional dependency, or say in one line which extra brings it.
+
+    Args:
+        module: The module's import name, such as "onnxruntime".
+        extra: The extra of this package that installs it, such as "cpu".
+        purpose: What it is needed for, to end the sentence "... is needed to".
+
+    Returns:
+        The imported module.
+
+    Raises:
+        UnavailableError: The module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] != module.partition(".")[0]:
+            raise
+        raise UnavailableError(
+            f"{module} is needed to {purpose}: pip install 'edgekd[{extra}]'"
+        ) from error
