@@ -1,0 +1,75 @@
+"""Distillation by name: losses and the training schedule. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgekd.models.spec import Spec
+
+
+class KL(Spec):
+    """T^2 KL(teacher || student) of the softened outputs (Hinton et al., 2015)."""
+
+    name: Literal["kl"] = "kl"
+    temperature: float = Field(default=2.0, gt=0)
+
+
+class LogitMSE(Spec):
+    """Mean squared error of the logits."""
+
+    name: Literal["mse"] = "mse"
+
+
+LossSpec = Annotated[KL | LogitMSE, Field(discriminator="name")]
+
+
+class Training(Spec):
+    """A training schedule: AdamW, linear warm-up, then linear decay to zero.
+
+    Attributes:
+        epochs: Passes over the training texts.
+        batch_size: Texts a step.
+        learning_rate: Peak learning rate.
+        warmup: Share of the steps before the peak.
+        weight_decay: AdamW's, on matrices only.
+        dropout: Dropout of hidden states; None keeps the model's own.
+        max_grad_norm: Gradient clipping.
+        evaluations: Looks at validation, evenly spread over the run.
+        patience: Looks without a better score before stopping early; the best weights are kept.
+        precision: "bf16", "fp32", or "auto": bf16 where the device computes it natively.
+        seed: Decides the order of the texts, dropout and new weights.
+    """
+
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    evaluations: int = Field(default=8, ge=1)
+    patience: int = Field(default=4, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+
+
+class Teach(Spec):
+    """How `edgekd teach` fine-tunes an encoder on labels."""
+
+    training: Training = Training(epochs=5, learning_rate=1e-4)
+
+
+class Distill(Spec):
+    """How the student learns from the teacher.
+
+    Attributes:
+        loss: What is compared between teacher and student logits.
+        hard_weight: Weight of cross-entropy on the gold labels, for the texts that have one.
+        training: The schedule.
+    """
+
+    loss: LossSpec = KL()
+    hard_weight: float = Field(default=0.0, ge=0)
+    training: Training = Training(epochs=6, learning_rate=5e-4, dropout=0.0)

@@ -1,0 +1,157 @@
+"""A profile: everything that a compress run is asked to do, in one frozen, re-runnable value."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from edgekd.data.spec import Transfer
+from edgekd.distill.spec import Distill, Teach
+from edgekd.errors import UsageError
+from edgekd.graph.spec import GraphOptions
+from edgekd.models.spec import Spec
+from edgekd.plan.spec import Search
+from edgekd.resources import resource
+from edgekd.targets.spec import CpuTarget, TargetSpec
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Budget(Spec):
+    """The promise: this percentile of the end-to-end latency stays within `latency_ms`.
+
+    Attributes:
+        latency_ms: Milliseconds a call; None until the user gives one.
+        percentile: Which percentile the limit is on.
+        headroom: Share of the budget that the plan leaves free, against noise and prediction error.
+    """
+
+    latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    percentile: float = Field(default=95, gt=0, lt=100)
+    headroom: float = Field(default=0.07, ge=0, lt=1)
+
+
+class Workload(Spec):
+    """The calls that the budget is about.
+
+    Attributes:
+        batch_size: Texts a call.
+        max_length: Tokens at which the budget is judged and longer texts are cut; "auto" is the 99.9th
+            percentile of train + unlabeled, rounded up to 8 and capped by the model (128 without data).
+        judge: "fixed" judges at `max_length`; "replay" on real texts at their own lengths. Both are reported.
+    """
+
+    batch_size: int = Field(default=1, ge=1)
+    max_length: Literal["auto"] | int = "auto"
+    judge: Literal["fixed", "replay"] = "fixed"
+
+
+class Accept(Spec):
+    """The quality floor.
+
+    Attributes:
+        min_retained: Share of the teacher's metric on test that the student must keep, by a paired interval.
+        max_drop: Points of the metric that quantisation may cost, on validation.
+    """
+
+    min_retained: float = Field(default=0.97, gt=0, le=1)
+    max_drop: float = Field(default=0.5, ge=0)
+
+
+class Profile(Spec):
+    """A device class and what is wanted of it."""
+
+    name: str
+    description: str = ""
+    budget: Budget = Budget()
+    workload: Workload = Workload()
+    target: TargetSpec = CpuTarget()
+    search: Search = Search()
+    transfer: Transfer = Transfer()
+    teach: Teach = Teach()
+    distill: Distill = Distill()
+    export: GraphOptions = GraphOptions()
+    accept: Accept = Accept()
+
+
+def available() -> dict[str, Path]:
+    """Name and file of every shipped profile."""
+    return {path.stem: path for path in sorted(resource("profiles").glob("*.yaml"))}
+
+
+def load(name: str) -> Profile:
+    """Load a shipped profile by name, or a YAML file by path.
+
+    Raises:
+        UsageError: No such profile ("did you mean"), not YAML, or a field is wrong.
+    """
+    known = available()
+    path = known.get(name) or Path(name)
+    if not path.is_file():
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+        raise UsageError(f"--profile {name}: no such profile or file; {hint}")
+    return parse(read_yaml(path), source=str(path.name))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; one clear line if it is none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}" if place is not None else ""
+        raise UsageError(f"{path}{where}: not valid YAML") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
+    return content
+
+
+def parse(content: Mapping[str, Any], source: str) -> Profile:
+    """Validate a profile's content; `source` names it in errors."""
+    return validated(Profile, content, source)
+
+
+def validated(model: type[ModelT], content: Mapping[str, Any], source: str) -> ModelT:
+    """Validate `content` as `model`; every pydantic complaint becomes one line naming the field.
+
+    Raises:
+        UsageError: A field is wrong or unknown ("did you mean").
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{source}: " + "; ".join(_complaint(model, e) for e in error.errors()[:3])) from error
+
+
+def override(profile: Profile, changes: Mapping[str, Any], source: str = "flags") -> Profile:
+    """Return the profile with dotted fields replaced, such as {"budget.latency_ms": 10}; None changes nothing."""
+    content = profile.model_dump(mode="json")
+    for dotted, value in changes.items():
+        if value is None:
+            continue
+        *parents, leaf = dotted.split(".")
+        place = content
+        for parent in parents:
+            place = place[parent]
+        place[leaf] = value
+    return parse(content, source)
+
+
+def _complaint(model: type[BaseModel], error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{place}: {error['msg']} (got {error['input']!r})"
+    parent: Any = model
+    for part in error["loc"][:-1]:
+        field = parent.model_fields.get(part) if hasattr(parent, "model_fields") else None
+        parent = field.annotation if field is not None else None
+    names = list(getattr(parent, "model_fields", {}))
+    close = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
+    return f"{place}: unknown setting" + (f", did you mean {close[0]!r}?" if close else "")

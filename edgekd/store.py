@@ -1,0 +1,171 @@
+"""Artefacts by content key: finished folders that are never half-finished.
+
+The identity of an artefact is its stage, a version raised by hand when the stage's meaning changes, and the
+canonical JSON of everything that decides the result (the ids of its inputs included). What cannot change the
+result (device index, paths, worker counts) never enters a key. Work happens in `<id>.work`, which survives a
+crash and is handed back to the same stage; the manifest is written last, then one rename: a finished folder is
+finished. Failures are never stored. One lock an id, by flock, so that a kill frees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import EdgekdError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished result of a stage.
+
+    Attributes:
+        id: "<stage>-<hash>"; what later keys name it by.
+        path: Its folder.
+        result: The small JSON result that the stage returned.
+        seconds: What it cost to make.
+        reused: True if it was found, not made.
+    """
+
+    id: str
+    path: Path
+    result: dict[str, Any]
+    seconds: float
+    reused: bool
+
+
+def default_root() -> Path:
+    """Return the store's folder: $EDGEKD_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("EDGEKD_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekd"
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN; what a key is hashed from."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+class Store:
+    """The only place that decides where files of a run go."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def make(
+        self,
+        stage: str,
+        version: int,
+        key: Mapping[str, Any],
+        build: Callable[[Path], Mapping[str, Any] | None],
+    ) -> Artefact:
+        """Return the artefact of `key`, building it if it is not there.
+
+        Args:
+            stage: The stage's name, such as "distill".
+            version: Raised by hand when the same key would give another result.
+            key: What decides the result, as JSON-able values.
+            build: Called with a folder to work in, which may hold what an interrupted earlier call left.
+                Whatever it leaves there is the artefact; it returns a small JSON-able result or None.
+
+        Raises:
+            EdgekdError: Another process is making the same artefact.
+        """
+        text = canonical({"stage": stage, "version": version, "key": key})
+        digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+        final = self.root / stage / digest
+        found = self._find(stage, digest)
+        if found is not None:
+            return found
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(final.with_suffix(".lock"), stage):
+            found = self._find(stage, digest)  # another process may have finished it meanwhile
+            if found is not None:
+                return found
+            work = final.with_suffix(".work")
+            work.mkdir(exist_ok=True)
+            started = time.monotonic()
+            result = dict(build(work) or {})
+            seconds = time.monotonic() - started
+            _write_manifest(work, json.loads(text) | {"result": result, "seconds": seconds})
+            if final.exists():
+                shutil.rmtree(final)  # damaged: its files no longer match its manifest
+            work.rename(final)
+        return Artefact(f"{stage}-{digest}", final, result, seconds, reused=False)
+
+    def _find(self, stage: str, digest: str) -> Artefact | None:
+        path = self.root / stage / digest
+        manifest = read_manifest(path)
+        if manifest is None:
+            return None
+        return Artefact(f"{stage}-{digest}", path, manifest["result"], manifest["seconds"], reused=True)
+
+    def entries(self) -> list[tuple[str, Path, int]]:
+        """List (stage, folder, bytes) of everything stored, unfinished work included."""
+        found = []
+        for stage in sorted(p for p in self.root.glob("*") if p.is_dir()):
+            for folder in sorted(p for p in stage.iterdir() if p.is_dir()):
+                size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+                found.append((stage.name, folder, size))
+        return found
+
+    def clear(self) -> int:
+        """Delete everything stored that no running process holds; return the bytes freed."""
+        freed = 0
+        for stage, folder, size in self.entries():
+            with contextlib.suppress(EdgekdError), _locked(folder.with_suffix(".lock"), stage):
+                shutil.rmtree(folder)
+                freed += size
+        return freed
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Return the manifest of a finished artefact, or None if it is absent or its files do not match it."""
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+        whole = all((path / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return manifest if whole else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that the file is either the old one or the whole new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:
+    files = {
+        str(f.relative_to(work)): f.stat().st_size
+        for f in sorted(work.rglob("*"))
+        if f.is_file() and f.name != MANIFEST
+    }
+    write_json(work / MANIFEST, manifest | {"files": files})
+
+
+@contextlib.contextmanager
+def _locked(path: Path, stage: str) -> Iterator[None]:
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EdgekdError(
+                f"another edgekd process is working on the same {stage} step ({path}): "
+                "wait for it, or give this run its own --cache-dir"
+            ) from error
+        yield
