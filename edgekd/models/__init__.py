@@ -1,0 +1,1 @@
+"""Any teacher, the student encoder, and its initialisation from the teacher."""
