@@ -1,0 +1,52 @@
+"""Stage `label`: the teacher's logits on every text that a student will see, computed once and shared by all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.distill.engine import Engine
+from edgekd.distill.predict import predict_rows
+from edgekd.models.teacher import Teacher
+from edgekd.runtime.tokenise import Encodings
+from edgekd.store import Artefact, Store
+
+VERSION = 1
+
+
+def label(
+    store: Store, engine: Engine, teacher: Teacher, teacher_id: str, encodings: Encodings, name: str
+) -> Artefact:
+    """Compute and keep the teacher's logits of a split.
+
+    Args:
+        store: Where they are kept.
+        engine: Where to compute.
+        teacher: The teacher.
+        teacher_id: Identity of its content.
+        encodings: The texts, (rows) logit rows in all.
+        name: The split's name, for the progress bar.
+
+    Returns:
+        An artefact with `logits.npy`: float32 (rows, labels).
+    """
+    key = {"teacher": teacher_id, "texts": encodings.fingerprint(), "device": engine.device}
+
+    def build(work: Path) -> None:
+        parts = work / "parts"
+        parts.mkdir(exist_ok=True)
+        rows = predict_rows(
+            teacher.model, encodings, engine, title=f"teacher: label {len(encodings)} {name} texts", parts=parts
+        )
+        np.save(work / "logits.npy", rows, allow_pickle=False)
+        shutil.rmtree(parts)
+
+    return store.make("label", VERSION, key, build)
+
+
+def logits_of(artefact: Artefact) -> np.ndarray:
+    """Read a labelled split: float32 (rows, labels)."""
+    rows: np.ndarray = np.load(artefact.path / "logits.npy", allow_pickle=False)
+    return rows

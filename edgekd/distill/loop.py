@@ -1,0 +1,218 @@
+"""The training loop: one for teachers, students and baselines. Resumes exactly."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from edgekd.distill.batches import epoch_batches, inputs_of, logit_rows
+from edgekd.distill.checkpoint import Checkpoint, State, snapshot
+from edgekd.distill.engine import Engine
+from edgekd.distill.losses import is_finite
+from edgekd.distill.spec import Training
+from edgekd.errors import EdgekdError
+from edgekd.runtime.tokenise import Encodings
+
+# Given the student's logit rows (n, labels) and their places in the split, the loss.
+Objective = Callable[[Tensor, np.ndarray], Tensor]
+
+# Seconds between two checkpoints: what a kill can cost.
+_CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run did.
+
+    Attributes:
+        best_score: Best validation score, in [0, 1].
+        best_step: The step whose weights were kept.
+        steps: Steps done.
+        planned_steps: Steps asked for.
+        points: [{step, epoch, loss, score, seconds}], one a look at validation.
+        seconds: Training time, validation included.
+    """
+
+    best_score: float
+    best_step: int
+    steps: int
+    planned_steps: int
+    points: list[dict[str, Any]]
+    seconds: float
+
+
+def train(
+    model: nn.Module,
+    encodings: Encodings,
+    objective: Objective,
+    evaluate: Callable[[nn.Module], float],
+    spec: Training,
+    engine: Engine,
+    work: Path,
+    title: str,
+) -> Trained:
+    """Train `model` in place and leave the weights of the best look at validation in it.
+
+    The order of the texts and dropout follow from (seed, step) alone, so a run that was killed and resumed gives
+    the same bytes as one that was not.
+
+    Args:
+        model: Maps the inputs of `encodings` to an output with `.logits`.
+        encodings: The texts.
+        objective: Loss of the logit rows.
+        evaluate: Validation score of the model, higher is better.
+        spec: The schedule; its precision must be resolved (`Engine.resolve`).
+        engine: Where to compute.
+        work: Folder for checkpoints; what an interrupted run left there is used.
+        title: Title of the progress bar.
+
+    Raises:
+        EdgekdError: The loss became NaN or infinite; the last good weights stay in `work`.
+    """
+    run = _Run(model, encodings, objective, evaluate, spec, engine, Checkpoint(work))
+    with engine.progress.bar(title, run.total) as bar:
+        while not run.state.done:
+            run.advance()
+            bar.update(run.state.step, run.note())
+    return run.finish()
+
+
+class _Run:
+    def __init__(
+        self,
+        model: nn.Module,
+        encodings: Encodings,
+        objective: Objective,
+        evaluate: Callable[[nn.Module], float],
+        spec: Training,
+        engine: Engine,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.encodings, self.objective, self.evaluate = encodings, objective, evaluate
+        self.spec, self.engine, self.checkpoint = spec, engine, checkpoint
+        _set_dropout(model, spec.dropout)
+        self.accelerator: Accelerator = engine.accelerator()
+        self.plain = engine.to_device(model)
+        optimizer = torch.optim.AdamW(
+            _groups(model, spec.weight_decay), lr=spec.learning_rate, fused=True
+        )  # fused: 6x faster than the default on CPU, where the embedding dominates the step
+        restored = checkpoint.load(model, optimizer)
+        self.state, self.best = restored if restored is not None else (State(), {})
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.steps_per_epoch = math.ceil(len(encodings) / (spec.batch_size * self.world))
+        self.total = max(1, round(spec.epochs * self.steps_per_epoch))
+        self.look_every = max(1, self.total // spec.evaluations)
+        self.saved_at = time.monotonic()
+        self._epoch, self._batches = -1, [np.empty(0, dtype=np.int64)]
+
+    def advance(self) -> None:
+        """One optimiser step, and a look at validation and a checkpoint where they are due."""
+        started = time.monotonic()
+        self._step()
+        if self.state.step % self.look_every == 0 or self.state.step >= self.total:
+            self._look()
+        self.state.seconds += time.monotonic() - started
+        if self.state.step >= self.total or self.state.looks_since_best >= self.spec.patience:
+            self.state.done = True
+        if self.state.done or time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS:
+            self._save()
+
+    def note(self) -> str:
+        """What the bar says beside the time left."""
+        if not self.state.points:
+            return ""
+        return f"validation {100 * self.state.best_score:.1f}"
+
+    def finish(self) -> Trained:
+        """Put the best weights into the model and report."""
+        self.plain.load_state_dict(self.best)
+        state = self.state
+        return Trained(state.best_score, state.best_step, state.step, self.total, state.points, state.seconds)
+
+    def _step(self) -> None:
+        indices = self._indices(self.state.step)
+        # Seeded a step, not a run: dropout then needs no stored generator state to resume exactly.
+        torch.manual_seed((self.spec.seed << 32) + self.state.step * self.world + self.rank)
+        self.model.train()
+        with self.engine.autocast(self.spec.precision):
+            output = self.model(**inputs_of(self.encodings, indices, self.accelerator.device))
+        rows = logit_rows(self.encodings, indices, output.logits).float()
+        loss = self.objective(rows, self.encodings.row_slots(indices))
+        if not is_finite(loss):
+            raise EdgekdError(
+                f"the loss became {loss.item()} at step {self.state.step}: lower the learning rate "
+                f"(now {self.spec.learning_rate:g}); the last good weights are in {self.checkpoint.folder}"
+            )
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.spec.learning_rate * self._schedule(self.state.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.state.step += 1
+        self.state.loss_sum += float(loss.detach())
+        self.state.loss_count += 1
+
+    def _indices(self, step: int) -> np.ndarray:
+        epoch, within = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._batches = epoch_batches(self.encodings.lengths, self.spec.batch_size, self.spec.seed, epoch)
+        return self._batches[(within * self.world + self.rank) % len(self._batches)]
+
+    def _schedule(self, step: int) -> float:
+        warmup = max(1, round(self.spec.warmup * self.total))
+        if step < warmup:
+            return (step + 1) / warmup
+        return max(0.0, (self.total - step) / max(1, self.total - warmup))
+
+    def _look(self) -> None:
+        score = self.evaluate(self.plain)
+        state = self.state
+        state.points.append(
+            {
+                "step": state.step,
+                "epoch": state.step / self.steps_per_epoch,
+                "loss": state.loss_sum / max(1, state.loss_count),
+                "score": score,
+                "seconds": state.seconds,
+            }
+        )
+        state.loss_sum, state.loss_count = 0.0, 0
+        if score > state.best_score:
+            state.best_score, state.best_step, state.looks_since_best = score, state.step, 0
+            self.best = snapshot(self.plain)
+        else:
+            state.looks_since_best += 1
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            self.checkpoint.save(self.state, self.plain, self.optimizer.optimizer, self.best)
+        self.saved_at = time.monotonic()
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay matrices only: biases and norms are scales, not directions."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    return [
+        {"params": [p for _, p in named if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for _, p in named if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _set_dropout(model: nn.Module, share: float | None) -> None:
+    if share is None:
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share

@@ -1,0 +1,98 @@
+"""Stage `teach`: fine-tune a teacher from an encoder and labels."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekd.data.split import TaskData
+from edgekd.distill.engine import Engine
+from edgekd.distill.loop import train
+from edgekd.distill.losses import hard_loss
+from edgekd.distill.scoring import Judged
+from edgekd.distill.spec import Teach
+from edgekd.errors import DataError
+from edgekd.models.teacher import load_encoder
+from edgekd.runtime.tokenise import load_tokenizer
+from edgekd.store import Artefact, Store
+from edgekd.tasks.build import build_task
+
+VERSION = 1
+
+# What a tokenizer may consist of; whatever of it the encoder has goes beside the teacher.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def teach(
+    store: Store, engine: Engine, encoder: Path, encoder_id: str, data: TaskData, max_length: int, spec: Teach
+) -> Artefact:
+    """Fine-tune `encoder` on the labelled data, keeping the epoch that is best on validation.
+
+    Args:
+        store: Where the teacher is kept.
+        engine: Where to compute.
+        encoder: Folder of a transformers encoder with tokenizer.json.
+        encoder_id: Identity of its content.
+        data: Train and validation, with labels.
+        max_length: Longer texts are cut.
+        spec: The schedule.
+
+    Returns:
+        A folder that transformers loads, with the class names; its result holds the curve.
+
+    Raises:
+        DataError: The data have no labels.
+    """
+    if data.train is None or data.validation is None or not data.labels:
+        raise DataError("teach needs labelled texts: the data hold none (expected train with a label column)")
+    training = engine.resolve(spec.training)
+    key = {
+        "encoder": encoder_id,
+        "data": data.fingerprint,
+        "max_length": max_length,
+        "training": training.model_dump(),
+        "threads": engine.threads if engine.device == "cpu" else None,
+    }
+
+    def build(work: Path) -> dict[str, Any]:
+        return _fine_tune(engine, encoder, data, max_length, spec.model_copy(update={"training": training}), work)
+
+    return store.make("teach", VERSION, key, build)
+
+
+def _fine_tune(
+    engine: Engine, encoder: Path, data: TaskData, max_length: int, spec: Teach, work: Path
+) -> dict[str, Any]:
+    assert data.train is not None and data.validation is not None
+    task = build_task(data.task, data.labels)
+    tokenizer = load_tokenizer(encoder)
+    torch.manual_seed(spec.training.seed)
+    model = load_encoder(encoder, data.labels, task.head)
+    train_set = task.encode(tokenizer, data.train, max_length)
+    targets = torch.from_numpy(task.target_rows(data.train, train_set)).to(engine.device)
+    held_out = Judged(data.validation, task.encode(tokenizer, data.validation, max_length), task.gold(data.validation))
+
+    def objective(rows: Tensor, ids: np.ndarray) -> Tensor:
+        return hard_loss(rows, targets[torch.from_numpy(ids)])
+
+    trained = train(
+        model, train_set, objective, held_out.scorer(task, engine), spec.training, engine, work / "state",
+        "teacher: fine-tune",
+    )  # fmt: skip
+    model.to("cpu").save_pretrained(work)
+    for name in TOKENIZER_FILES:
+        if (encoder / name).is_file():
+            shutil.copyfile(encoder / name, work / name)
+    shutil.rmtree(work / "state")
+    return {
+        "validation": trained.best_score,
+        "points": trained.points,
+        "steps": trained.steps,
+        "seconds": trained.seconds,
+        "truncated": train_set.truncated,
+    }

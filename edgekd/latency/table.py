@@ -1,0 +1,248 @@
+"""The latency table of a device: what each part of a student costs there, from a few dozen measured graphs.
+
+For one width, precision, thread count, batch and length the median latency of a model is taken as
+
+    fixed + sum over layers of ( layer + attention(heads) + ffn(neurons) )
+
+with attention and ffn piecewise linear between measured knots. Latency does not depend on weights, so the graphs
+carry random ones and a small vocabulary (its size moves the file, never the latency).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import UsageError
+from edgekd.graph.quantize import quantize_dynamic
+from edgekd.graph.spec import GraphOptions
+from edgekd.graph.writer import random_weights, save_model, write_student
+from edgekd.latency.measure import compare
+from edgekd.latency.timer import GraphJob
+from edgekd.models.spec import EncoderShape, Spec
+from edgekd.progress import Progress
+from edgekd.targets.base import Target
+from edgekd.targets.spec import Precision
+
+VOCABULARY = 1000
+"""Rows of the word embedding in measured graphs."""
+
+_HEAD_KNOTS = (0.25, 0.5, 1.0)
+_FFN_KNOTS = (0.125, 0.25, 0.5, 1.0)
+
+
+class WidthCosts(Spec):
+    """Costs in milliseconds at one width and precision.
+
+    Attributes:
+        width: Hidden width.
+        precision: As deployed.
+        fixed: Embeddings and head.
+        heads: Knots of `attention`, in heads; 0 first.
+        attention: Cost of one layer's attention and norms at each knot.
+        neurons: Knots of `ffn`, in neurons; 0 first.
+        ffn: Cost of one layer's FFN at each knot, above that of none.
+        graphs: How many graphs were measured for it.
+        residual: Median relative error of the fit on those graphs.
+    """
+
+    width: int
+    precision: Precision
+    fixed: float
+    heads: tuple[float, ...]
+    attention: tuple[float, ...]
+    neurons: tuple[float, ...]
+    ffn: tuple[float, ...]
+    graphs: int
+    residual: float
+
+    def layer_ms(self, heads: float, neurons: float) -> float:
+        """Cost of one layer."""
+        return float(np.interp(heads, self.heads, self.attention) + np.interp(neurons, self.neurons, self.ffn))
+
+
+class LatencyTable(Spec):
+    """What the parts of a student cost on one device.
+
+    Attributes:
+        batch_size: Texts a call.
+        length: Tokens a text.
+        costs: One entry for each width and precision.
+        tail: 95th percentile over median, as measured on quiet rounds.
+    """
+
+    batch_size: int
+    length: int
+    costs: tuple[WidthCosts, ...]
+    tail: float
+
+    def at(self, width: int, precision: Precision) -> WidthCosts:
+        """The costs at a width and precision.
+
+        Raises:
+            UsageError: They were not measured.
+        """
+        for costs in self.costs:
+            if costs.width == width and costs.precision == precision:
+                return costs
+        known = ", ".join(f"{c.width} {c.precision}" for c in self.costs)
+        raise UsageError(f"the latency table has no entry for width {width}, {precision} (measured: {known})")
+
+    def median_ms(self, shape: EncoderShape, precision: Precision) -> float:
+        """Predicted median latency of the model alone, in milliseconds."""
+        costs = self.at(shape.hidden, precision)
+        return costs.fixed + sum(costs.layer_ms(h, f) for h, f in zip(shape.heads, shape.ffn, strict=True))
+
+
+def narrowed(shape: EncoderShape, width: int, heads: Sequence[int], ffn: Sequence[int]) -> EncoderShape:
+    """The teacher's shape with another width and other layers; the embedding follows the width."""
+    return shape.model_copy(
+        update={"hidden": width, "embedding": width, "heads": tuple(heads), "ffn": tuple(ffn)}
+    )
+
+
+def measure_table(
+    target: Target,
+    teacher: EncoderShape,
+    widths: Sequence[int],
+    precisions: Sequence[Precision],
+    *,
+    batch_size: int,
+    length: int,
+    options: GraphOptions,
+    instruction_set: str,
+    rounds: int = 6,
+    calls: int = 6,
+    progress: Progress | None = None,
+) -> LatencyTable:
+    """Measure the table: about a dozen graphs a width and precision, all interleaved.
+
+    Args:
+        target: The device.
+        teacher: The largest shape; its heads and neurons bound the knots.
+        widths: Hidden widths.
+        precisions: As deployed.
+        batch_size: Texts a call.
+        length: Tokens a text.
+        options: Of the graph writer.
+        instruction_set: Preset of the INT8 quantiser.
+        rounds: Rounds of each graph.
+        calls: Calls a round.
+        progress: Where progress is shown.
+    """
+    progress = progress or Progress()
+    plan = [(w, p, shape) for w in widths for p in precisions for shape in design(teacher, w)]
+    with tempfile.TemporaryDirectory(prefix="edgekd-table-") as folder:
+        jobs = []
+        with progress.bar("plan: write the graphs of the latency table", len(plan)) as bar:
+            for i, (_, precision, shape) in enumerate(plan):
+                path = write_graph(Path(folder) / f"{i}.onnx", shape, precision, options, instruction_set)
+                jobs.append(GraphJob(str(i), path, batch_size, length, VOCABULARY))
+                bar.update(i + 1)
+        with progress.bar("plan: measure the latency table", 1) as bar:
+            measured = compare(
+                jobs, target, processes=1, rounds=rounds, calls=calls, progress=lambda a, b: bar.update(a / b)
+            )
+    medians = np.array([measured[job.name].percentile(50) for job in jobs])
+    tails = [measured[job.name].percentile(95) / measured[job.name].percentile(50) for job in jobs]
+    costs = []
+    for width in widths:
+        for precision in precisions:
+            mine = [i for i, (w, p, _) in enumerate(plan) if (w, p) == (width, precision)]
+            costs.append(fit(width, precision, [plan[i][2] for i in mine], medians[mine], teacher))
+    return LatencyTable(batch_size=batch_size, length=length, costs=tuple(costs), tail=float(np.median(tails)))
+
+
+def write_graph(
+    path: Path, shape: EncoderShape, precision: Precision, options: GraphOptions, instruction_set: str
+) -> Path:
+    """Write one random-weight graph in the precision it would be deployed in, with a small vocabulary."""
+    small = shape.model_copy(update={"vocabulary": min(shape.vocabulary, VOCABULARY)})
+    save_model(write_student(small, random_weights(small), options), path)
+    if precision == "int8":
+        quantized = path.with_suffix(".int8.onnx")
+        quantize_dynamic(path, quantized, instruction_set=instruction_set)
+        path.unlink()
+        return quantized
+    return path
+
+
+def design(teacher: EncoderShape, width: int) -> list[EncoderShape]:
+    """The shapes measured at one width: every knot of heads and of neurons, and more than one depth."""
+    most_heads, most_ffn = max(teacher.heads), max(teacher.ffn)
+    heads, ffn = _knots(most_heads, _HEAD_KNOTS), _knots(most_ffn, _FFN_KNOTS)
+    depth = min(3, teacher.depth)
+    layouts = [(depth, h, ffn[-1]) for h in heads] + [(depth, heads[-1], f) for f in ffn[:-1]]
+    layouts += [(depth, h, f) for h, f in zip(heads, ffn, strict=False)]
+    layouts += [(1, heads[-1], ffn[-1]), (1, heads[0], ffn[0])]
+    layouts += [(teacher.depth, heads[0], ffn[1]), (teacher.depth, heads[-2], ffn[-2])]
+    unique = list(dict.fromkeys(layouts))
+    return [narrowed(teacher, width, [h] * n, [f] * n) for n, h, f in unique]
+
+
+def fit(
+    width: int,
+    precision: Precision,
+    shapes: Sequence[EncoderShape],
+    medians: NDArray[np.float64],
+    teacher: EncoderShape,
+) -> WidthCosts:
+    """Least squares of the relative error over the measured graphs of one width and precision.
+
+    Args:
+        width: Hidden width.
+        precision: As deployed.
+        shapes: The measured shapes, (n).
+        medians: Their median latencies in ms, (n,).
+        teacher: Bounds the knots.
+    """
+    heads = np.array([0, *_knots(max(teacher.heads), _HEAD_KNOTS)], dtype=np.float64)
+    neurons = np.array([0, *_knots(max(teacher.ffn), _FFN_KNOTS)], dtype=np.float64)
+    rows = []
+    for shape in shapes:
+        attention = sum(_hat(heads, h) for h in shape.heads)
+        ffn = sum(_hat(neurons, f) for f in shape.ffn)
+        rows.append(np.concatenate([[1.0], np.asarray(attention), np.asarray(ffn)[1:]]))
+    matrix = np.asarray(rows) / medians[:, None]
+    # Nothing is measured at the knots at 0: a faint pull towards a straight line through the first three decides.
+    split = 1 + len(heads)
+    ridge = np.zeros((2, matrix.shape[1]))
+    ridge[0, 1 : 1 + min(3, len(heads))] = _bend(heads)
+    ridge[1, split : split + min(3, len(neurons)) - 1] = _bend(neurons)[1:]
+    weight = 1e-3 / float(np.median(medians))
+    solved, *_ = np.linalg.lstsq(
+        np.vstack([matrix, weight * ridge]), np.concatenate([np.ones(len(shapes)), np.zeros(2)]), rcond=None
+    )
+    error = float(np.median(np.abs(matrix @ solved - 1.0)))
+    return WidthCosts(
+        width=width,
+        precision=precision,
+        fixed=float(solved[0]),
+        heads=tuple(heads.tolist()),
+        attention=tuple(solved[1:split].tolist()),
+        neurons=tuple(neurons.tolist()),
+        ffn=(0.0, *solved[split:].tolist()),
+        graphs=len(shapes),
+        residual=error,
+    )
+
+
+def _knots(most: int, shares: Sequence[float]) -> list[int]:
+    return sorted({max(1, round(share * most)) for share in shares})
+
+
+def _hat(knots: NDArray[np.float64], value: float) -> NDArray[np.float64]:
+    """Weights (knots,) by which linear interpolation at `value` mixes the values at the knots."""
+    return np.array([np.interp(value, knots, unit) for unit in np.eye(len(knots))])
+
+
+def _bend(knots: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights of the values at the first three knots whose sum is 0 on a straight line; zeros if there are but two."""
+    if len(knots) < 3:
+        return np.zeros(len(knots))
+    a, b, c = knots[:3]
+    return np.array([(c - b) / (c - a), -1.0, (b - a) / (c - a)])
