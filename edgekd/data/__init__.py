@@ -1,0 +1,1 @@
+"""Data: what the user gives, read into one canonical form."""

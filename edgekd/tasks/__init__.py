@@ -1,0 +1,1 @@
+"""Tasks: encoding, targets, answers and metrics, one file a task."""

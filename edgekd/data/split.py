@@ -1,0 +1,147 @@
+"""The canonical form of a task's data: splits of texts with their labels or tags."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from edgekd.tasks.spec import TaskSpec
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts of one split, row by row.
+
+    Attributes:
+        name: "train", "validation", "test" or "unlabeled".
+        texts: The texts; for token tasks the words joined by one space.
+        pairs: The second texts, if the task takes pairs.
+        words: The words of each text, for token tasks.
+        labels: The label of each text, if known.
+        tags: The BIO tag of each word, if known.
+    """
+
+    name: str
+    texts: list[str]
+    pairs: list[str] | None = None
+    words: list[list[str]] | None = None
+    labels: list[str] | None = None
+    tags: list[list[str]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether labels or tags are known."""
+        return self.labels is not None or self.tags is not None
+
+    def keys(self) -> list[tuple[str, str]]:
+        """What identifies each row: its text and its second text."""
+        return list(zip(self.texts, self.pairs or [""] * len(self), strict=True))
+
+    def take(self, indices: Sequence[int] | np.ndarray, name: str | None = None) -> Split:
+        """The named rows alone, in that order."""
+
+        def pick(column: list[T] | None) -> list[T] | None:
+            return None if column is None else [column[i] for i in indices]
+
+        return Split(
+            name or self.name,
+            [self.texts[i] for i in indices],
+            pick(self.pairs),
+            pick(self.words),
+            pick(self.labels),
+            pick(self.tags),
+        )
+
+    def without_labels(self, name: str | None = None) -> Split:
+        """The same texts, their labels and tags forgotten."""
+        return replace(self, name=name or self.name, labels=None, tags=None)
+
+    def concat(self, other: Split) -> Split:
+        """This split's rows, then the other's, under this split's name; both have the same columns."""
+
+        def both(mine: list[T] | None, theirs: list[T] | None) -> list[T] | None:
+            return None if mine is None or theirs is None else mine + theirs
+
+        return Split(
+            self.name,
+            self.texts + other.texts,
+            both(self.pairs, other.pairs),
+            both(self.words, other.words),
+            both(self.labels, other.labels),
+            both(self.tags, other.tags),
+        )
+
+    def classes(self) -> set[str]:
+        """The labels or tags that occur."""
+        if self.tags is not None:
+            return {tag for tags in self.tags for tag in tags}
+        return set(self.labels or ())
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """All that is known of a task's data.
+
+    Attributes:
+        task: The task.
+        labels: Label names in a stable order ("O" first for BIO tags); empty without gold labels.
+        train: Labelled texts to learn from.
+        validation: Texts to choose by.
+        test: Texts to report on.
+        unlabeled: Texts without labels.
+        notes: Everything that was done to the data, one line each.
+    """
+
+    task: TaskSpec
+    labels: tuple[str, ...]
+    train: Split | None = None
+    validation: Split | None = None
+    test: Split | None = None
+    unlabeled: Split | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether test has labels; without, quality means agreement with the teacher."""
+        return self.test is not None and self.test.has_gold
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that exist."""
+        every = (self.train, self.validation, self.test, self.unlabeled)
+        return tuple(split for split in every if split is not None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the task, the labels and every row, in order; notes do not count."""
+        digest = hashlib.sha256(json.dumps([self.task.model_dump(mode="json"), self.labels]).encode())
+        for split in self.splits:
+            for part in (split.name, split.texts, split.pairs, split.words, split.labels, split.tags):
+                digest.update(json.dumps(part).encode())
+        return digest.hexdigest()
+
+
+def ordered_labels(classes: set[str], bio: bool = False) -> tuple[str, ...]:
+    """Labels in a stable order: by number if all are numbers, else by name; BIO tags by type, "O" first.
+
+    Args:
+        classes: The labels or tags that occur.
+        bio: They are BIO tags; then "O" is always among them.
+    """
+    if bio:
+        tags = sorted(classes - {"O"}, key=lambda tag: (tag[2:], tag[0]))
+        return ("O", *tags)
+    if all(label.isascii() and label.isdigit() for label in classes):
+        return tuple(sorted(classes, key=lambda label: (int(label), label)))
+    return tuple(sorted(classes))

@@ -1,0 +1,426 @@
+"""Texts to token ids, and logits to the rows that answers are read from. The same code trains and serves.
+
+Imports only numpy and tokenizers. All arrays are ragged: a flat array and the offsets of each text in it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from edgekd.errors import UsageError
+
+Ints = NDArray[Any]
+Span = tuple[int, int]
+
+PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<PAD>", "<|endoftext|>")
+CHUNK = 4096
+# Kana, and the ideographs of the basic plane: scripts written without spaces.
+UNSPACED = (("\u3040", "\u30ff"), ("\u3400", "\u9fff"), ("\uf900", "\ufaff"))
+
+
+class TextSplit(Protocol):
+    """What `token_lengths` reads of a split."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The texts; words of a token task are joined by one space."""
+
+    @property
+    def pairs(self) -> Sequence[str] | None:
+        """The second texts, if the task takes pairs."""
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Token ids of many texts, and where in their logits the answers are.
+
+    Attributes:
+        input_ids: Flat (tokens,) int32, special tokens included, nothing padded.
+        offsets: (texts + 1,) int64; text i holds `input_ids[offsets[i]:offsets[i + 1]]`.
+        pad_id: Id that fills a batch.
+        token_type_ids: Flat (tokens,) int8, or None.
+        answer_positions: Token tasks: flat (rows,) int32, position of a word's first piece inside its text.
+        answer_words: Token tasks: flat (rows,) int32, index of that word inside its text.
+        answer_offsets: Token tasks: (texts + 1,) int64, the rows of each text. None: one row a text.
+        words: Token tasks: (texts,) int32, words of each text, those without a row included.
+        truncated: Number of texts cut at the maximal length.
+    """
+
+    input_ids: Ints
+    offsets: Ints
+    pad_id: int = 0
+    token_type_ids: Ints | None = None
+    answer_positions: Ints | None = None
+    answer_words: Ints | None = None
+    answer_offsets: Ints | None = None
+    words: Ints | None = None
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each text, (texts,) int64."""
+        return np.diff(self.offsets)
+
+    @property
+    def rows(self) -> Ints:
+        """Offsets of each text's logit rows, (texts + 1,) int64."""
+        return np.arange(len(self) + 1) if self.answer_offsets is None else self.answer_offsets
+
+    def batch(self, indices: Sequence[int] | Ints, pad_to_multiple: int = 8) -> dict[str, Ints]:
+        """Right-padded model inputs of the named texts.
+
+        Args:
+            indices: Texts, in the order of the batch.
+            pad_to_multiple: The length is rounded up to a multiple of this.
+
+        Returns:
+            `input_ids`, `attention_mask` and, if the tokenizer made them, `token_type_ids`, each
+            (batch, length) int64.
+        """
+        chosen = np.asarray(indices, dtype=np.int64)
+        lengths = self.lengths[chosen]
+        longest = int(lengths.max(initial=1))
+        width = -(-longest // pad_to_multiple) * pad_to_multiple
+        mask = np.arange(width) < lengths[:, None]
+        source = ragged_slots(self.offsets, chosen)
+        ids = np.full((len(chosen), width), self.pad_id, dtype=np.int64)
+        ids[mask] = self.input_ids[source]
+        inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+        if self.token_type_ids is not None:
+            types = np.zeros((len(chosen), width), dtype=np.int64)
+            types[mask] = self.token_type_ids[source]
+            inputs["token_type_ids"] = types
+        return inputs
+
+    def take(self, indices: Sequence[int] | Ints) -> Encodings:
+        """The named texts alone, in that order; `truncated` keeps counting the whole."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        tokens = ragged_slots(self.offsets, chosen)
+        types = None if self.token_type_ids is None else self.token_type_ids[tokens]
+        offsets = ragged_offsets(self.lengths[chosen])
+        if self.answer_offsets is None:
+            return Encodings(self.input_ids[tokens], offsets, self.pad_id, types, truncated=self.truncated)
+        assert self.answer_positions is not None
+        assert self.answer_words is not None
+        assert self.words is not None
+        rows = self.row_slots(chosen)
+        return Encodings(
+            self.input_ids[tokens],
+            offsets,
+            self.pad_id,
+            types,
+            self.answer_positions[rows],
+            self.answer_words[rows],
+            ragged_offsets(np.diff(self.answer_offsets)[chosen]),
+            self.words[chosen],
+            self.truncated,
+        )
+
+    def row_slots(self, indices: Sequence[int] | Ints) -> Ints:
+        """Where the rows of the named texts lie among all rows, (rows,) int64."""
+        return ragged_slots(self.rows, np.asarray(indices, dtype=np.int64))
+
+    def row_index(self, indices: Sequence[int] | Ints) -> tuple[Ints, Ints]:
+        """Batch index and position of each row of the named texts, to index logits with; two (rows,) int64.
+
+        Raises:
+            ValueError: The task has one row a text, so there is nothing to pick.
+        """
+        if self.answer_positions is None:
+            raise ValueError("only the encodings of a token task have positions")
+        chosen = np.asarray(indices, dtype=np.int64)
+        batch = np.repeat(np.arange(len(chosen)), np.diff(self.rows)[chosen])
+        return batch, self.answer_positions[self.row_slots(chosen)].astype(np.int64)
+
+    def rows_of(self, logits: NDArray[Any], indices: Sequence[int] | Ints) -> NDArray[Any]:
+        """The logit rows of a batch's texts.
+
+        Args:
+            logits: (batch, labels) or (batch, length, labels), as the model gave them.
+            indices: The texts of the batch, in its order.
+
+        Returns:
+            (rows, labels), text after text.
+        """
+        if self.answer_positions is None:
+            return logits
+        return np.asarray(logits[self.row_index(indices)])
+
+
+def ragged_offsets(counts: Ints) -> Ints:
+    """Offsets (n + 1,) int64 of ragged rows with these counts (n,)."""
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+
+
+def ragged_slots(offsets: Ints, indices: Ints) -> Ints:
+    """Flat positions of the named ragged rows, one row after another, int64."""
+    counts = (offsets[1:] - offsets[:-1])[indices]
+    shift = offsets[:-1][indices] - (np.cumsum(counts) - counts)
+    return np.repeat(shift, counts) + np.arange(int(counts.sum()))
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Load `tokenizer.json`, with the truncation and padding it was saved with switched off.
+
+    Args:
+        path: The file, or the folder that holds it.
+
+    Raises:
+        UsageError: It is missing, or is no tokenizer.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "tokenizer.json"
+    if not file.is_file():
+        raise UsageError(f"{file}: missing; save the fast tokenizer with save_pretrained to get it")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exception for every broken file
+        raise UsageError(f"{file}: not a tokenizer of the tokenizers library: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def pad_id(tokenizer: Tokenizer) -> int:
+    """The padding token's id: the tokenizer's own setting, else the usual names, else 0 (it is masked)."""
+    if tokenizer.padding is not None:
+        return int(tokenizer.padding["pad_id"])
+    ids = (tokenizer.token_to_id(name) for name in PAD_TOKENS)
+    return next((known for known in ids if known is not None), 0)
+
+
+def encode_texts(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    max_length: int | None = None,
+    *,
+    parallel: bool = True,
+) -> Encodings:
+    """Encode texts, or pairs of texts, for a sequence task: one logit row each.
+
+    Args:
+        tokenizer: Any tokenizer; only its truncation and padding are changed.
+        texts: First texts.
+        pairs: Second texts, as many, or None.
+        max_length: Tokens kept, special ones included; the longer text of a pair is cut first. None: all.
+        parallel: Use the tokenizers library's thread pool.
+
+    Raises:
+        UsageError: `max_length` leaves no room for text.
+    """
+    parts = _Parts(pad_id(tokenizer))
+    for encoding in _encode(tokenizer, texts, pairs, max_length, parallel=parallel):
+        parts.add(encoding)
+    return parts.join(with_rows=False)
+
+
+def encode_words(
+    tokenizer: Tokenizer, words: Sequence[Sequence[str]], max_length: int | None = None
+) -> Encodings:
+    """Encode texts given as words for a token task: a row on the first piece of each word.
+
+    The words are joined by one space and found again by their characters, so that training on words and
+    serving on plain text give the same ids with every tokenizer: byte-level ones spell a word by the space
+    before it.
+    A word without a piece (odd unicode, or cut off) has no row.
+    """
+    texts = [" ".join(text) for text in words]
+    return _encode_spans(tokenizer, texts, [_joined_spans(text) for text in words], max_length)
+
+
+def encode_raw(
+    tokenizer: Tokenizer, texts: Sequence[str], max_length: int | None = None, *, parallel: bool = True
+) -> tuple[Encodings, list[list[Span]]]:
+    """Encode plain text for a token task.
+
+    Returns:
+        The encodings, and each text's words as character spans (see `word_spans`).
+    """
+    spans = [word_spans(text) for text in texts]
+    return _encode_spans(tokenizer, texts, spans, max_length, parallel), spans
+
+
+def token_lengths(tokenizer: Tokenizer, split: TextSplit) -> Ints:
+    """Tokens of each text of a split, special ones included and nothing cut, (texts,) int64."""
+    counts = (len(encoding) for encoding in _encode(tokenizer, split.texts, split.pairs, None))
+    return np.fromiter(counts, dtype=np.int64, count=len(split.texts))
+
+
+def word_spans(text: str) -> list[Span]:
+    """The words of plain text as (start, end) characters.
+
+    White space separates words; punctuation at a word's edge is a word a character, punctuation inside
+    ("don't", "U.S") is not; Chinese and Japanese characters, written without spaces, are a word each.
+    """
+    spans: list[Span] = []
+    start = 0
+    for chunk in text.split():
+        start = text.index(chunk, start)
+        end = start + len(chunk)
+        left, right = start, end
+        while left < right and _is_punctuation(text[left]):
+            left += 1
+        while right > left and _is_punctuation(text[right - 1]):
+            right -= 1
+        spans += [(i, i + 1) for i in range(start, left)]
+        spans += _unspaced(text, left, right)
+        spans += [(i, i + 1) for i in range(right, end)]
+        start = end
+    return spans
+
+
+def _is_punctuation(character: str) -> bool:
+    return unicodedata.category(character)[0] in "PS"
+
+
+def _is_unspaced(character: str) -> bool:
+    return any(first <= character <= last for first, last in UNSPACED)
+
+
+def _unspaced(text: str, start: int, end: int) -> list[Span]:
+    cuts = {start, end}
+    for i in range(start, end):
+        if _is_unspaced(text[i]):
+            cuts |= {i, i + 1}
+    edges = sorted(cuts)
+    return list(pairwise(edges))
+
+
+def _joined_spans(words: Sequence[str]) -> list[Span]:
+    spans, start = [], 0
+    for word in words:
+        spans.append((start, start + len(word)))
+        start += len(word) + 1
+    return spans
+
+
+def _encode_spans(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    spans: Sequence[Sequence[Span]],
+    max_length: int | None,
+    parallel: bool = True,
+) -> Encodings:
+    parts = _Parts(pad_id(tokenizer))
+    encodings = _encode(tokenizer, texts, None, max_length, offsets=True, parallel=parallel)
+    for encoding, words in zip(encodings, spans, strict=True):
+        parts.add(encoding)
+        parts.add_rows(encoding, words)
+    return parts.join(with_rows=True)
+
+
+def _encode(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int | None,
+    *,
+    offsets: bool = False,
+    parallel: bool = True,
+) -> Iterator[Encoding]:
+    """Encodings one by one, made in chunks so that a large set never holds all of them."""
+    _set_limits(tokenizer, max_length, pair=pairs is not None)
+    if len(texts) == 1 or not parallel:
+        seconds: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
+        for text, second in zip(texts, seconds, strict=True):
+            yield tokenizer.encode(text, second)
+        return
+    encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
+    for start in range(0, len(texts), CHUNK):
+        chunk: list[Any] = list(texts[start : start + CHUNK])
+        if pairs is not None:
+            chunk = list(zip(chunk, pairs[start : start + CHUNK], strict=True))
+        yield from encode(chunk)
+
+
+def _set_limits(tokenizer: Tokenizer, max_length: int | None, pair: bool) -> None:
+    """Set truncation and padding only where they differ: another thread may be using the tokenizer."""
+    if tokenizer.padding is not None:
+        tokenizer.no_padding()
+    current = tokenizer.truncation
+    if max_length is None:
+        if current is not None:
+            tokenizer.no_truncation()
+        return
+    special = tokenizer.num_special_tokens_to_add(pair)
+    if max_length <= special:
+        raise UsageError(f"max_length {max_length} leaves no room for text beside {special} special tokens")
+    wanted: dict[str, Any] = {
+        "max_length": max_length,
+        "stride": 0,
+        "strategy": "longest_first",
+        "direction": "right",
+    }
+    if current is None or any(current[key] != value for key, value in wanted.items()):
+        tokenizer.enable_truncation(**wanted)
+
+
+class _Parts:
+    """Collects encodings into flat arrays."""
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+        self.ids: list[Ints] = []
+        self.types: list[Ints] = []
+        self.positions: list[int] = []
+        self.answer_words: list[int] = []
+        self.rows: list[int] = []
+        self.words: list[int] = []
+        self.truncated = 0
+
+    def add(self, encoding: Encoding) -> None:
+        self.ids.append(np.array(encoding.ids, dtype=np.int32))
+        self.types.append(np.array(encoding.type_ids, dtype=np.int8))
+        self.truncated += bool(encoding.overflowing)
+
+    def add_rows(self, encoding: Encoding, spans: Sequence[Span]) -> None:
+        """A row for each word with a piece; pieces and words both come in the order of the text."""
+        pieces = [
+            (position, start, end)
+            for position, ((start, end), special) in enumerate(
+                zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+            )
+            if not special and end > start
+        ]
+        before, piece = len(self.positions), 0
+        for word, (start, end) in enumerate(spans):
+            while piece < len(pieces) and pieces[piece][2] <= start:
+                piece += 1
+            if piece < len(pieces) and pieces[piece][1] < end:
+                self.positions.append(pieces[piece][0])
+                self.answer_words.append(word)
+        self.rows.append(len(self.positions) - before)
+        self.words.append(len(spans))
+
+    def join(self, with_rows: bool) -> Encodings:
+        lengths = np.array([len(ids) for ids in self.ids], dtype=np.int64)
+        flat_ids = np.concatenate([np.zeros(0, np.int32), *self.ids])
+        flat_types = np.concatenate([np.zeros(0, np.int8), *self.types])
+        offsets = ragged_offsets(lengths)
+        if not with_rows:
+            return Encodings(flat_ids, offsets, self.pad, flat_types, truncated=self.truncated)
+        return Encodings(
+            flat_ids,
+            offsets,
+            self.pad,
+            flat_types,
+            np.array(self.positions, dtype=np.int32),
+            np.array(self.answer_words, dtype=np.int32),
+            ragged_offsets(np.array(self.rows, dtype=np.int64)),
+            np.array(self.words, dtype=np.int32),
+            self.truncated,
+        )

@@ -1,0 +1,24 @@
+"""From a task's name to the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekd.tasks.base import Task
+from edgekd.tasks.spec import TaskSpec
+
+
+def build_task(spec: TaskSpec, labels: Sequence[str]) -> Task:
+    """The task of a specification, importing only its own file.
+
+    Args:
+        spec: The task by name.
+        labels: Label names in the order of the logits.
+    """
+    if spec.name == "text-classification":
+        from edgekd.tasks.text_classification import TextClassificationTask
+
+        return TextClassificationTask(spec, labels)
+    from edgekd.tasks.token_classification import TokenClassificationTask
+
+    return TokenClassificationTask(spec, labels)

@@ -1,0 +1,83 @@
+"""One BIO tag a word; the metric is span F1 as conlleval and seqeval's default mode define it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from edgekd.data.split import Split
+from edgekd.errors import DataError
+from edgekd.runtime.answers import bio_spans
+from edgekd.runtime.tokenise import Encodings, encode_words
+from edgekd.tasks.base import Answer, Task
+
+OUTSIDE = "O"
+
+
+class TokenClassificationTask(Task):
+    """Token classification: one logit row a word, on its first piece."""
+
+    head = "token"
+    metric_name = "span F1"
+
+    def encode(self, tokenizer: Tokenizer, split: Split, max_length: int | None) -> Encodings:
+        """See `Task.encode`.
+
+        Raises:
+            DataError: The split has texts but no words.
+        """
+        if split.words is None:
+            raise DataError(f"{split.name}: token classification needs the words of each text")
+        return encode_words(tokenizer, split.words, max_length)
+
+    def target_rows(self, split: Split, encodings: Encodings) -> NDArray[np.int64]:
+        """See `Task.target_rows`; words cut off have no row and so no target."""
+        targets = [
+            self._id(tags[word], split)
+            for tags, words in zip(self.gold(split), _row_words(encodings), strict=True)
+            for word in words
+        ]
+        return np.array(targets, dtype=np.int64)
+
+    def answers(self, row_ids: NDArray[Any], encodings: Encodings) -> list[list[str]]:
+        """See `Task.answers`; a word without a row is "O"."""
+        assert encodings.words is not None
+        answers, rows = [], encodings.rows
+        for i, words in enumerate(_row_words(encodings)):
+            tags = [OUTSIDE] * int(encodings.words[i])
+            for word, row in zip(words, row_ids[rows[i] : rows[i + 1]], strict=True):
+                tags[word] = self.labels[row]
+            answers.append(tags)
+        return answers
+
+    def gold(self, split: Split) -> list[list[str]]:
+        """See `Task.gold`."""
+        if split.tags is None:
+            raise DataError(f"{split.name}: it has no tags")
+        return split.tags
+
+    def counts(self, gold: Sequence[Answer], predicted: Sequence[Answer]) -> NDArray[np.int64]:
+        """Spans found, spans wrongly given and spans missed of each text (tp, fp, fn), (texts, 3)."""
+        rows = []
+        for right, given in zip(gold, predicted, strict=True):
+            true, found = set(bio_spans(right)), set(bio_spans(given))
+            hits = len(true & found)
+            rows.append((hits, len(found) - hits, len(true) - hits))
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+    def score(self, totals: NDArray[Any]) -> float:
+        """Micro F1 over spans; 0 where there is none, as seqeval has it."""
+        hits, wrong, missed = totals
+        total = 2 * hits + wrong + missed
+        return float(2 * hits / total) if total else 0.0
+
+
+def _row_words(encodings: Encodings) -> list[list[int]]:
+    """The words of each text that have a row."""
+    assert encodings.answer_words is not None
+    rows, words = encodings.rows, encodings.answer_words.tolist()
+    return [words[rows[i] : rows[i + 1]] for i in range(len(encodings))]
