@@ -113,11 +113,11 @@ def _check_weights(shape: EncoderShape, weights: Weights) -> None:
 
 def _empty_model(shape: EncoderShape, opset: int) -> onnx.ModelProto:
     """A model with inputs and output, and nothing between."""
-    axes: list[str | int | None] = ["batch_size", "sequence_length", shape.hidden]
-    name = "last_hidden_state"
+    tokens: list[str | int | None] = ["batch_size", "sequence_length"]
+    name, axes = "last_hidden_state", [*tokens, shape.hidden]
     if shape.head is not None:
-        name, axes = "logits", [*axes[: 1 if shape.head.kind == "sequence" else 2], shape.head.labels]
-    inputs = [helper.make_tensor_value_info(i, TensorProto.INT64, axes[:2]) for i in shape.inputs]
+        name, axes = "logits", [*(tokens[:1] if shape.head.kind == "sequence" else tokens), shape.head.labels]
+    inputs = [helper.make_tensor_value_info(i, TensorProto.INT64, tokens) for i in shape.inputs]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes)]
     opsets = [helper.make_opsetid("", opset)]
     return helper.make_model(
