@@ -17,7 +17,7 @@ from edgekd.models.student import StudentModel, StudentOutput
 Loss = Callable[[StudentOutput, dict[str, Tensor]], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Importance:
     """Scores of a model's parts; only their order within a layer (or between layers) means something.
 

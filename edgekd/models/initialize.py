@@ -1,0 +1,248 @@
+"""First weights of a student: cut out of the teacher, projected to a narrower width, or random. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import model_validator
+
+from edgekd.errors import UsageError
+from edgekd.models.spec import Activation, EncoderShape, Spec
+
+if TYPE_CHECKING:
+    from edgekd.models.importance import Importance
+
+Weights = dict[str, np.ndarray]
+
+# Weights whose last axis, or whose first, is the residual stream (an embedding's row is a vector of it).
+_STREAM_LAST = (
+    "word.weight",
+    "position.weight",
+    "token_type.weight",
+    "query.weight",
+    "key.weight",
+    "value.weight",
+    "up.weight",
+)
+_STREAM_FIRST = (
+    "norm.bias",
+    "projection.weight",
+    "projection.bias",
+    "attention.output.weight",
+    "attention.output.bias",
+    "down.weight",
+    "down.bias",
+)
+
+
+class Slice(Spec):
+    """What is kept of a teacher.
+
+    Attributes:
+        layers: Kept layers of the teacher (from 0), ascending.
+        heads: Attention heads kept in each of them.
+        ffn: FFN neurons kept in each of them.
+    """
+
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    ffn: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Slice:
+        if not len(self.layers) == len(self.heads) == len(self.ffn) > 0:
+            raise ValueError("a slice needs layers, and one number of heads and of neurons for each")
+        if list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
+            raise ValueError(f"the kept layers must ascend from 0 or more, got {self.layers}")
+        if min(*self.heads, *self.ffn) < 1:
+            raise ValueError("every kept layer needs at least one head and one neuron")
+        return self
+
+
+def slice_weights(
+    shape: EncoderShape, weights: Mapping[str, np.ndarray], importance: Importance, choice: Slice
+) -> tuple[EncoderShape, Weights]:
+    """Keep some layers of a model, and in each its most important heads and neurons, in their old order.
+
+    Args:
+        shape: The teacher's shape.
+        weights: Its weights, by the names of `shape.weight_shapes()`.
+        importance: Scores of its heads and neurons.
+        choice: What to keep.
+
+    Returns:
+        The slice's shape and weights (copies).
+
+    Raises:
+        UsageError: The choice asks for more than the teacher has.
+    """
+    _check(shape, choice)
+    sliced = {name: array.copy() for name, array in weights.items() if not name.startswith("layers.")}
+    for new, (old, heads, ffn) in enumerate(zip(choice.layers, choice.heads, choice.ffn, strict=True)):
+        kept_heads = _best(importance.heads[old], heads)
+        inner = (kept_heads[:, None] * shape.head_size + np.arange(shape.head_size)).ravel()
+        neurons = _best(importance.neurons[old], ffn)
+        rows = {"attention.query": inner, "attention.key": inner, "attention.value": inner, "ffn.up": neurons}
+        columns = {"attention.output.weight": inner, "ffn.down.weight": neurons}
+        prefix = f"layers.{old}."
+        for name in (name for name in weights if name.startswith(prefix)):
+            part, array = name.removeprefix(prefix), weights[name]
+            if (module := part.rpartition(".")[0]) in rows:
+                array = array[rows[module]]
+            if part in columns:
+                array = array[:, columns[part]]
+            sliced[f"layers.{new}.{part}"] = array.copy()
+    return shape.model_copy(update={"heads": choice.heads, "ffn": choice.ffn}), sliced
+
+
+def _check(shape: EncoderShape, choice: Slice) -> None:
+    for old, heads, ffn in zip(choice.layers, choice.heads, choice.ffn, strict=True):
+        if old >= shape.depth:
+            raise UsageError(
+                f"the slice keeps layer {old}, but the teacher's layers end at {shape.depth - 1}"
+            )
+        if heads > shape.heads[old] or ffn > shape.ffn[old]:
+            raise UsageError(
+                f"the slice keeps {heads} heads and {ffn} neurons of layer {old}, "
+                f"but the teacher has {shape.heads[old]} and {shape.ffn[old]} there"
+            )
+
+
+def _best(scores: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the `count` highest scores, ascending; of equals the first."""
+    return np.sort(np.argsort(-scores, kind="stable")[:count])
+
+
+def random_initial(shape: EncoderShape, seed: int) -> Weights:
+    """BERT's random initialisation: weights from N(0, 0.02), biases 0, norms the identity."""
+    generator = np.random.default_rng(seed)
+    weights: Weights = {}
+    for name, size in shape.weight_shapes().items():
+        if name.endswith(".bias"):
+            weights[name] = np.zeros(size, np.float32)
+        elif name.endswith("norm.weight"):
+            weights[name] = np.ones(size, np.float32)
+        else:
+            weights[name] = 0.02 * generator.standard_normal(size, dtype=np.float32)
+    return weights
+
+
+def project_width(
+    shape: EncoderShape, weights: Mapping[str, np.ndarray], hidden_states: np.ndarray, width: int
+) -> tuple[EncoderShape, Weights, float]:
+    """Narrow the residual stream to the directions in which the teacher's hidden states live.
+
+    With an orthonormal basis P (hidden, width), every weight that writes the stream is multiplied by P^T and
+    every one that reads it by P; heads and FFN neurons stay (the inner width is heads * head_size whatever
+    the stream's). At width = hidden this is the identity. Below, three things differ from a plain PCA, all
+    because LayerNorm does not commute with a rotation:
+
+    - The PCA is uncentred over tokens: LayerNorm scales by the energy about zero, and the stream's constant
+      part must be carried too. But each token's mean over features is removed, as LayerNorm removes it; that
+      mean's direction is part of the basis and is turned onto (1, ..., 1), so both norms remove the same.
+    - Gains act feature by feature: inside its subspace the basis is turned as near to feature axes as can be.
+      On MiniLM-L6 from 384 to 256 this lifts the untrained layer 5's explained variance from 0.2 to 0.7.
+    - The narrow norm divides by the spread of what is kept; the gains make that good.
+
+    Args:
+        shape: The teacher's shape.
+        weights: Its weights.
+        hidden_states: (n, hidden): tokens drawn over texts and over all layers, the embeddings' output too;
+            n should be several times `hidden`.
+        width: The new width, 2 to `hidden`.
+
+    Returns:
+        Shape and weights of the narrow model, and its explained variance: the share of the hidden states'
+        energy (mean over features removed) that the basis holds, 0 to 1.
+
+    Raises:
+        UsageError: The width is not between 2 and the teacher's.
+    """
+    d = shape.hidden
+    if not 2 <= width <= d:
+        raise UsageError(f"width {width} is impossible: a student of this teacher is 2 to {d} wide")
+    basis, explained = _stream_basis(hidden_states.astype(np.float64), width)
+    narrow_embedding = shape.embedding == d
+    narrow: Weights = {}
+    for name, array in weights.items():
+        if name.startswith("head."):
+            continue
+        if name.startswith("embeddings.") and not narrow_embedding and ".projection." not in name:
+            narrow[name] = array.copy()
+        elif name.endswith("norm.weight"):
+            narrow[name] = np.sqrt(explained * d / width) * (basis.T**2 @ array)
+        elif name.endswith(_STREAM_LAST):
+            narrow[name] = array @ basis
+        elif name.endswith(_STREAM_FIRST):
+            narrow[name] = basis.T @ array
+        else:
+            narrow[name] = array.copy()
+    if shape.head is not None:
+        narrow |= _narrow_head(shape, weights, hidden_states, basis)
+    changed = {"hidden": width} | ({"embedding": width} if narrow_embedding else {})
+    return shape.model_copy(update=changed), {k: a.astype(np.float32) for k, a in narrow.items()}, explained
+
+
+def _stream_basis(states: np.ndarray, width: int) -> tuple[np.ndarray, float]:
+    """Orthonormal (d, width), and the share of the energy that it holds: see `project_width`."""
+    d = states.shape[1]
+    centred = states - states.mean(axis=1, keepdims=True)
+    mean = np.full(d, d**-0.5)
+    covariance = centred.T @ centred
+    # Lifted above all others, the mean's direction comes out as the last eigenvector, orthogonal to the rest.
+    lift = 2.0 * np.trace(covariance) + 1.0
+    vectors = np.linalg.eigh(covariance + lift * np.outer(mean, mean))[1][:, -width:]
+    explained = float(np.sum((centred @ vectors) ** 2) / max(np.trace(covariance), np.finfo(float).tiny))
+    axes = np.sort(np.argsort(-np.sum(vectors**2, axis=1), kind="stable")[:width])
+    # The rotation nearest to those axes: orthogonal Procrustes.
+    left, _, right = np.linalg.svd(vectors[axes].T)
+    basis = vectors @ left @ right
+    return basis @ _rotation(basis.T @ mean, np.full(width, width**-0.5)).T, explained
+
+
+def _rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The smallest rotation that takes one unit vector to another, not opposite, one."""
+    both = source + target
+    identity = np.eye(len(source))
+    return np.asarray(
+        identity - np.outer(both, both) / (1.0 + source @ target) + 2.0 * np.outer(target, source)
+    )
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    """The tanh formula, for statistics: it is off by less than 1e-3, and numpy has no erf."""
+    return np.asarray(0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3))))
+
+
+_ACTIVATIONS: Mapping[Activation, Callable[[np.ndarray], np.ndarray]] = {
+    "gelu": _gelu,
+    "gelu_tanh": _gelu,
+    "relu": lambda x: np.maximum(x, 0.0),
+    "tanh": np.tanh,
+}
+
+
+def _narrow_head(
+    shape: EncoderShape, weights: Mapping[str, np.ndarray], states: np.ndarray, basis: np.ndarray
+) -> Weights:
+    """The task head on the narrow stream; a dense layer keeps its most telling neurons."""
+    width = basis.shape[1]
+    output, bias = weights["head.output.weight"], weights["head.output.bias"]
+    if shape.head is None or shape.head.activation is None:
+        return {"head.output.weight": output @ basis, "head.output.bias": bias.copy()}
+    dense = weights["head.dense.weight"]
+    neurons = _ACTIVATIONS[shape.head.activation](states @ dense.T + weights["head.dense.bias"])
+    kept = _best(np.linalg.norm(output, axis=0) * neurons.std(axis=0), width)
+    dropped = np.setdiff1d(np.arange(len(dense)), kept)
+    # What the dropped neurons said is told by the kept ones as well as they can (ridge regression).
+    known = np.concatenate([neurons[:, kept], np.ones((len(states), 1))], axis=1)
+    ridge = 1e-3 * len(states) * np.eye(width + 1)
+    fit = np.linalg.solve(known.T @ known + ridge, known.T @ (neurons[:, dropped] @ output[:, dropped].T)).T
+    return {
+        "head.dense.weight": dense[kept] @ basis,
+        "head.dense.bias": weights["head.dense.bias"][kept],
+        "head.output.weight": output[:, kept] + fit[:, :-1],
+        "head.output.bias": bias + fit[:, -1],
+    }

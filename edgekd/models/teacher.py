@@ -1,0 +1,364 @@
+"""Teachers: any fine-tuned sequence or token classifier of transformers, from a folder or from the hub."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from textwrap import shorten
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from optimum.utils import NormalizedConfigManager, NormalizedTextConfig
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from edgekd.errors import UnavailableError, UsageError
+from edgekd.models.families import Hosted, host
+from edgekd.models.quiet import quiet_transformers
+
+HeadKind = Literal["sequence", "token"]
+
+_AUTO: dict[HeadKind, Any] = {
+    "sequence": AutoModelForSequenceClassification,
+    "token": AutoModelForTokenClassification,
+}
+_SUFFIX: dict[HeadKind, str] = {
+    "sequence": "ForSequenceClassification",
+    "token": "ForTokenClassification",
+}
+_TOKENIZER_SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_GENERIC = re.compile(r"LABEL_\d+")
+# What no hub model states: transformers' "no limit" is 1e30.
+_NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A fine-tuned classifier, and what the rest of the product asks about it.
+
+    Attributes:
+        folder: Where its files are (the cache's folder for a hub id).
+        model: In eval mode, float32, on the CPU.
+        tokenizer: Its tokenizer, as in tokenizer.json.
+        labels: Class names, by index.
+        generic_labels: The names are transformers' LABEL_0, LABEL_1, ...: they say nothing.
+        head: One label a text ("sequence") or a token ("token").
+        hosted: The student's shape and weights that compute the same, None for a foreign architecture.
+        width: Hidden size.
+        depth: Number of layers.
+        heads: Attention heads a layer.
+        ffn: FFN neurons a layer; None where the config does not say.
+        max_length: Longest input in tokens, special tokens included.
+        inputs: Names of the model's inputs, in order.
+    """
+
+    folder: Path
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    generic_labels: bool
+    head: HeadKind
+    hosted: Hosted | None
+    width: int
+    depth: int
+    heads: int
+    ffn: int | None
+    max_length: int
+    inputs: tuple[str, ...]
+
+    def save_tokenizer(self, folder: str | Path) -> None:
+        """Write tokenizer.json and its side files, as transformers' tokenizers load them."""
+        self.tokenizer.save(str(Path(folder) / "tokenizer.json"))
+        for name in _TOKENIZER_SIDE_FILES:
+            if (self.folder / name).is_file():
+                shutil.copyfile(self.folder / name, Path(folder) / name)
+
+
+def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teacher:
+    """Load a fine-tuned classifier; a folder is read without touching the network.
+
+    Args:
+        folder: A folder as `save_pretrained` writes it, or, as a string, a hub id such as "org/name".
+        trust_remote_code: Run model code that comes with the files.
+
+    Raises:
+        UsageError: The folder is not a classifier that can teach; the message says what is wrong.
+        UnavailableError: A hub id, and the hub cannot be reached.
+    """
+    path = _resolve(folder, trust_remote_code)
+    config = _read_config(path, trust_remote_code)
+    _require_safetensors(path, config)
+    head = _head_kind(path, config)
+    model, lost = _load(_AUTO[head], path, trust_remote_code)
+    if lost:
+        raise UsageError(
+            f"{path}: the weights have no fitting {lost[0]}{_and_more(lost)}: "
+            "this is no fine-tuned classifier; make one with `edgekd teach`"
+        )
+    labels = _labels(path, model.config)
+    _require_single_label(path, head, model.config)
+    tokenizer = _tokenizer(path, trust_remote_code)
+    _require_rows(path, tokenizer, model)
+    hosted = host(model)
+    width, depth, heads, ffn = _sizes(model.config)
+    return Teacher(
+        folder=path,
+        model=model,
+        tokenizer=tokenizer,
+        labels=labels,
+        generic_labels=all(_GENERIC.fullmatch(name) for name in labels),
+        head=head,
+        hosted=hosted,
+        width=width,
+        depth=depth,
+        heads=heads,
+        ffn=ffn,
+        max_length=_max_length(path, model),
+        inputs=hosted[0].inputs if hosted else _inputs(model),
+    )
+
+
+def load_encoder(
+    folder: str | Path, labels: Sequence[str], head: HeadKind, *, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Load an encoder under a new task head, to be fine-tuned into a teacher.
+
+    The head's first weights are drawn from torch's global generator: seed it for a repeatable run.
+
+    Args:
+        folder: A folder or hub id of an encoder; a head that it may have had is dropped.
+        labels: Class names, by index.
+        head: "sequence" or "token".
+        trust_remote_code: Run model code that comes with the files.
+
+    Returns:
+        The model, float32, with `id2label` and `label2id` set.
+
+    Raises:
+        UsageError: The folder is no encoder that can take such a head.
+        UnavailableError: A hub id, and the hub cannot be reached.
+    """
+    path = _resolve(folder, trust_remote_code)
+    _require_safetensors(path, _read_config(path, trust_remote_code))
+    names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    problem = {"problem_type": "single_label_classification"} if head == "sequence" else {}
+    model, lost = _load(_AUTO[head], path, trust_remote_code, **names, **problem)
+    inside = f"{model.base_model_prefix}."
+    if lost := [name for name in lost if name.startswith(inside) and ".pooler." not in name]:
+        raise UsageError(
+            f"{path}: the weights have no fitting {lost[0]}{_and_more(lost)}: they are not this encoder's; "
+            "save it again with save_pretrained"
+        )
+    _require_rows(path, _tokenizer(path, trust_remote_code), model)
+    return model
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _resolve(folder: str | Path, trust_remote_code: bool) -> Path:
+    """The local folder of a model, fetched from the hub if it is an id and no folder."""
+    name = str(folder)
+    path = Path(folder)
+    if not name.strip():
+        raise UsageError("the model's folder is empty: name a folder, or a hub id such as org/name")
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UsageError(f"{path} is a file: name the folder that holds config.json and the weights")
+    if not isinstance(folder, str) or not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise UsageError(f"{path}: there is no such folder")
+    return _fetch(name, trust_remote_code)
+
+
+def _fetch(name: str, trust_remote_code: bool) -> Path:
+    # Weights in other formats are left out, code is taken only if it may run.
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"] + (["*.py"] if trust_remote_code else [])
+    try:
+        with quiet_transformers():
+            return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise UsageError(f"{name}: neither a folder, nor a model on the hub that you may read") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise UnavailableError(
+            f"{name}: there is no such folder, and the hub cannot be reached: pass a local folder"
+        ) from error
+
+
+def _read_config(path: Path, trust_remote_code: bool) -> dict[str, Any]:
+    file = path / "config.json"
+    if not any(path.iterdir()):
+        raise UsageError(f"{path} is empty: name the folder that holds config.json and the weights")
+    if not file.is_file():
+        raise UsageError(f"{path} has no config.json: name a folder written by save_pretrained")
+    config = _read_json(file)
+    if config.get("model_type") not in CONFIG_MAPPING and "auto_map" in config and not trust_remote_code:
+        raise UsageError(
+            f"{file}: this model runs its own code (auto_map): "
+            "read that code, then pass --trust-remote-code if you trust it"
+        )
+    return config
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{file}, line {error.lineno}: broken JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text: save it again with save_pretrained") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} must hold a JSON object, not {type(content).__name__}")
+    return content
+
+
+def _require_safetensors(path: Path, config: dict[str, Any]) -> None:
+    """Refuse folders without weights that can be read safely."""
+    if (path / "adapter_config.json").is_file():
+        raise UsageError(f"{path} holds an adapter: merge it first (peft: merge_and_unload, save_pretrained)")
+    if any(path.glob("*.safetensors")):
+        return
+    if any(path.glob("pytorch_model*.bin")):
+        architecture = (config.get("architectures") or ["AutoModel"])[0]
+        call = f"transformers.{architecture}.from_pretrained({str(path)!r}).save_pretrained({str(path)!r})"
+        raise UsageError(
+            f"{path} holds its weights only as pickle (pytorch_model.bin), which can run code when read; "
+            f"if you trust it, convert it once: python -c {quote(f'import transformers; {call}')}"
+        )
+    raise UsageError(f"{path} holds no weights: model.safetensors is missing")
+
+
+def _head_kind(path: Path, config: dict[str, Any]) -> HeadKind:
+    architectures = config.get("architectures") or []
+    for kind, suffix in _SUFFIX.items():
+        if any(str(name).endswith(suffix) for name in architectures):
+            return kind
+    found = f"is {', '.join(map(str, architectures))}" if architectures else "names no architecture"
+    raise UsageError(
+        f"{path / 'config.json'} {found}: a teacher must be a ...ForSequenceClassification or a "
+        "...ForTokenClassification; fine-tune this encoder first: `edgekd teach --encoder ... --data ...`"
+    )
+
+
+def _load(auto: Any, path: Path, trust_remote_code: bool, **settings: Any) -> tuple[Any, list[str]]:
+    """The model in eval mode, and the names of its weights that the files lack or hold in another size."""
+    try:
+        with quiet_transformers():
+            model, report = auto.from_pretrained(
+                path,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **settings,
+            )
+    except Exception as error:  # a faulty file may surface as any class
+        raise UsageError(f"{path}: transformers cannot load this model: {_one_line(error)}") from error
+    lost = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    return model.eval(), sorted(lost)
+
+
+def _one_line(error: Exception) -> str:
+    return shorten(str(error) or type(error).__name__, width=200, placeholder="...")
+
+
+def _labels(path: Path, config: Any) -> tuple[str, ...]:
+    names = config.id2label
+    if sorted(names) != list(range(len(names))):
+        raise UsageError(f"{path / 'config.json'}: the keys of id2label must be 0 to {len(names) - 1}")
+    labels = tuple(str(names[i]) for i in range(len(names)))
+    if twice := next((name for name in labels if labels.count(name) > 1), None):
+        raise UsageError(f"{path / 'config.json'}: id2label names {twice!r} twice")
+    return labels
+
+
+def _require_single_label(path: Path, head: HeadKind, config: Any) -> None:
+    problem = config.problem_type
+    if head == "sequence" and problem is None and config.num_labels == 1:
+        # transformers' own rule: one output is a regression.
+        problem = "regression"
+    if problem not in (None, "single_label_classification"):
+        raise UsageError(
+            f"{path / 'config.json'}: a {problem} teacher is not supported yet, only one class a text"
+        )
+
+
+def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:
+    file = path / "tokenizer.json"
+    try:
+        if file.is_file():
+            return Tokenizer.from_file(str(file))
+        with quiet_transformers():
+            made = AutoTokenizer.from_pretrained(
+                path, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+        # From a folder without a vocabulary transformers makes a tokenizer that knows nothing.
+        if not made.is_fast or len(made) <= len(made.all_special_tokens):
+            raise ValueError("no vocabulary that makes a fast tokenizer")
+        return Tokenizer.from_str(made.backend_tokenizer.to_str())
+    except Exception as error:  # the Rust library raises bare Exception
+        what = "tokenizer.json is broken" if file.is_file() else "no tokenizer.json, and none can be made"
+        raise UsageError(
+            f"{path}: {what} ({_one_line(error)}): save the model's fast tokenizer there"
+        ) from error
+
+
+def _require_rows(path: Path, tokenizer: Tokenizer, model: PreTrainedModel) -> None:
+    rows, ids = model.get_input_embeddings().num_embeddings, tokenizer.get_vocab().values()
+    highest = max(ids, default=-1)
+    if highest >= rows:
+        raise UsageError(
+            f"{path}: the tokenizer gives ids up to {highest}, the model has {rows} word embeddings: "
+            "they do not belong together"
+        )
+
+
+def _sizes(config: Any) -> tuple[int, int, int, int | None]:
+    """Width, depth, heads and FFN neurons by optimum's names, which cover each family's own."""
+    try:
+        normal = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
+    except KeyError:
+        normal = NormalizedTextConfig(config)
+    # The FFN is the one size that optimum has no common name for.
+    fields = ("intermediate_size", "hidden_dim", "d_inner", "d_ff")
+    ffn = next((size for name in fields if isinstance(size := getattr(config, name, None), int)), None)
+    return normal.hidden_size, normal.num_layers, normal.num_attention_heads, ffn
+
+
+def _max_length(path: Path, model: PreTrainedModel) -> int:
+    """Tokens that fit: position rows that a text can reach, and no more than the tokenizer is set to."""
+    limits = [getattr(model.config, "max_position_embeddings", None)]
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # Families that number positions from the padding row leave the rows up to it unused.
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - unused)
+    side = path / "tokenizer_config.json"
+    if side.is_file():
+        limits.append(_read_json(side).get("model_max_length"))
+    known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT]
+    return min(known, default=512)
+
+
+def _inputs(model: PreTrainedModel) -> tuple[str, ...]:
+    types = (getattr(model.config, "type_vocab_size", 0) or 0) > 1
+    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if types and takes else ()))
