@@ -1,0 +1,1 @@
+"""Where a model runs: onnxruntime on the CPU, CUDA, TensorRT, and a fake for tests."""

@@ -1,0 +1,321 @@
+"""The process that is timed: `python -m edgekd.latency.child`, JSON lines in, JSON lines out.
+
+It imports the standard library, numpy and onnxruntime (and `edgekd.runtime` for a bundle), so that nothing
+else competes for its caches and threads. Commands, each one line, each answered by one line:
+
+    {"op": "load", "job": {...}, "session": {...}}  load a job, make its first call, warm it up
+    {"op": "round", "job": name, "calls": n}        time n calls, and the reference kernel around them
+    {"op": "stats"}                                 peak memory of this process
+
+An answer is {"ok": ...} or {"error": message, "kind": an error class of `edgekd.errors`}.
+The end of its input ends it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+LEAD_IN = 2
+"""Untimed calls at the start of a round: they refill the caches that other jobs and the kernel have used."""
+
+_KERNEL_SIZE = 192
+_KERNEL_BLOCK_NS = 8_000_000
+_WARM_BATCH = 5
+_WARM_TOLERANCE = 0.03
+_WARM_MAX_NS = 3_000_000_000
+_KINDS = ("UsageError", "DataError", "UnavailableError", "NoiseError", "EdgekdError")
+_LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+
+class ChildError(Exception):
+    """An error with the class of `edgekd.errors` that the parent raises."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Call(Protocol):
+    """One loaded job: each call is one request."""
+
+    provider: str
+
+    def __call__(self) -> tuple[int, int, int] | None:
+        """Serve one request; nanoseconds of tokenising, model, post-processing; None for a bare graph."""
+
+
+class GraphCall:
+    """An ONNX graph fed with fixed random token ids."""
+
+    def __init__(self, job: dict[str, Any], session: dict[str, Any]) -> None:
+        self._session = open_session(job["model"], session)
+        self._feed = graph_feed(self._session, job)
+        self.provider: str = self._session.get_providers()[0]
+
+    def __call__(self) -> None:
+        """Run the graph."""
+        self._session.run(None, self._feed)
+
+
+class BundleCall:
+    """A bundle served by `edgekd.runtime`, one text a call, cycling over the job's texts."""
+
+    def __init__(self, job: dict[str, Any], session: dict[str, Any]) -> None:
+        import edgekd.runtime
+
+        self._model: Any = edgekd.runtime.load(job["bundle"], threads=session["threads"])  # type: ignore[attr-defined,unused-ignore]
+        self._texts: Sequence[str] = job["texts"]
+        self._next = 0
+        self.provider: str = getattr(self._model, "provider", session["providers"][0])
+        check_provider(job["bundle"], self.provider, session)
+
+    def __call__(self) -> tuple[int, int, int]:
+        """Answer the next text."""
+        text = self._texts[self._next]
+        self._next = (self._next + 1) % len(self._texts)
+        parts = self._model.timed_predict([text])[1:]
+        tokenise, model, post = (round(seconds * 1e9) for seconds in parts)
+        return tokenise, model, post
+
+
+def open_session(model: str, options: dict[str, Any]) -> Any:
+    """Open an ONNX file with the options of a `SessionSpec`.
+
+    Raises:
+        ChildError: The file is missing, or the provider asked for is not the one that runs.
+    """
+    import onnxruntime
+
+    if not Path(model).is_file():
+        raise ChildError("UsageError", f"{model}: no such file")
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = options["threads"]
+    chosen.inter_op_num_threads = 1
+    chosen.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    chosen.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, _LEVELS[options["graph_level"]]
+    )
+    chosen.enable_cpu_mem_arena = options["arena"]
+    chosen.log_severity_level = 3
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "1" if options["spinning"] else "0")
+    settings: list[dict[str, str]] = [{} for _ in options["providers"]]
+    settings[0] = dict(options.get("provider_options", {}))
+    session = onnxruntime.InferenceSession(
+        model, chosen, providers=list(options["providers"]), provider_options=settings
+    )
+    check_provider(model, session.get_providers()[0], options)
+    return session
+
+
+def check_provider(model: str, used: str, options: dict[str, Any]) -> None:
+    """Refuse a silent fall-back.
+
+    Raises:
+        ChildError: `used` is not the first provider asked for.
+    """
+    asked = options["providers"][0]
+    if used != asked:
+        raise ChildError(
+            "UnavailableError",
+            f"{model}: asked for {asked}, but onnxruntime runs it with {used}: "
+            "check the GPU's driver and libraries with `edgekd doctor`",
+        )
+
+
+def graph_feed(session: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """Inputs (batch, length) for a graph: seeded random ids, a mask of ones, token types of zeros.
+
+    Raises:
+        ChildError: The graph takes an input that is none of these.
+    """
+    shape = (job["batch_size"], job["length"])
+    ids = np.random.default_rng(job["seed"]).integers(1, max(2, job["vocabulary"]), size=shape)
+    values = {
+        "input_ids": ids,
+        "attention_mask": np.ones(shape),
+        "token_type_ids": np.zeros(shape),
+        "position_ids": np.broadcast_to(np.arange(shape[1]), shape),
+    }
+    feed = {}
+    for entry in session.get_inputs():
+        if entry.name not in values or entry.type not in _TYPES:
+            raise ChildError(
+                "UsageError",
+                f"{job['model']}: input {entry.name} of type {entry.type} is not one of an encoder's",
+            )
+        feed[entry.name] = values[entry.name].astype(_TYPES[entry.type])
+    return feed
+
+
+def warm_up(call: Call, max_ns: int = _WARM_MAX_NS) -> int:
+    """Call until the median of a batch of calls stops falling, for at most `max_ns`.
+
+    Returns:
+        The number of calls made.
+    """
+    started, calls, best = time.perf_counter_ns(), 0, float("inf")
+    while True:
+        times = time_calls(call, _WARM_BATCH)[0]
+        calls += _WARM_BATCH
+        median = float(np.median(times))
+        if median > best * (1.0 - _WARM_TOLERANCE) or time.perf_counter_ns() - started > max_ns:
+            return calls
+        best = median
+
+
+def time_calls(call: Call, calls: int) -> tuple[list[int], list[tuple[int, int, int]]]:
+    """Time single calls with the garbage collector off.
+
+    Returns:
+        Nanoseconds of each call, and its parts where the job has parts.
+    """
+    clock, total, parts = time.perf_counter_ns, [], []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(calls):
+            start = clock()
+            part = call()
+            total.append(clock() - start)
+            if part is not None:
+                parts.append(part)
+    finally:
+        gc.enable()
+    return total, parts
+
+
+class ReferenceKernel:
+    """A fixed matrix product that tells a quiet machine from a disturbed one."""
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(0)
+        self._left = generator.standard_normal((_KERNEL_SIZE, _KERNEL_SIZE), dtype=np.float32)
+        self._right = generator.standard_normal((_KERNEL_SIZE, _KERNEL_SIZE), dtype=np.float32)
+        self._out = np.empty_like(self._left)
+        self._repeats = 1
+        fastest = min(self.block()[0] for _ in range(20))
+        # Long enough to be interrupted as a call would be, whatever the speed of the machine.
+        self._repeats = max(1, round(_KERNEL_BLOCK_NS / fastest))
+
+    def block(self) -> tuple[float, float]:
+        """Mean nanoseconds of one product over a block, and the share of them that it only waited."""
+        cpu, start = time.thread_time_ns(), time.perf_counter_ns()
+        for _ in range(self._repeats):
+            np.matmul(self._left, self._right, out=self._out)
+        wall = time.perf_counter_ns() - start
+        return wall / self._repeats, max(0.0, 1.0 - (time.thread_time_ns() - cpu) / wall)
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process."""
+    # On Linux `ru_maxrss` survives an exec, and so starts at the parent's peak: VmHWM does not.
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024.0
+    except OSError:
+        pass
+    import resource
+
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+class Child:
+    """The commands."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Call] = {}
+        self._kernel = ReferenceKernel()
+
+    def answer(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Do one command."""
+        operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "load": self._load,
+            "round": self._round,
+            "stats": lambda _: {"peak_memory_mb": peak_memory_mb()},
+        }
+        return operations[command["op"]](command)
+
+    def _load(self, command: dict[str, Any]) -> dict[str, Any]:
+        job = command["job"]
+        start = time.perf_counter_ns()
+        call: Call = (GraphCall if job["kind"] == "graph" else BundleCall)(job, command["session"])
+        loaded = time.perf_counter_ns()
+        call()
+        first = time.perf_counter_ns()
+        calls = warm_up(call)
+        self._calls[job["name"]] = call
+        return {
+            "provider": call.provider,
+            "load_ms": (loaded - start) / 1e6,
+            "first_call_ms": (first - loaded) / 1e6,
+            "warm_up_calls": calls,
+        }
+
+    def _round(self, command: dict[str, Any]) -> dict[str, Any]:
+        call = self._calls[command["job"]]
+        before = self._kernel.block()
+        time_calls(call, LEAD_IN)
+        total, parts = time_calls(call, command["calls"])
+        after = self._kernel.block()
+        return {
+            "total_ns": total,
+            "parts_ns": parts,
+            "reference_ns": max(before[0], after[0]),
+            "waited": max(before[1], after[1]),
+        }
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 500 else text[:500] + "..."
+
+
+def _kind(error: BaseException) -> str:
+    if isinstance(error, ChildError):
+        return error.kind
+    return next((base.__name__ for base in type(error).__mro__ if base.__name__ in _KINDS), "EdgekdError")
+
+
+def main() -> None:
+    """Serve commands until the input ends."""
+    # Ctrl-C reaches the whole process group: the parent decides, and closing the input ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Native libraries write to stdout: keep it for the answers, and send theirs to stderr.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    child = Child()
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            reply: dict[str, Any] = {"ok": child.answer(command)}
+        except Exception as error:
+            where = command.get("job", {})
+            name = where.get("name", "") if isinstance(where, dict) else where
+            message = _one_line(error)
+            if _kind(error) == "EdgekdError":
+                message = f"{name}: {message}"
+            reply = {"error": message, "kind": _kind(error)}
+        answers.write(json.dumps(reply) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""Measure jobs on a target, and judge one against a budget."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import UsageError
+from edgekd.latency import statistics
+from edgekd.latency.statistics import Floats, Outcome
+from edgekd.latency.timer import Job, LoadReport, RoundSample, Timer
+
+if TYPE_CHECKING:
+    from edgekd.targets.base import Target
+
+MAX_DISTURBED = 0.30
+"""Above this share of disturbed rounds there is no verdict."""
+
+PARTS = ("tokenise", "model", "postprocess")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All samples of one job, raw, and how the machine was while they were taken.
+
+    Attributes:
+        job: Name of the job.
+        rounds: In the order of time.
+        quiet: One flag a round, from the reference kernel.
+        loads: One report a process.
+    """
+
+    job: str
+    rounds: tuple[RoundSample, ...]
+    quiet: tuple[bool, ...]
+    loads: tuple[LoadReport, ...]
+
+    @property
+    def disturbed_share(self) -> float:
+        """Share of rounds that are not quiet."""
+        return 1.0 - sum(self.quiet) / len(self.quiet)
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that ran."""
+        return self.loads[0].provider
+
+    @property
+    def load_ms(self) -> float:
+        """Median load time over the processes."""
+        return float(np.median([load.load_ms for load in self.loads]))
+
+    @property
+    def first_call_ms(self) -> float:
+        """Median duration of the first call over the processes."""
+        return float(np.median([load.first_call_ms for load in self.loads]))
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Greatest peak resident memory of a process, all jobs it held together."""
+        return max(load.peak_memory_mb for load in self.loads)
+
+    def samples(self, quiet_only: bool = True) -> Floats:
+        """(n,) milliseconds of every call; of all rounds where none is quiet."""
+        return np.concatenate([round_.total_ms for round_ in self._kept(quiet_only)])
+
+    def percentile(self, q: float, quiet_only: bool = True) -> float:
+        """Percentile q of the calls, in ms."""
+        return statistics.percentile(self.samples(quiet_only), q)
+
+    def part_percentiles(self, q: float, quiet_only: bool = True) -> dict[str, float]:
+        """Percentile q of each part, in ms, empty where the job has none. They need not add up."""
+        parts = [part for round_ in self._kept(quiet_only) for part in round_.parts_ms]
+        if not parts:
+            return {}
+        columns = np.asarray(parts, dtype=np.float64).T
+        return {name: statistics.percentile(column, q) for name, column in zip(PARTS, columns, strict=True)}
+
+    def interval(
+        self, q: float, confidence: float = 0.95, quiet_only: bool = True, resamples: int = 2000
+    ) -> tuple[float, float]:
+        """Distribution-free interval of percentile q, in ms; see `statistics.round_bootstrap_interval`.
+
+        The hull of two: neighbours in time (load that drifts) and by process (processes that differ).
+        """
+        kept = self._kept(quiet_only)
+        by_process = sorted(kept, key=lambda round_: round_.process)
+        intervals = [
+            statistics.round_bootstrap_interval(
+                [np.asarray(round_.total_ms) for round_ in order], q, confidence, resamples=resamples
+            )
+            for order in (kept, by_process)
+        ]
+        return min(lower for lower, _ in intervals), max(upper for _, upper in intervals)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only; `from_json` is the inverse."""
+        return {
+            "job": self.job,
+            "rounds": [asdict(round_) for round_ in self.rounds],
+            "quiet": list(self.quiet),
+            "loads": [asdict(load) for load in self.loads],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Measurement:
+        """The inverse of `to_json`.
+
+        Raises:
+            UsageError: A field is missing or unknown.
+        """
+        try:
+            rounds = tuple(_round_from_json(round_) for round_ in data["rounds"])
+            loads = tuple(LoadReport(**load) for load in data["loads"])
+            return cls(data["job"], rounds, tuple(map(bool, data["quiet"])), loads)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"the measurement is not one this version writes: {error}") from error
+
+    def _kept(self, quiet_only: bool) -> list[RoundSample]:
+        quiet = [round_ for round_, is_quiet in zip(self.rounds, self.quiet, strict=True) if is_quiet]
+        return quiet if quiet_only and quiet else list(self.rounds)
+
+    @cached_property
+    def quiet_samples(self) -> int:
+        """Number of calls in quiet rounds."""
+        return sum(len(r.total_ms) for r, is_quiet in zip(self.rounds, self.quiet, strict=True) if is_quiet)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on a latency budget.
+
+    Attributes:
+        outcome: "met", "missed" or "inconclusive".
+        budget_ms: The limit.
+        percentile: Of the calls' durations, in percent.
+        interval: Of that percentile over quiet rounds in ms, at the confidence of one look; 0 and infinity
+            where the samples cannot bound it.
+        confidence: Of the whole procedure, all looks together.
+        looks: How often the samples were looked at.
+        reason: One sentence.
+        measurement: Everything measured.
+    """
+
+    outcome: Outcome
+    budget_ms: float
+    percentile: float
+    interval: tuple[float, float]
+    confidence: float
+    looks: int
+    reason: str
+    measurement: Measurement
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only; an infinite end is None."""
+        ends = [end if math.isfinite(end) else None for end in self.interval]
+        return {
+            "outcome": self.outcome,
+            "budget_ms": self.budget_ms,
+            "percentile": self.percentile,
+            "value_ms": self.measurement.percentile(self.percentile),
+            "value_all_rounds_ms": self.measurement.percentile(self.percentile, quiet_only=False),
+            "interval_ms": ends,
+            "confidence": self.confidence,
+            "looks": self.looks,
+            "disturbed_share": self.measurement.disturbed_share,
+            "reason": self.reason,
+            "measurement": self.measurement.to_json(),
+        }
+
+
+def compare(
+    jobs: Sequence[Job],
+    target: Target,
+    *,
+    processes: int = 3,
+    rounds: int = 10,
+    calls: int = 20,
+    baseline_ms: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Measurement]:
+    """Measure several jobs side by side: a load that comes and goes meets them all alike.
+
+    Args:
+        jobs: What to measure.
+        target: Where.
+        processes: Fresh processes; each loads every job.
+        rounds: Rounds of each job in each process.
+        calls: Calls a round.
+        baseline_ms: The reference kernel's duration on this machine when known to be quiet.
+        progress: Called with the rounds done and their total.
+
+    Returns:
+        A measurement for each job's name.
+    """
+    total = rounds * processes * len(jobs)
+    taken: dict[str, list[RoundSample]] = {job.name: [] for job in jobs}
+    shuffle = np.random.default_rng(0)
+    done = 0
+    with target.timer(jobs, processes) as timer:
+        for _ in range(rounds * processes):
+            for index in shuffle.permutation(len(jobs)):
+                name = jobs[index].name
+                taken[name].append(timer.round(name, calls))
+                done += 1
+                if progress:
+                    progress(done, total)
+        return _measurements(taken, timer, baseline_ms)
+
+
+def judge_budget(
+    job: Job,
+    target: Target,
+    budget_ms: float,
+    percentile: float = 95.0,
+    *,
+    confidence: float = 0.95,
+    processes: int = 3,
+    looks: int = 5,
+    calls: int = 20,
+    min_samples: int | None = None,
+    max_seconds: float = 120.0,
+    resamples: int = 2000,
+    baseline_ms: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Judgement:
+    """Judge a percentile of a job's latency against a budget, looking at most `looks` times.
+
+    Each look doubles the samples. The error is split over the looks: all together they are wrong in at most
+    1 - confidence of the cases, even with the truth exactly on the budget. The verdict rests on quiet rounds;
+    while over 30% of the rounds are disturbed there is none.
+
+    Args:
+        job: What to measure.
+        target: Where.
+        budget_ms: The limit, above 0.
+        percentile: Such as 95 or 99.
+        confidence: Of the whole procedure.
+        processes: Fresh processes.
+        looks: At least 1.
+        calls: Calls a round.
+        min_samples: Quiet samples before the first look; 200, or 1000 from the 99th percentile.
+        max_seconds: No round starts later than this.
+        resamples: Draws of the bootstrap.
+        baseline_ms: The reference kernel's duration on this machine when known to be quiet.
+        progress: Called with the samples taken and the most there can be.
+
+    Raises:
+        UsageError: The budget is not a positive number.
+    """
+    if not (math.isfinite(budget_ms) and budget_ms > 0):
+        raise UsageError(f"--latency-ms {budget_ms:g}: a budget is a number above 0")
+    first = min_samples or (1000 if percentile >= 99 else 200)
+    most = first * 2 ** (looks - 1)
+    level = statistics.split_confidence(confidence, looks)
+    with target.timer([job], processes) as timer:
+        series = _Series(timer, job.name, calls, baseline_ms, time.monotonic() + max_seconds)
+        for look in range(1, looks + 1):
+            series.extend(
+                first * 2 ** (look - 1), (lambda n: progress(min(n, most), most)) if progress else None
+            )
+            measurement = series.measurement()
+            interval = measurement.interval(percentile, level, resamples=resamples)
+            enough = measurement.quiet_samples >= first and measurement.disturbed_share <= MAX_DISTURBED
+            outcome = statistics.judge(interval, budget_ms) if enough else "inconclusive"
+            if outcome != "inconclusive" or series.late():
+                break
+    judgement = Judgement(outcome, budget_ms, percentile, interval, confidence, look, "", measurement)
+    return replace(judgement, reason=_reason(judgement, first, look < looks))
+
+
+@dataclass
+class _Series:
+    """The rounds of one job, as they grow from look to look."""
+
+    timer: Timer
+    name: str
+    calls: int
+    baseline_ms: float | None
+    deadline: float
+    rounds: list[RoundSample] = field(default_factory=list)
+
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self.deadline
+
+    def extend(self, wanted: int, progress: Callable[[int], None] | None) -> None:
+        """Add rounds until `wanted` quiet samples, twice as many of any kind, or the deadline."""
+        while True:
+            self.rounds.append(self.timer.round(self.name, self.calls))
+            sizes = np.array([len(round_.total_ms) for round_ in self.rounds])
+            if progress:
+                progress(int(sizes.sum()))
+            calm = int(sizes[_quiet(self.rounds, self.baseline_ms)].sum())
+            if calm >= wanted or sizes.sum() >= 2 * wanted or self.late():
+                return
+
+    def measurement(self) -> Measurement:
+        """All rounds so far."""
+        return _measurements({self.name: self.rounds}, self.timer, self.baseline_ms)[self.name]
+
+
+def _quiet(rounds: Sequence[RoundSample], baseline_ms: float | None) -> NDArray[np.bool_]:
+    references, waited = [r.reference_ms for r in rounds], [r.waited for r in rounds]
+    return statistics.quiet_rounds(references, waited, baseline_ms)
+
+
+def _measurements(
+    taken: dict[str, list[RoundSample]], timer: Timer, baseline_ms: float | None
+) -> dict[str, Measurement]:
+    """Classify the rounds of all jobs together: the reference kernel is the same for all."""
+    flags = iter(_quiet([r for rounds in taken.values() for r in rounds], baseline_ms).tolist())
+    return {
+        name: Measurement(name, tuple(rounds), tuple(next(flags) for _ in rounds), timer.load_reports(name))
+        for name, rounds in taken.items()
+    }
+
+
+def _reason(judgement: Judgement, first: int, late: bool) -> str:
+    measurement, budget = judgement.measurement, f"{judgement.budget_ms:g} ms"
+    ends = f"{judgement.interval[0]:.3g} to {judgement.interval[1]:.3g} ms"
+    if judgement.outcome != "inconclusive":
+        side = "within" if judgement.outcome == "met" else "above"
+        return f"p{judgement.percentile:g} lies between {ends}, all of it {side} {budget}"
+    if measurement.disturbed_share > MAX_DISTURBED:
+        share = f"{100 * measurement.disturbed_share:.0f}%"
+        return f"{share} of the rounds were disturbed by other load: run again on a quieter machine"
+    if measurement.quiet_samples < first:
+        return f"time ran out at {measurement.quiet_samples} of at least {first} quiet samples"
+    return f"{'time' if late else 'the looks'} ran out with {budget} inside {ends}: too close to tell"
+
+
+def _round_from_json(data: dict[str, Any]) -> RoundSample:
+    parts = tuple((float(a), float(b), float(c)) for a, b, c in data["parts_ms"])
+    return RoundSample(**(data | {"total_ms": tuple(data["total_ms"]), "parts_ms": parts}))

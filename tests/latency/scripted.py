@@ -1,0 +1,96 @@
+"""Tiny graphs, and a timer whose samples and disturbances are scripted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper, save_model
+from scipy.signal import lfilter
+
+from edgekd.latency.timer import LoadReport, RoundSample
+from edgekd.targets.base import SessionSpec
+from edgekd.targets.spec import FakeTarget
+
+
+def write_graph(
+    path: Path, width: int = 16, vocabulary: int = 50, inputs=("input_ids", "attention_mask")
+) -> Path:
+    """Embedding, mask and one product: the least graph with an encoder's inputs."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "embedding": rng.standard_normal((vocabulary, width)).astype(np.float32),
+        "weight": rng.standard_normal((width, 4)).astype(np.float32),
+        "last": np.array([-1], dtype=np.int64),
+    }
+    nodes = [helper.make_node("Gather", ["embedding", "input_ids"], ["hidden"])]
+    for i, name in enumerate(inputs[1:]):
+        nodes += [
+            helper.make_node("Cast", [name], [f"cast{i}"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", [f"cast{i}", "last"], [f"column{i}"]),
+            helper.make_node("Add", ["hidden" if i == 0 else f"sum{i - 1}", f"column{i}"], [f"sum{i}"]),
+        ]
+    last = f"sum{len(inputs) - 2}" if len(inputs) > 1 else "hidden"
+    nodes.append(helper.make_node("MatMul", [last, "weight"], ["logits"]))
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in inputs],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "length", 4])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    save_model(model, str(path))
+    return path
+
+
+class ScriptedTimer:
+    """An AR(1) log-normal series per process; `disturb` and `waited` script the reference kernel."""
+
+    def __init__(self, processes, *, rho=0.0, sigma=0.2, seed=0, disturb=lambda turn: 1.0, waited=0.0):
+        self.processes, self.rho, self.sigma = processes, rho, sigma
+        self.disturb, self.waited = disturb, waited
+        self.rng = np.random.default_rng(seed)
+        self.state = self.rng.standard_normal(processes)
+        self.turn = 0
+        self.closed = False
+
+    def round(self, job, calls):
+        process = self.turn % self.processes
+        slow = self.disturb(self.turn)
+        self.turn += 1
+        noise = self.rng.standard_normal(calls) * np.sqrt(1 - self.rho**2)
+        series, _ = lfilter([1], [1, -self.rho], noise, zi=[self.rho * self.state[process]])
+        self.state[process] = series[-1]
+        total = tuple((slow * np.exp(self.sigma * series)).tolist())
+        return RoundSample(process, total, reference_ms=slow, waited=self.waited)
+
+    def load_reports(self, job):
+        return tuple(LoadReport(p, "Scripted", 10.0 + p, 5.0, 100.0 + p) for p in range(self.processes))
+
+    def close(self):
+        self.closed = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class ScriptedTarget:
+    spec = FakeTarget()
+
+    def __init__(self, **options):
+        self.options = options
+        self.timers = []
+
+    def check(self):
+        pass
+
+    def session_spec(self):
+        return SessionSpec()
+
+    def timer(self, jobs, processes=1):
+        self.timers.append(ScriptedTimer(processes, **self.options))
+        return self.timers[-1]

@@ -1,0 +1,179 @@
+"""The real child process; each test starts one or two, and shares them where it can."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from edgekd.errors import EdgekdError, UnavailableError, UsageError
+from edgekd.latency import timer as module
+from edgekd.latency.measure import compare
+from edgekd.latency.timer import BundleJob, GraphJob, ProcessTimer
+from edgekd.targets.base import SessionSpec
+from edgekd.targets.build import build_target
+from edgekd.targets.spec import CpuTarget
+
+from .scripted import write_graph
+
+CPU = SessionSpec().model_dump(mode="json")
+
+
+def test_rounds_go_round_the_processes(graph):
+    with ProcessTimer([GraphJob("tiny", graph, 2, 8, vocabulary=50)], CPU, processes=2) as timer:
+        samples = [timer.round("tiny", 7) for _ in range(3)]
+        reports = timer.load_reports("tiny")
+        children = [child._process for child in timer._children]
+    assert [sample.process for sample in samples] == [0, 1, 0]
+    assert all(len(sample.total_ms) == 7 and min(sample.total_ms) > 0 for sample in samples)
+    assert all(sample.reference_ms > 0 and 0 <= sample.waited <= 1 for sample in samples)
+    assert samples[0].parts_ms == ()
+    assert [report.process for report in reports] == [0, 1]
+    assert {report.provider for report in reports} == {"CPUExecutionProvider"}
+    assert all(report.load_ms > 0 and report.first_call_ms > 0 for report in reports)
+    # numpy and onnxruntime, but no torch and nothing of this process
+    assert all(20 < report.peak_memory_mb < 250 for report in reports)
+    assert all(child.poll() is not None for child in children)
+
+
+def test_compare_through_the_cpu_target(tmp_path):
+    jobs = [
+        GraphJob("small", write_graph(tmp_path / "a.onnx", width=16), length=16, vocabulary=50),
+        GraphJob("large", write_graph(tmp_path / "b.onnx", width=4096), length=256, vocabulary=50),
+    ]
+    found = compare(jobs, build_target(CpuTarget()), processes=1, rounds=2, calls=5)
+    assert found["small"].percentile(50) < found["large"].percentile(50)
+    assert found["small"].samples(quiet_only=False).size == 10
+
+
+def test_errors_of_the_child_keep_their_class_and_leave_it_alive(tmp_path, graph):
+    odd = write_graph(tmp_path / "odd.onnx", inputs=("input_ids", "pixels"))
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a graph")
+    jobs = [GraphJob("gone", tmp_path / "gone.onnx"), GraphJob("odd", odd), GraphJob("broken", broken)]
+    jobs.append(GraphJob("good", graph, vocabulary=50))
+    with ProcessTimer(jobs, CPU) as timer:
+        with pytest.raises(UsageError, match=r"gone\.onnx: no such file"):
+            timer.round("gone", 1)
+        with pytest.raises(UsageError, match="input pixels"):
+            timer.round("odd", 1)
+        with pytest.raises(EdgekdError, match="broken") as caught:
+            timer.round("broken", 1)
+        assert "\n" not in str(caught.value)
+        assert timer.round("good", 1).total_ms
+
+
+def test_a_silent_fall_back_is_an_error(graph):
+    asked = CPU | {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+    with (
+        ProcessTimer([GraphJob("tiny", graph, vocabulary=50)], asked) as timer,
+        pytest.raises(UnavailableError, match="asked for CUDAExecutionProvider"),
+    ):
+        timer.round("tiny", 1)
+
+
+def test_a_killed_child_says_so_and_the_rest_is_ended(graph):
+    with ProcessTimer([GraphJob("tiny", graph, vocabulary=50)], CPU) as timer:
+        timer.round("tiny", 1)
+        process = timer._children[0]._process
+        threading.Timer(0.3, process.kill).start()
+        with pytest.raises(EdgekdError, match="signal 9"):
+            timer.round("tiny", 10_000_000)
+
+
+def test_a_child_that_cannot_start_shows_its_last_words(tmp_path, graph, monkeypatch):
+    monkeypatch.setattr(module, "_PACKAGE_PARENT", str(tmp_path))
+    package = tmp_path / "edgekd"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('numpy is broken')")
+    monkeypatch.chdir(tmp_path)
+    with (
+        ProcessTimer([GraphJob("tiny", graph)], CPU) as timer,
+        pytest.raises(EdgekdError, match="numpy is broken"),
+    ):
+        timer.round("tiny", 1)
+
+
+def test_a_child_that_hangs_is_given_up(graph):
+    with (
+        ProcessTimer([GraphJob("tiny", graph, vocabulary=50)], CPU, timeout=2.0) as timer,
+        pytest.raises(EdgekdError, match="over time"),
+    ):
+        timer.round("tiny", 100_000_000)
+
+
+def test_ctrl_c_ends_the_children(graph):
+    timer = ProcessTimer([GraphJob("tiny", graph, vocabulary=50)], CPU)
+    process = timer._children[0]._process
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt), timer:
+        timer.round("tiny", 100_000_000)
+    assert process.poll() is not None
+
+
+FAKE_RUNTIME = """
+import sys, time
+class Model:
+    provider = "CPUExecutionProvider"
+    def timed_predict(self, texts):
+        assert "torch" not in sys.modules
+        print("noise on stdout")
+        seconds = float(texts[0])
+        time.sleep(seconds)
+        return [1], 0.001, seconds, 0.002
+def load(folder, threads=1):
+    if not folder.endswith("good"):
+        raise FileNotFoundError(folder + " has no model.onnx")
+    return Model()
+"""
+
+
+def test_a_bundle_is_timed_by_parts_one_text_a_call(tmp_path, monkeypatch):
+    """With a runtime of its own beside the real package, since the protocol is what is tested."""
+    package = tmp_path / "edgekd"
+    for name in ("errors", "latency"):
+        (package).mkdir(exist_ok=True)
+        source = os.path.join(module._PACKAGE_PARENT, "edgekd", name + (".py" if name == "errors" else ""))
+        os.symlink(source, package / os.path.basename(source))
+    (package / "__init__.py").write_text("")
+    (package / "runtime.py").write_text(FAKE_RUNTIME)
+    monkeypatch.setattr(module, "_PACKAGE_PARENT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    jobs = [BundleJob("b", tmp_path / "good", ("0.001", "0.01")), BundleJob("bad", tmp_path / "bad", ("0",))]
+    with ProcessTimer(jobs, CPU) as timer:
+        sample = timer.round("b", 4)
+        with pytest.raises(EdgekdError, match=r"has no model\.onnx"):
+            timer.round("bad", 1)
+    fast, slow = sorted(sample.total_ms)[:2], sorted(sample.total_ms)[2:]
+    assert max(fast) < 10 <= min(slow)
+    assert sorted({part[1] for part in sample.parts_ms}) == [1.0, 10.0]
+    assert {(part[0], part[2]) for part in sample.parts_ms} == {(1.0, 2.0)}
+
+
+def test_jobs_are_checked_before_anything_starts(tmp_path):
+    with pytest.raises(UsageError, match="no texts"):
+        BundleJob("b", tmp_path, ())
+    with pytest.raises(UsageError, match="different names"):
+        ProcessTimer([GraphJob("a", tmp_path), GraphJob("a", tmp_path)], CPU)
+
+
+def test_the_child_module_imports_nothing_heavy():
+    import subprocess
+
+    heavy = {"torch", "pydantic", "onnx", "click", "scipy"}
+    code = f"import sys, edgekd.latency.child; print(sorted({heavy} & set(sys.modules)))"
+    env = dict(os.environ) | {"PYTHONPATH": module._PACKAGE_PARENT}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_clock_that_stands_still_is_refused(graph, monkeypatch):
+    with ProcessTimer([GraphJob("tiny", graph, vocabulary=50)], CPU) as timer:
+        timer.round("tiny", 1)
+        answer = {"total_ns": [5, 0], "parts_ns": [], "reference_ns": 1.0, "waited": 0.0}
+        monkeypatch.setattr(timer._children[0], "ask", lambda _: answer)
+        with pytest.raises(EdgekdError, match="zero or less"):
+            timer.round("tiny", 2)
