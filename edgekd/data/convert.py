@@ -1,0 +1,198 @@
+"""A table's columns to the texts, labels and tags of a split, with every row checked."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from edgekd.data.columns import Columns
+from edgekd.data.split import Split
+from edgekd.data.table import Table
+from edgekd.errors import DataError
+from edgekd.runtime.answers import repair_bio
+from edgekd.runtime.tokenise import word_spans
+from edgekd.tasks.spec import TaskSpec
+
+BIO_TAG = re.compile(r"O|[BI]-.+")
+
+
+def convert(table: Table, name: str, task: TaskSpec, columns: Columns) -> tuple[Split, list[str]]:
+    """Read a table as one split of a task.
+
+    Args:
+        table: The rows; row i of the split is row i of the table.
+        name: The split; the labels of "unlabeled" are left out.
+        task: The task.
+        columns: Which columns to read.
+
+    Returns:
+        The split, and notes on what was done. It has no labels (or tags) if no row has one.
+
+    Raises:
+        DataError: A column is missing, or a row is wrong.
+    """
+    if task.name == "text-classification":
+        return _classification(table, name, task.pair, columns)
+    return _tokens(table, name, columns)
+
+
+def find_column(table: Table, role: str, columns: Columns) -> str:
+    """The column of a role.
+
+    Raises:
+        DataError: There is none; the message lists the columns found.
+    """
+    found = columns.find(role, table.names)
+    if found is None:
+        named = getattr(columns, role)
+        wanted = f"no column '{named}'" if named else f"no column for the {role.replace('_', ' ')}"
+        flag = f"--{role.replace('_', '-')}-column"
+        raise DataError(f"{table.origin}: {wanted} (found {', '.join(table.names)}); name it with {flag}")
+    return found
+
+
+def _classification(table: Table, name: str, pair: bool, columns: Columns) -> tuple[Split, list[str]]:
+    texts = _texts(table, "text", columns)
+    pairs = _texts(table, "text_pair", columns) if pair else None
+    found = columns.find("label", table.names)
+    if found is None:
+        if columns.label is not None and name == "train":
+            find_column(table, "label", columns)
+        return Split(name, texts, pairs), []
+    if name == "unlabeled":
+        return Split(name, texts, pairs), [f"unlabeled: its column {found} is not used"]
+    values = [_label(table, i, found) for i in range(len(texts))]
+    labels = _all_or_none(table, values, f"no label in column '{found}'")
+    return Split(name, texts, pairs, labels=labels), []
+
+
+def _tokens(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]]:
+    if name == "unlabeled" and columns.find("tokens", table.names) is None:
+        return _plain_words(table, columns)
+    words = _words(table, find_column(table, "tokens", columns))
+    texts = [" ".join(text) for text in words]
+    found = columns.find("tags", table.names)
+    if found is None:
+        if columns.tags is not None and name == "train":
+            find_column(table, "tags", columns)
+        return Split(name, texts, words=words), []
+    if name == "unlabeled":
+        return Split(name, texts, words=words), [f"unlabeled: its column {found} is not used"]
+    values = [_tags(table, i, found, len(words[i])) for i in range(len(words))]
+    tags = _all_or_none(table, values, f"no tags in column '{found}'")
+    if tags is None:
+        return Split(name, texts, words=words), []
+    repaired = [repair_bio(text) for text in tags]
+    changed = sum(_changes(before, after) for before, after in zip(tags, repaired, strict=True))
+    notes = [f"{name}: {changed} I- tags that begin a span read as B-, as conlleval does"] if changed else []
+    return Split(name, texts, words=words, tags=repaired), notes
+
+
+def _plain_words(table: Table, columns: Columns) -> tuple[Split, list[str]]:
+    plain = _texts(table, "text", columns)
+    words = [[text[start:end] for start, end in word_spans(text)] for text in plain]
+    split = Split("unlabeled", [" ".join(text) for text in words], words=words)
+    return split, ["unlabeled: its texts are split into words at white space and punctuation"]
+
+
+def _changes(before: list[str], after: list[str]) -> int:
+    return sum(old != new for old, new in zip(before, after, strict=True))
+
+
+def _texts(table: Table, role: str, columns: Columns) -> list[str]:
+    # A .txt file has no header whose name could be given.
+    column = "text" if role == "text" and table.names == ["text"] else find_column(table, role, columns)
+    return [_text(table, i, row.get(column), column) for i, row in enumerate(table.rows)]
+
+
+def _text(table: Table, i: int, value: Any, column: str) -> str:
+    if value is None:
+        raise table.error(i, f"no text in column '{column}'")
+    if not isinstance(value, str):
+        raise table.error(i, f"column '{column}' holds {_kind(value)}, not a string")
+    if not value.strip():
+        raise table.error(i, f"empty text in column '{column}'")
+    return _encodable(table, i, value)
+
+
+def _encodable(table: Table, i: int, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise table.error(i, "half of a surrogate pair is no character; mend the escape") from error
+    return text
+
+
+def _words(table: Table, column: str) -> list[list[str]]:
+    texts = []
+    for i, row in enumerate(table.rows):
+        words = _sequence(table, i, row.get(column), column)
+        for word in words:
+            if not isinstance(word, str):
+                raise table.error(i, f"column '{column}' holds {_kind(word)} among the tokens, not a string")
+        if not any(word.strip() for word in words):
+            raise table.error(i, f"empty text in column '{column}'")
+        _encodable(table, i, " ".join(words))
+        texts.append(words)
+    return texts
+
+
+def _sequence(table: Table, i: int, value: Any, column: str) -> list[Any]:
+    """A list; a string (as in a CSV) is split at white space."""
+    if isinstance(value, str):
+        return value.split()
+    if not isinstance(value, list):
+        raise table.error(i, f"column '{column}' holds {_kind(value)}, not a list")
+    return value
+
+
+def _label(table: Table, i: int, column: str) -> str | None:
+    """A label's name, or None where it is missing or hidden (-1 among named classes)."""
+    value = table.rows[i].get(column)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, float) and value.is_integer():  # integers with gaps arrive as floats
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise table.error(i, f"column '{column}' holds {_kind(value)}, not a label")
+    names = table.classes.get(column)
+    if names is None or isinstance(value, str):
+        return _encodable(table, i, str(value))
+    if value == -1:
+        return None
+    if not 0 <= value < len(names):
+        raise table.error(i, f"label {value} in column '{column}' is none of its {len(names)} classes")
+    return names[value]
+
+
+def _tags(table: Table, i: int, column: str, words: int) -> list[str] | None:
+    value = table.rows[i].get(column)
+    if value is None:
+        return None
+    names = table.classes.get(column)
+    tags = _sequence(table, i, value, column)
+    if len(tags) != words:
+        raise table.error(i, f"{words} tokens but {len(tags)} tags")
+    return [_tag(table, i, tag, names) for tag in tags]
+
+
+def _tag(table: Table, i: int, value: Any, names: list[str] | None) -> str:
+    if isinstance(value, int) and names is not None and 0 <= value < len(names):
+        value = names[value]
+    if not isinstance(value, str) or not BIO_TAG.fullmatch(value):
+        raise table.error(i, f"tag {value!r} is neither O nor B-... nor I-...")
+    return _encodable(table, i, value)
+
+
+def _all_or_none(table: Table, values: list[Any], message: str) -> list[Any] | None:
+    missing = [i for i, value in enumerate(values) if value is None]
+    if len(missing) == len(values):
+        return None
+    if missing:
+        raise table.error(missing[0], message)
+    return values
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), "nothing" if value is None else f"a {type(value).__name__}")

@@ -1,0 +1,210 @@
+"""Local files to tables. A broken row is named by its number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from edgekd.data.table import Row, Table
+from edgekd.errors import DataError, require
+
+SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test",),
+    "unlabeled": ("unlabeled", "unlabelled"),
+}
+
+
+def find_files(folder: Path) -> dict[str, Path]:
+    """The file of each split in a folder.
+
+    Raises:
+        DataError: No file is named after a split, two are named after one, or an extension is unknown.
+    """
+    found: dict[str, Path] = {}
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    for file in files:
+        split = canonical_split(file.stem)
+        if split is None:
+            continue
+        if split in found:
+            raise DataError(f"{folder}: {found[split].name} and {file.name} are both {split}; keep one")
+        found[split] = file
+    if not found:
+        names = ", ".join(file.name for file in files[:5]) or "nothing"
+        raise DataError(
+            f"{folder}: no file named train, validation, test or unlabeled with {EXTENSIONS} (found {names})"
+        )
+    for file in found.values():
+        _reader(file)
+    return found
+
+
+def canonical_split(name: str) -> str | None:
+    """The split that a file or a hub split is named after, or None."""
+    matches = (split for split, names in SPLIT_NAMES.items() if name.casefold() in names)
+    return next(matches, None)
+
+
+def read_table(file: Path) -> Table:
+    """Read one file.
+
+    Raises:
+        DataError: It is missing, empty, broken, not UTF-8 or of an unknown kind.
+        UnavailableError: It is a parquet file and pyarrow is not installed.
+    """
+    reader = _reader(file)
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    if file.stat().st_size == 0:
+        raise DataError(f"{file}: empty file")
+    return reader(file)
+
+
+def _reader(file: Path) -> Callable[[Path], Table]:
+    reader = READERS.get(file.suffix.casefold())
+    if reader is None:
+        raise DataError(f"{file}: unknown extension '{file.suffix}'; known are {EXTENSIONS}")
+    return reader
+
+
+def _read_text(file: Path) -> str:
+    data = file.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{file}, row {row}: not UTF-8; save the file as UTF-8") from error
+
+
+def _read_json(file: Path) -> Table:
+    text = _read_text(file)
+    if text.lstrip().startswith("["):
+        return _read_json_array(file, text)
+    rows, numbers = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            rows.append(_json_object(line, f"{file}, row {number}"))
+            numbers.append(number)
+    return Table(str(file), rows, numbers)
+
+
+def _read_json_array(file: Path, text: str) -> Table:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{file}: broken JSON array: {error}") from error
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict):
+            raise DataError(f"{file}, row {number}: not a JSON object")
+    return Table(str(file), values, list(range(1, len(values) + 1)))
+
+
+def _json_object(line: str, where: str) -> Row:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        reason = (
+            f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        )
+        raise DataError(f"{where}: broken JSON: {reason}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: not a JSON object with named columns, one a line")
+    return value
+
+
+def _read_csv(file: Path) -> Table:
+    return _parse_csv(file, _read_text(file), delimiter=",", quoting=csv.QUOTE_MINIMAL)
+
+
+def _read_tsv(file: Path) -> Table:
+    """Tables with tabs are written with quotes (pandas) or without (GLUE): a stray quote tells the second."""
+    text = _read_text(file)
+    try:
+        return _parse_csv(file, text, delimiter="\t", quoting=csv.QUOTE_MINIMAL)
+    except DataError:
+        return _parse_csv(file, text, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _parse_csv(file: Path, text: str, delimiter: str, quoting: Any) -> Table:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    header: list[str] | None = None
+    rows, numbers = [], []
+    for start in _starts(reader):
+        try:
+            values = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            raise DataError(f"{file}, row {start}: broken table: {error}") from error
+        if not values:
+            continue
+        if header is None:
+            header = _header(file, values)
+            continue
+        if len(values) != len(header):
+            raise DataError(f"{file}, row {start}: {len(values)} fields where the header has {len(header)}")
+        rows.append(dict(zip(header, values, strict=True)))
+        numbers.append(start)
+    return Table(str(file), rows, numbers)
+
+
+def _starts(reader: Any) -> Any:
+    """The line on which each record begins (a quoted field may hold line breaks)."""
+    return (reader.line_num + 1 for _ in count())
+
+
+def _header(file: Path, values: list[str]) -> list[str]:
+    names = [value.strip() for value in values]
+    if len(set(names)) < len(names):
+        raise DataError(f"{file}, row 1: two columns of one name in the header: {', '.join(names)}")
+    return names
+
+
+def _read_txt(file: Path) -> Table:
+    lines = [line.rstrip("\r") for line in _read_text(file).split("\n")]
+    numbers = [number for number, line in enumerate(lines, start=1) if line.strip()]
+    last = len(lines) if lines[-1] else len(lines) - 1
+    blank = last - len(numbers)
+    notes = (f"{file.name}: {blank} blank lines left out",) if blank else ()
+    return Table(str(file), [{"text": lines[number - 1]} for number in numbers], numbers, notes=notes)
+
+
+def _read_parquet(file: Path) -> Table:
+    parquet = require("pyarrow.parquet", "cpu", f"read {file.name}")
+    try:
+        table = parquet.read_table(file)
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{file}: not a readable parquet file: {reason}") from error
+    rows: list[Row] = table.to_pylist()
+    metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
+    return Table(str(file), rows, list(range(1, len(rows) + 1)), _parquet_classes(metadata))
+
+
+def _parquet_classes(metadata: bytes) -> dict[str, list[str]]:
+    """Class names that the datasets library writes beside a parquet file's columns."""
+    features = json.loads(metadata).get("info", {}).get("features", {})
+    classes = {}
+    for name, feature in features.items():
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
+            classes[name] = inner["names"]
+    return classes
+
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".jsonl": _read_json,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".parquet": _read_parquet,
+    ".txt": _read_txt,
+}
+EXTENSIONS = " ".join(READERS)

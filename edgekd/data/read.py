@@ -1,0 +1,163 @@
+"""The user's data, from a folder, a file or the hub, as one checked `TaskData`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from edgekd.data.columns import Columns
+from edgekd.data.convert import convert, find_column
+from edgekd.data.files import find_files, read_table
+from edgekd.data.holdout import hold_out
+from edgekd.data.hub import is_hub_id, read_hub
+from edgekd.data.split import Split, TaskData, ordered_labels
+from edgekd.data.table import Table
+from edgekd.errors import DataError
+from edgekd.tasks.spec import TaskSpec, TextClassification, TokenClassification
+
+LABELLED = ("train", "validation", "test")
+
+
+def read_data(
+    source: str | Path,
+    *,
+    task: TaskSpec | None = None,
+    columns: Columns | None = None,
+    hub_config: str | None = None,
+    seed: int = 0,
+) -> TaskData:
+    """Read, check and complete the user's data.
+
+    Args:
+        source: A folder with files named after the splits, one file (it becomes train), or the hub's owner/name.
+        task: The task; None reads it off the columns.
+        columns: Names of columns that are not the usual ones.
+        hub_config: Configuration of a hub set.
+        seed: Decides which texts are held out where a split is missing.
+
+    Returns:
+        The data. Without gold labels there is no train, and validation and test are texts held out of the
+        unlabelled ones.
+
+    Raises:
+        DataError: The data are wrong; one line names the file, the row and the mend.
+        UnavailableError: The hub cannot be reached, or a library is missing.
+    """
+    columns = columns or Columns()
+    tables, notes = _load(source, hub_config)
+    task, remarks = _task(tables, task, columns)
+    notes += remarks
+    splits: dict[str, Split] = {}
+    for name, table in tables.items():
+        notes += table.notes
+        splits[name], remarks = convert(table, name, task, columns)
+        notes += remarks
+    notes += _settle_gold(splits, tables, task, columns)
+    labels = _labels(splits, tables, task)
+    notes += _complete(splits, source, seed)
+    notes += _overlaps(splits)
+    return TaskData(task, labels, notes=tuple(notes), **splits)
+
+
+def _load(source: str | Path, hub_config: str | None) -> tuple[dict[str, Table], list[str]]:
+    if isinstance(source, str) and not source.strip():
+        raise DataError("--data is empty: give a folder, a file or owner/name of the hub")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return {name: read_table(file) for name, file in find_files(path).items()}, []
+    if path.is_file():
+        return {"train": read_table(path)}, []
+    if isinstance(source, str) and not path.suffix and is_hub_id(source):
+        return read_hub(source, hub_config)
+    raise DataError(f"{source}: no such file or folder (a data set of the hub is named owner/name)")
+
+
+def _task(tables: dict[str, Table], task: TaskSpec | None, columns: Columns) -> tuple[TaskSpec, list[str]]:
+    """The task as asked for or as the columns tell, and a note on a second text that is not read."""
+    names = next(tables[name] for name in (*LABELLED, "unlabeled") if name in tables).names
+    if task is None and columns.text is None and columns.label is None:
+        asked = columns.tokens is not None or columns.tags is not None
+        if asked or (columns.find("tokens", names) and columns.find("tags", names)):
+            return TokenClassification(), []
+    pair = columns.find("text_pair", names)
+    if task is None:
+        return TextClassification(pair=pair is not None or columns.text_pair is not None), []
+    if task.name == "text-classification" and not task.pair:
+        if columns.text_pair is not None:
+            return TextClassification(pair=True), []
+        if pair is not None:
+            return task, [f"column {pair} is not used: the task takes one text a row"]
+    return task, []
+
+
+def _settle_gold(
+    splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns
+) -> list[str]:
+    """Splits without labels: train becomes unlabelled text, others are left out if others have labels."""
+    notes = []
+    train = splits.get("train")
+    if train is not None and not train.has_gold:
+        del splits["train"]
+        texts = replace(train, name="unlabeled")
+        splits["unlabeled"] = texts.concat(splits["unlabeled"]) if "unlabeled" in splits else texts
+        notes.append(f"train has no labels: its {len(train)} texts count as unlabeled")
+    labelled = [name for name in LABELLED if name in splits and splits[name].has_gold]
+    for name in [name for name in LABELLED if name in splits and labelled and name not in labelled]:
+        find_column(tables[name], "label" if task.name == "text-classification" else "tags", columns)
+        del splits[name]
+        notes.append(f"{name} left out: all its labels are empty or hidden")
+    if "train" not in splits and "unlabeled" not in splits:
+        raise DataError(f"{', '.join(tables)} alone: nothing to learn from; add train or unlabeled")
+    return notes
+
+
+def _labels(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec) -> tuple[str, ...]:
+    """The labels of train (of all labelled splits without it); no other split may have one more."""
+    labelled = {name: splits[name] for name in LABELLED if name in splits and splits[name].has_gold}
+    if not labelled:
+        return ()
+    bio = task.name == "token-classification"
+    known = (
+        labelled["train"].classes()
+        if "train" in labelled
+        else set().union(*(split.classes() for split in labelled.values()))
+    )
+    known |= {"O"} if bio else set()
+    for name, split in labelled.items():
+        if split.classes() <= known:
+            continue
+        for i, row in enumerate(split.tags or [[label] for label in split.labels or []]):
+            for label in row:
+                if label not in known:
+                    raise tables[name].error(i, f'label "{label}" does not occur in train')
+    if len(known) < 2:
+        what = "every tag is O" if bio else f'the only label is "{next(iter(known))}"'
+        raise DataError(f"{tables[next(iter(labelled))].origin}: {what}; there is nothing to tell apart")
+    return ordered_labels(known, bio)
+
+
+def _complete(splits: dict[str, Split], source: str | Path, seed: int) -> list[str]:
+    """Hold out the missing validation and test: of labelled texts if there are any, else of unlabelled."""
+    missing = [name for name in ("test", "validation") if name not in splits]
+    if not missing:
+        return []
+    labelled = [name for name in LABELLED if name in splits and splits[name].has_gold]
+    donor = labelled[0] if labelled else "unlabeled"
+    splits[donor], held, notes = hold_out(splits[donor], missing, seed)
+    splits |= held
+    if not labelled:
+        notes.append("no gold labels: quality is agreement with the teacher on held-out text")
+    return notes
+
+
+def _overlaps(splits: dict[str, Split]) -> list[str]:
+    notes = []
+    for here in ("train", "unlabeled"):
+        seen = set(splits[here].keys()) if here in splits else set()
+        for name in ("validation", "test"):
+            both = sum(map(seen.__contains__, splits[name].keys()))
+            if both:
+                notes.append(
+                    f"{both} of {len(splits[name])} {name} texts are also in {here}; {name} keeps them"
+                )
+    return notes
