@@ -1,0 +1,105 @@
+"""The command line. Commands are loaded only when they run, so that `edgekd --help` imports nothing heavy."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from edgekd import __version__
+from edgekd.errors import EdgekdError, ExitCode
+
+# Name: (module, one-line help). The group holds the short helps itself: listing them loads no command.
+COMMANDS = {
+    "compress": ("edgekd.cli.compress", "Teacher, text and a latency budget in; a validated bundle out."),
+    "plan": ("edgekd.cli.plan", "Choose the student's shape for a budget on this machine."),
+    "teach": ("edgekd.cli.teach", "Fine-tune a teacher from an encoder and labels."),
+    "transfer": ("edgekd.cli.transfer", "Build the transfer set that a student learns from."),
+    "distill": ("edgekd.cli.distill", "Train the student of a plan."),
+    "export": ("edgekd.cli.export", "Write a student as ONNX, FP32 and INT8, proven equal."),
+    "validate": ("edgekd.cli.validate", "Measure a bundle against its budget, here and now."),
+    "report": ("edgekd.cli.report", "Write the report of a bundle again."),
+    "profiles": ("edgekd.cli.profiles", "List the profiles, or show one."),
+    "cache": ("edgekd.cli.cache", "Show or clear what earlier runs have kept."),
+    "doctor": ("edgekd.cli.doctor", "Check this installation and this machine."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            raise click.UsageError(f"no command {args[0]!r}" + (f", did you mean {close[0]!r}?" if close else ""))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="edgekd")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def group(debug: bool) -> None:
+    """Compress a fine-tuned Transformer encoder to a latency budget, and prove it.
+
+    edgekd compress --teacher ./my-bert --data ./data --latency-ms 10 --out ./bundle
+
+    Exit codes: 0 budget and quality met, 1 missed, 2 usage or data, 3 hardware or library missing,
+    4 other error, 5 inconclusive, 6 unmeasured, 130 interrupted.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the right code; an error is one line on stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        code = group.main(args=given, prog_name="edgekd", standalone_mode=False)
+    except BaseException as error:  # every way out ends in one line and a documented code
+        if debug and not isinstance(error, SystemExit):
+            traceback.print_exc()
+        code, line = _explain(error)
+        if line:
+            click.echo(line, err=True)
+    sys.exit(int(code or 0))
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    if isinstance(error, SystemExit):
+        return int(error.code) if isinstance(error.code, int) else 0, ""
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return ExitCode.INTERRUPTED, "interrupted: run the same command again to go on from here"
+    if isinstance(error, EdgekdError):
+        return error.exit_code, f"error: {_one_line(error)}"
+    if isinstance(error, click.ClickException):
+        return ExitCode.USAGE, f"error: {_one_line(error.format_message())}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return ExitCode.ERROR, f"error: no space left on the device{where}: free some, or give --cache-dir another disk"
+    if isinstance(error, PermissionError):
+        return ExitCode.USAGE, f"error: no permission for {error.filename}: choose another folder"
+    kind = type(error).__name__
+    return ExitCode.ERROR, f"error: unexpected {kind}: {_one_line(error)} (run again with --debug for the traceback)"
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())

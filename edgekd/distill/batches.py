@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -53,3 +55,12 @@ def logit_rows(encodings: Encodings, indices: np.ndarray, logits: Tensor) -> Ten
         return logits
     texts, places = encodings.row_index(indices)
     return logits[torch.from_numpy(texts).to(logits.device), torch.from_numpy(places).to(logits.device)]
+
+
+def fingerprint(encodings: Encodings) -> str:
+    """Identity of what a model sees of a split: token ids and where the rows are."""
+    digest = hashlib.sha256()
+    arrays = (encodings.input_ids, encodings.offsets, encodings.token_type_ids, encodings.answer_positions)
+    for array in (*arrays, encodings.answer_offsets):
+        digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
+    return digest.hexdigest()

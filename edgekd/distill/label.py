@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
 from edgekd.models.teacher import Teacher
@@ -32,7 +33,7 @@ def label(
     Returns:
         An artefact with `logits.npy`: float32 (rows, labels).
     """
-    key = {"teacher": teacher_id, "texts": encodings.fingerprint(), "device": engine.device}
+    key = {"teacher": teacher_id, "texts": fingerprint(encodings), "device": engine.device}
 
     def build(work: Path) -> None:
         parts = work / "parts"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from edgekd.data.transfer import TransferSet
+from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import train
 from edgekd.distill.losses import distillation_loss, hard_loss
@@ -84,8 +85,8 @@ def lesson(
 ) -> Lesson:
     """Put a lesson together; the gold targets of the labelled texts come from the transfer set."""
     targets = transfer.target_rows(task, encodings)
-    digest = hashlib.sha256(encodings.fingerprint().encode())
-    digest.update(judged.encodings.fingerprint().encode())
+    digest = hashlib.sha256(fingerprint(encodings).encode())
+    digest.update(fingerprint(judged.encodings).encode())
     digest.update(repr(list(judged.gold)).encode())
     digest.update(targets.tobytes())
     if teacher_rows is not None:

@@ -1,0 +1,149 @@
+"""The bundle: a folder that production runs, and that carries its own proof."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import UsageError
+from edgekd.models.spec import EncoderShape
+from edgekd.models.teacher import Teacher
+from edgekd.store import write_json
+from edgekd.tasks.spec import TaskSpec
+
+SCHEMA_VERSION = 1
+
+# Families whose tokenizers differ enough that a loader must see the right name; all others pass as BERT.
+_FAMILIES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra",
+             "distilbert": "DistilBert"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Core:
+    """What a bundle needs in order to run.
+
+    Attributes:
+        model: The ONNX file to deploy.
+        task: The task by name.
+        labels: Class names in the order of the logits.
+        teacher: Brings the tokenizer and the family.
+        shape: The student's shape; None for an unchanged teacher of another family.
+        max_length: Tokens a text.
+        session: onnxruntime session options.
+    """
+
+    model: Path
+    task: TaskSpec
+    labels: Sequence[str]
+    teacher: Teacher
+    shape: EncoderShape | None
+    max_length: int
+    session: Mapping[str, Any]
+
+
+def write_core(folder: Path, core: Core) -> None:
+    """Write model.onnx, config.json and the tokenizer: enough for `edgekd.runtime.load`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(core.model, folder / "model.onnx")
+    write_json(folder / "config.json", config_of(core))
+    core.teacher.save_tokenizer(folder)
+
+
+def config_of(core: Core) -> dict[str, Any]:
+    """config.json: a stock model type that foreign loaders accept, and the real shape under `edgekd`."""
+    config = json.loads((core.teacher.folder / "config.json").read_text(encoding="utf-8"))
+    family = config.get("model_type", "bert")
+    if core.shape is not None:
+        family = family if family in _FAMILIES else "bert"
+        suffix = "ForTokenClassification" if core.task.name == "token-classification" else "ForSequenceClassification"
+        config = _stock_sizes(core.shape) | {
+            "model_type": family,
+            "architectures": [_FAMILIES[family] + suffix],
+            "pad_token_id": config.get("pad_token_id", 0),
+            "torch_dtype": "float32",
+        }
+    return config | {
+        "id2label": {str(i): name for i, name in enumerate(core.labels)},
+        "label2id": {name: i for i, name in enumerate(core.labels)},
+        "edgekd": {
+            "schema_version": SCHEMA_VERSION,
+            "task": core.task.model_dump(mode="json"),
+            "max_length": core.max_length,
+            "threads": core.session.get("threads", 1),
+            "session": dict(core.session),
+            "shape": None if core.shape is None else core.shape.model_dump(mode="json"),
+        },
+    }
+
+
+def _stock_sizes(shape: EncoderShape) -> dict[str, Any]:
+    """The nearest that a stock configuration can say; the true shape is under `edgekd`."""
+    activation = {"gelu_tanh": "gelu_pytorch_tanh"}.get(shape.activation, shape.activation)
+    sizes = {
+        "vocab_size": shape.vocabulary,
+        "max_position_embeddings": shape.positions,
+        "type_vocab_size": max(1, shape.token_types),
+        "hidden_size": shape.hidden,
+        "embedding_size": shape.embedding,
+        "num_hidden_layers": shape.depth,
+        "num_attention_heads": max(shape.heads),
+        "intermediate_size": max(shape.ffn),
+        "hidden_act": activation,
+        "layer_norm_eps": shape.norm_eps,
+    }
+    return sizes | {"dim": shape.hidden, "n_layers": shape.depth, "n_heads": max(shape.heads)}
+
+
+def checksums(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, str]:
+    """SHA-256 of every file of a bundle, by its path inside it."""
+    sums = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in leave_out:
+            with path.open("rb") as handle:
+                sums[name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return sums
+
+
+def claim(out: Path, request_id: str, overwrite: bool) -> Path:
+    """Return the folder to build in, `<out>.work`, or refuse.
+
+    A folder of the same request is rebuilt (its finished steps are in the store); anything else that is in the way
+    is only replaced with `--overwrite`.
+
+    Raises:
+        UsageError: `out` holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file: choose a folder")
+    if out.is_dir() and any(out.iterdir()) and not overwrite and _request_of(out) != request_id:
+        raise UsageError(f"--out {out} holds something else: choose another folder, or add --overwrite")
+    work = out.with_name(out.name + ".work")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    return work
+
+
+def publish(work: Path, out: Path) -> None:
+    """Put the finished bundle in its place, replacing what `claim` allowed."""
+    if out.exists():
+        old = out.with_name(out.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+        work.rename(out)
+        shutil.rmtree(old)
+    else:
+        work.rename(out)
+
+
+def _request_of(out: Path) -> str | None:
+    try:
+        verdict = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
+        return str(verdict["request_id"])
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,155 @@
+"""Options that several commands share, so that a flag is spelled and explained once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgekd import profile as profiles
+from edgekd.data.columns import Columns
+from edgekd.errors import UsageError
+from edgekd.profile import Profile
+from edgekd.store import Store, default_root
+from edgekd.tasks.spec import TaskSpec, TextClassification, TokenClassification
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Flag name (as Python sees it): the profile's field that it overrides.
+OVERRIDES = {
+    "latency_ms": "budget.latency_ms",
+    "percentile": "budget.percentile",
+    "threads": "target.threads",
+    "max_length": "workload.max_length",
+    "batch_size": "workload.batch_size",
+    "judge": "workload.judge",
+    "precision": "target.precisions",
+    "always_distill": "search.always_distill",
+    "min_retained": "accept.min_retained",
+    "seed": "distill.training.seed",
+}
+
+
+class _Length(click.ParamType):
+    name = "auto|tokens"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "auto":
+            return "auto"
+        try:
+            length = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither 'auto' nor a number of tokens", param, ctx)
+        if length < 4:
+            self.fail(f"{length} tokens is too short for any text (at least 4)", param, ctx)
+        return length
+
+
+def _apply(options: list[Callable[[F], F]]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def profile_options(function: F) -> F:
+    """--profile and the flags that override its fields."""
+    return _apply(
+        [
+            click.option("--profile", default="cpu", show_default=True, help="A shipped profile, or a YAML file."),
+            click.option("--latency-ms", type=float, help="The budget: milliseconds a call."),
+            click.option("--percentile", type=float, help="Percentile the budget is on.  [default: 95]"),
+            click.option("--threads", type=int, help="CPU threads of the runtime."),
+            click.option("--max-length", type=_Length(), help="Tokens a text; longer ones are cut.  [default: auto]"),
+            click.option("--batch-size", type=int, help="Texts a call.  [default: 1]"),
+            click.option("--judge", type=click.Choice(["fixed", "replay"]), help="Texts the budget is judged on."),
+            click.option("--precision", type=click.Choice(["fp32", "int8", "fp16"]), help="Deploy only this."),
+            click.option("--min-retained", type=float, help="Share of the teacher's metric to keep."),
+            click.option("--seed", type=int, help="Seed of the student's training."),
+        ]
+    )(function)
+
+
+def data_options(function: F) -> F:
+    """--data and how to read it."""
+    return _apply(
+        [
+            click.option("--data", help="Folder, file, or hub id of the data."),
+            click.option("--data-config", help="Configuration of a hub dataset."),
+            click.option("--task", type=click.Choice(["text-classification", "token-classification"]), help="Task."),
+            click.option("--text-column", help="Column of the texts."),
+            click.option("--pair-column", help="Column of the second texts."),
+            click.option("--label-column", help="Column of the labels."),
+            click.option("--tokens-column", help="Column of the words."),
+            click.option("--tags-column", help="Column of the tags."),
+        ]
+    )(function)
+
+
+def store_option(function: F) -> F:
+    """--cache-dir."""
+    return click.option(
+        "--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="Where finished steps are kept."
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(function)
+
+
+def resolve_profile(name: str, flags: dict[str, Any]) -> Profile:
+    """Load the profile and override its fields with the flags that were given."""
+    changes = {OVERRIDES[flag]: value for flag, value in flags.items() if flag in OVERRIDES and value is not None}
+    if "target.precisions" in changes:
+        changes["target.precisions"] = [changes["target.precisions"]]
+    if changes.get("search.always_distill") is False:
+        del changes["search.always_distill"]
+    return profiles.override(profiles.load(name), changes)
+
+
+def budget_of(profile: Profile) -> float:
+    """The budget in milliseconds.
+
+    Raises:
+        UsageError: None was given.
+    """
+    if profile.budget.latency_ms is None:
+        raise UsageError("--latency-ms is missing: how many milliseconds may a call take?")
+    return profile.budget.latency_ms
+
+
+def columns_of(flags: dict[str, Any]) -> Columns:
+    """The columns named by flags."""
+    names = {"text_column": "text", "pair_column": "text_pair", "label_column": "label"}
+    names |= {"tokens_column": "tokens", "tags_column": "tags"}
+    return Columns(**{field: flags[flag] for flag, field in names.items() if flags.get(flag)})
+
+
+def task_of(flags: dict[str, Any]) -> TaskSpec | None:
+    """The task named by --task."""
+    if flags.get("task") == "token-classification":
+        return TokenClassification()
+    if flags.get("task") == "text-classification":
+        return TextClassification(pair=bool(flags.get("pair_column")))
+    return None
+
+
+def store_of(cache_dir: Path | None) -> Store:
+    """The store at --cache-dir, or at its usual place."""
+    return Store(cache_dir or default_root())
+
+
+def named(flag: str, value: str | None) -> str:
+    """The value of a flag that must name something.
+
+    Raises:
+        UsageError: It is missing or empty.
+    """
+    if value is None or not value.strip():
+        raise UsageError(f"{flag} is {'missing' if value is None else 'empty'}")
+    return value

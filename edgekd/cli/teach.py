@@ -1,0 +1,69 @@
+"""`edgekd teach`: fine-tune a teacher from an encoder and labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekd.cli.console import ConsoleProgress, error_console
+from edgekd.cli.options import (
+    columns_of,
+    data_options,
+    json_option,
+    named,
+    resolve_profile,
+    store_of,
+    store_option,
+    task_of,
+)
+from edgekd.errors import UsageError, require
+
+
+@click.command(name="teach")
+@click.option("--encoder", help="Folder or hub id of a Transformer encoder.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the teacher.")
+@click.option("--profile", default="cpu", show_default=True, help="Profile whose `teach` settings are used.")
+@click.option("--epochs", type=float, help="Passes over the training texts.")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--max-length", type=int, help="Tokens a text; longer ones are cut.  [default: auto]")
+@click.option("--seed", type=int, help="Seed of the training.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder --out.")
+@data_options
+@store_option
+@json_option
+def command(**flags: Any) -> None:
+    """Fine-tune a teacher from an encoder and labelled data."""
+    require("torch", "cpu", "train a teacher")
+    from edgekd.profile import override
+    from edgekd.session import Session, read, teach_from
+
+    out: Path | None = flags["out"]
+    if out is None:
+        raise UsageError("--out is missing: a folder for the teacher")
+    if out.exists() and any(out.iterdir()) and not flags["overwrite"]:
+        raise UsageError(f"--out {out} is not empty: choose another folder, or add --overwrite")
+    profile = override(
+        resolve_profile(flags["profile"], {}),
+        {
+            "teach.training.epochs": flags["epochs"],
+            "teach.training.learning_rate": flags["learning_rate"],
+            "teach.training.seed": flags["seed"],
+            "workload.max_length": flags["max_length"],
+        },
+    )
+    console = error_console()
+    progress = ConsoleProgress(console)
+    session = Session.open(store_of(flags["cache_dir"]), progress)
+    source = named("--data", flags["data"])
+    data = read(progress, source, task_of(flags), columns_of(flags), flags["data_config"])
+    taught = teach_from(session, named("--encoder", flags["encoder"]), data, profile)
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(taught.path, out, ignore=shutil.ignore_patterns("manifest.json"))
+    score = 100 * taught.result["validation"]
+    console.print(f"teacher written to {out}: {score:.1f}% on validation after {taught.result['steps']} steps")
+    if flags["as_json"]:
+        click.echo(json.dumps({"out": str(out), **taught.result}))

@@ -1,0 +1,164 @@
+"""From the user's teacher and text to everything the later stages share: tokens, teacher outputs, judged splits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.data.split import Split, TaskData
+from edgekd.data.transfer import TransferSet, build_transfer_set
+from edgekd.distill.engine import Engine
+from edgekd.distill.label import label, logits_of
+from edgekd.distill.scoring import Judged
+from edgekd.distill.student import Lesson, lesson
+from edgekd.errors import DataError, UsageError
+from edgekd.models.teacher import Teacher
+from edgekd.profile import Profile
+from edgekd.runtime.tokenise import Encodings, token_lengths
+from edgekd.store import Store
+from edgekd.tasks.base import Task, align_labels
+from edgekd.tasks.build import build_task
+
+# `max_length: auto` covers this share of the texts and is rounded up to a multiple of this.
+_COVERED, _ROUNDED = 99.9, 8
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the stages after reading share.
+
+    Attributes:
+        profile: The request, with `max_length` resolved.
+        data: The user's data.
+        task: The task, its labels in the order of the teacher's logits.
+        teacher: The teacher.
+        teacher_id: Identity of its content.
+        max_length: Tokens a text.
+        transfer: The transfer set.
+        encodings: Its tokens.
+        rows: The teacher's logits on it, (rows, labels).
+        validation: Judged split to choose by.
+        test: Judged split to report on.
+        validation_rows: The teacher's logits on validation.
+        test_rows: The teacher's logits on test.
+    """
+
+    profile: Profile
+    data: TaskData
+    task: Task[Any]
+    teacher: Teacher
+    teacher_id: str
+    max_length: int
+    transfer: TransferSet
+    encodings: Encodings
+    rows: np.ndarray
+    validation: Judged
+    test: Judged
+    validation_rows: np.ndarray
+    test_rows: np.ndarray
+
+    @property
+    def metric_name(self) -> str:
+        """What is reported: the task's metric, or agreement with the teacher where there are no gold labels."""
+        return "agreement with the teacher" if self.test.agreement else self.task.metric_name
+
+    def lesson(self) -> Lesson:
+        """What the student learns from."""
+        return lesson(self.task, self.transfer, self.encodings, self.rows, self.validation)
+
+    def labelled_lesson(self) -> Lesson | None:
+        """The labelled texts alone, without the teacher: what the no-distillation baseline learns from."""
+        if self.transfer.labelled is None:
+            return None
+        count = len(self.transfer.labelled)
+        known = TransferSet(self.transfer.labelled, self.transfer.split.take(np.arange(count)), ())
+        return lesson(self.task, known, self.encodings.take(np.arange(count)), None, self.validation)
+
+
+def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, data: TaskData) -> Inputs:
+    """Tokenise everything and have the teacher label it, once.
+
+    Raises:
+        DataError: The labels of teacher and data do not match, or there is nothing to learn from or to judge on.
+        UsageError: `--max-length` is beyond the teacher's, or task and teacher do not match.
+    """
+    task = _task(teacher, data)
+    max_length = resolve_length(profile, teacher, data)
+    teacher_id = folder_id(teacher.folder)
+    transfer = build_transfer_set(data, profile.transfer, profile.distill.training.seed)
+    encodings = task.encode(teacher.tokenizer, transfer.split, max_length)
+    rows = logits_of(label(store, engine, teacher, teacher_id, encodings, "transfer"))
+    judged: list[tuple[Judged, np.ndarray]] = []
+    for split, name in ((data.validation, "validation"), (data.test, "test")):
+        if split is None or not len(split):
+            raise DataError(f"no {name} texts: give more rows, or a file {name}.jsonl")
+        tokens = task.encode(teacher.tokenizer, split, max_length)
+        teacher_rows = logits_of(label(store, engine, teacher, teacher_id, tokens, name))
+        judged.append((_judged(task, split, tokens, teacher_rows), teacher_rows))
+    resolved = profile.model_copy(
+        update={"workload": profile.workload.model_copy(update={"max_length": max_length})}
+    )
+    return Inputs(
+        resolved, data, task, teacher, teacher_id, max_length, transfer, encodings, rows,
+        judged[0][0], judged[1][0], judged[0][1], judged[1][1],
+    )  # fmt: skip
+
+
+def _task(teacher: Teacher, data: TaskData) -> Task[Any]:
+    """The task with the data's names for the teacher's classes."""
+    labels = list(teacher.labels)
+    if data.labels:
+        for column, name in zip(align_labels(teacher.labels, data.labels), data.labels, strict=True):
+            labels[column] = name
+    task = build_task(data.task, labels)
+    if task.head != teacher.head:
+        wanted = "text-classification" if teacher.head == "sequence" else "token-classification"
+        raise UsageError(f"--teacher {teacher.folder} does {wanted}, but the data are for {data.task.name}")
+    return task
+
+
+def _judged(task: Task[Any], split: Split, encodings: Encodings, teacher_rows: np.ndarray) -> Judged:
+    if split.has_gold:
+        return Judged(split, encodings, task.gold(split))
+    answers = task.answers(teacher_rows.argmax(axis=-1), encodings)
+    return Judged(split, encodings, answers, agreement=True)
+
+
+def resolve_length(profile: Profile, teacher: Teacher, data: TaskData) -> int:
+    """Tokens a text: as asked, or what covers 99.9% of train and unlabeled, rounded up to 8; the model is the cap.
+
+    Raises:
+        UsageError: More was asked for than the teacher has positions.
+    """
+    asked = profile.workload.max_length
+    if asked != "auto":
+        if asked > teacher.max_length:
+            raise UsageError(
+                f"--max-length {asked}: the teacher takes at most {teacher.max_length} tokens; ask for no more"
+            )
+        return asked
+    lengths = [token_lengths(teacher.tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]
+    if not lengths:
+        return min(128, teacher.max_length)
+    return min(round_up_length(np.concatenate(lengths)), teacher.max_length)
+
+
+def round_up_length(lengths: np.ndarray) -> int:
+    """The length that covers 99.9% of the texts, rounded up to a multiple of 8."""
+    covered = int(np.percentile(lengths, _COVERED, method="higher"))
+    return -(-covered // _ROUNDED) * _ROUNDED
+
+
+def folder_id(folder: Path) -> str:
+    """Identity of a model folder: the SHA-256 of its configuration, weights and tokenizer."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"]):
+        if path.is_file():
+            digest.update(path.name.encode())
+            with path.open("rb") as handle:
+                digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()[:24]

@@ -1,0 +1,115 @@
+"""Stage `importance`: what of the teacher matters on the user's text, and where its hidden states live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgekd.distill.batches import fingerprint, inputs_of, logit_rows
+from edgekd.distill.engine import Engine
+from edgekd.models.families import Hosted
+from edgekd.models.importance import Importance, measure_importance
+from edgekd.models.student import StudentModel, StudentOutput, from_weights
+from edgekd.runtime.tokenise import Encodings
+from edgekd.store import Artefact, Store
+
+VERSION = 1
+
+# Texts that importance is measured on: more changes no ranking that matters.
+_TEXTS = 512
+_BATCH = 32
+
+# A fine-tuned teacher is sure of its own answers: at T=1 its loss, and every gradient with it, is nearly zero.
+_TEMPERATURE = 4.0
+
+# Hidden states kept for the PCA of the width, over all layers.
+_STATES = 20_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Importance of the teacher's parts and a sample of its hidden states (n, hidden)."""
+
+    importance: Importance
+    states: np.ndarray
+
+
+def importance_stage(
+    store: Store, engine: Engine, hosted: Hosted, teacher_id: str, encodings: Encodings, rows: np.ndarray
+) -> Artefact:
+    """Measure importance on (at most 512 of) the transfer texts, the teacher's own answers being the targets.
+
+    Args:
+        store: Where it is kept.
+        engine: Where to compute.
+        hosted: The teacher as a student of full shape.
+        teacher_id: Identity of its content.
+        encodings: Transfer texts.
+        rows: The teacher's logits on them, (rows, labels).
+    """
+    key = {"teacher": teacher_id, "texts": fingerprint(encodings), "device": engine.device}
+
+    def build(work: Path) -> None:
+        shape, weights = hosted
+        model = from_weights(shape, weights, [str(i) for i in range(rows.shape[1])], dropout=0.0)
+        engine.to_device(model)
+        rng = np.random.default_rng(0)
+        chosen = np.sort(rng.permutation(len(encodings))[:_TEXTS])
+        chosen = chosen[np.argsort(encodings.lengths[chosen], kind="stable")]
+        batches = [chosen[i : i + _BATCH] for i in range(0, len(chosen), _BATCH)]
+        _measure(model, encodings, rows, batches, engine).save(work / "importance.safetensors")
+        np.save(work / "states.npy", _states(model, encodings, batches, engine), allow_pickle=False)
+
+    return store.make("importance", VERSION, key, build)
+
+
+def read_importance(artefact: Artefact) -> Measured:
+    """Read what the stage kept."""
+    return Measured(
+        Importance.load(artefact.path / "importance.safetensors"),
+        np.load(artefact.path / "states.npy", allow_pickle=False),
+    )
+
+
+def _measure(
+    model: StudentModel, encodings: Encodings, rows: np.ndarray, batches: list[np.ndarray], engine: Engine
+) -> Importance:
+    current: list[np.ndarray] = []
+
+    def feed() -> Iterator[dict[str, Tensor]]:
+        with engine.progress.bar("plan: importance of heads, neurons and layers", len(batches)) as bar:
+            for i, indices in enumerate(batches):
+                current[:] = [indices]
+                yield inputs_of(encodings, indices, torch.device(engine.device))
+                bar.update(i + 1)
+
+    def loss(output: StudentOutput, batch: dict[str, Tensor]) -> Tensor:
+        assert output.logits is not None
+        mine = logit_rows(encodings, current[0], output.logits)
+        targets = torch.from_numpy(rows[encodings.row_slots(current[0])].argmax(axis=-1)).to(mine.device)
+        return F.cross_entropy(mine / _TEMPERATURE, targets)
+
+    return measure_importance(model, feed(), loss)
+
+
+@torch.inference_mode()
+def _states(
+    model: StudentModel, encodings: Encodings, batches: list[np.ndarray], engine: Engine
+) -> np.ndarray:
+    """A sample of hidden states of all layers and the embeddings, (n, hidden) float32."""
+    rng = np.random.default_rng(0)
+    kept = []
+    for indices in batches[:: max(1, len(batches) // 8)]:
+        inputs = inputs_of(encodings, indices, torch.device(engine.device))
+        output = model(**inputs, output_hidden_states=True)
+        real = inputs["attention_mask"].bool()
+        assert output.hidden_states is not None
+        kept.append(torch.stack([h[real] for h in output.hidden_states]).flatten(0, 1).float().cpu().numpy())
+    states = np.concatenate(kept)
+    return states[np.sort(rng.permutation(len(states))[:_STATES])]

@@ -1,0 +1,235 @@
+"""Stage `make_plan`: from a measured device and a measured teacher to the student that keeps most within the budget."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.latency.measure import compare
+from edgekd.latency.table import VOCABULARY, LatencyTable, narrowed, write_graph
+from edgekd.latency.timer import GraphJob
+from edgekd.models.initialize import Slice
+from edgekd.models.spec import EncoderShape
+from edgekd.plan.result import Candidate, Plan
+from edgekd.plan.search import best_slices
+from edgekd.plan.value import Value
+from edgekd.profile import Profile
+from edgekd.progress import Progress
+from edgekd.targets.base import Target
+from edgekd.targets.spec import Precision
+
+# INT8 moves the answers a little: of two that keep the same, the exact one is taken.
+_INT8_PENALTY = 0.99
+
+# Rounds and calls of each finalist: enough for a median within a percent on a quiet machine.
+_ROUNDS, _CALLS = 12, 10
+
+
+@dataclass(frozen=True)
+class TeacherLatency:
+    """The unchanged teacher, measured end to end on the target.
+
+    Attributes:
+        measured_ms: At the budget's percentile, by precision.
+        overhead_ms: Median of tokenising plus post-processing.
+        tail: Percentile over median.
+        dropped: Precisions whose drop in the metric was over the limit, with the reason.
+    """
+
+    measured_ms: dict[Precision, float]
+    overhead_ms: float
+    tail: float
+    dropped: dict[Precision, str]
+
+
+@dataclass(frozen=True)
+class SearchInput:
+    """What the search over students needs; None of it where the teacher cannot be cut.
+
+    Attributes:
+        shape: The teacher's.
+        value: Importance shares.
+        explained: Share of the hidden states' energy kept, by width.
+        table: The device's latency table.
+        instruction_set: Preset of the INT8 quantiser.
+    """
+
+    shape: EncoderShape
+    value: Value
+    explained: dict[int, float]
+    table: LatencyTable
+    instruction_set: str
+
+
+def widths_of(shape: EncoderShape, shares: Sequence[float]) -> list[int]:
+    """Hidden widths tried, widest first: multiples of 32, as kernels like them."""
+    widths = {shape.hidden if share >= 1 else max(32, round(shape.hidden * share / 32) * 32) for share in shares}
+    return sorted((w for w in widths if w <= shape.hidden), reverse=True)
+
+
+def frame(profile: Profile, budget_ms: float, max_length: int, latency: TeacherLatency, correction: float) -> Plan:
+    """A plan that holds the unchanged teacher alone; it is chosen if it fits and no student is asked for."""
+    limit = budget_ms * (1 - profile.budget.headroom)
+    candidates = []
+    for precision, measured in latency.measured_ms.items():
+        note = latency.dropped.get(precision, "")
+        candidates.append(
+            Candidate(
+                kind="teacher", precision=precision, shape=None, choice=None, kept=1.0, predicted_ms=None,
+                measured_ms=measured, fits=measured <= limit and not note, note=note,
+            )
+        )  # fmt: skip
+    fitting = [i for i, c in enumerate(candidates) if c.fits]
+    chosen = fitting[0] if fitting and not profile.search.always_distill else None
+    if chosen is not None:
+        reason = "the unchanged teacher fits the budget: nothing to distil (--always-distill does it all the same)"
+    else:
+        reason = "a smaller model is needed" if not fitting else "the teacher fits, but a student was asked for"
+    return Plan(
+        budget_ms=budget_ms,
+        percentile=profile.budget.percentile,
+        limit_ms=limit,
+        max_length=max_length,
+        batch_size=profile.workload.batch_size,
+        overhead_ms=latency.overhead_ms,
+        tail=latency.tail,
+        correction=correction,
+        candidates=tuple(candidates),
+        chosen=chosen,
+        reason=reason,
+    )
+
+
+def with_students(
+    plan: Plan, profile: Profile, target: Target, search: SearchInput, precisions: Sequence[Precision], progress: Progress
+) -> Plan:
+    """Add the students that keep most at each depth, width and precision; measure the finalists and choose.
+
+    Args:
+        plan: The frame.
+        profile: Search settings.
+        target: Where finalists are measured.
+        search: Teacher and device.
+        precisions: What may be deployed.
+        progress: Where progress is shown.
+    """
+    found = _frontier(plan, profile, search, precisions)
+    if not found:
+        return plan.model_copy(update={"reason": _floor(plan, profile, search, precisions)})
+    finalists = sorted(found, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
+    measured = _measure(plan, profile, target, search, finalists, progress)
+    students = measured + [c for c in found if c not in finalists]
+    candidates = (*plan.candidates, *students)
+    fitting = [c for c in measured if c.fits]
+    if not fitting:
+        return plan.model_copy(update={"candidates": candidates, "reason": "no finalist measured within the budget"})
+    best = max(fitting, key=_score)
+    teachers = len(plan.candidates)
+    reason = f"keeps {100 * best.kept:.0f}% of the teacher's importance, the most of {len(students)} frontier students"
+    return plan.model_copy(
+        update={"candidates": candidates, "chosen": teachers + students.index(best), "reason": reason}
+    )
+
+
+def _score(candidate: Candidate) -> float:
+    return candidate.kept * (_INT8_PENALTY if candidate.precision == "int8" else 1.0)
+
+
+def _frontier(
+    plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision]
+) -> list[Candidate]:
+    heads, ffn = ladders(search.shape, profile)
+    # Predictions are of the median of the model alone; the budget is a percentile of the whole call.
+    room = plan.limit_ms / (plan.tail * plan.correction) - plan.overhead_ms
+    found = []
+    for costs in search.table.costs:
+        if costs.precision not in precisions or costs.width not in search.explained:
+            continue
+        for slice_ in best_slices(search.value, costs, heads, ffn, room):
+            shape = narrowed_slice(search.shape, costs.width, slice_.choice)
+            found.append(
+                Candidate(
+                    kind="student",
+                    precision=costs.precision,
+                    shape=shape,
+                    choice=slice_.choice,
+                    kept=slice_.kept * search.explained[costs.width],
+                    predicted_ms=(slice_.median_ms + plan.overhead_ms) * plan.tail * plan.correction,
+                    measured_ms=None,
+                    fits=True,
+                )
+            )
+    return found
+
+
+def ladders(shape: EncoderShape, profile: Profile) -> tuple[list[int], list[int]]:
+    """Numbers of heads and of neurons that a layer may have."""
+    heads = {max(1, round(share * min(shape.heads))) for share in profile.search.head_shares}
+    step = 8 if min(shape.ffn) >= 64 else 1  # kernels like multiples of 8
+    ffn = {max(1, round(share * min(shape.ffn) / step) * step) for share in profile.search.ffn_shares}
+    return sorted(heads), sorted(f for f in ffn if f <= min(shape.ffn))
+
+
+def narrowed_slice(shape: EncoderShape, width: int, choice: Slice) -> EncoderShape:
+    """The shape of a slice of the teacher at a width."""
+    if width == shape.hidden:
+        return shape.model_copy(update={"heads": choice.heads, "ffn": choice.ffn})
+    narrow = narrowed(shape, width, choice.heads, choice.ffn)
+    return narrow if shape.embedding == shape.hidden else narrow.model_copy(update={"embedding": shape.embedding})
+
+
+def _measure(
+    plan: Plan,
+    profile: Profile,
+    target: Target,
+    search: SearchInput,
+    finalists: Sequence[Candidate],
+    progress: Progress,
+) -> list[Candidate]:
+    with tempfile.TemporaryDirectory(prefix="edgekd-finalists-") as folder:
+        jobs = []
+        for i, candidate in enumerate(finalists):
+            assert candidate.shape is not None
+            path = write_graph(
+                Path(folder) / f"{i}.onnx", candidate.shape, candidate.precision, profile.export, search.instruction_set
+            )
+            jobs.append(GraphJob(str(i), path, plan.batch_size, plan.max_length, VOCABULARY))
+        with progress.bar(f"plan: measure {len(jobs)} finalists", 1) as bar:
+            results = compare(
+                jobs, target, processes=1, rounds=_ROUNDS, calls=_CALLS, progress=lambda a, b: bar.update(a / b)
+            )
+    measured = []
+    for i, candidate in enumerate(finalists):
+        value = (results[str(i)].percentile(50) + plan.overhead_ms) * plan.tail * plan.correction
+        fits = value <= plan.limit_ms
+        note = "" if fits else "measured over the budget less headroom"
+        measured.append(candidate.model_copy(update={"measured_ms": value, "fits": fits, "note": note}))
+    return measured
+
+
+def _floor(plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision]) -> str:
+    """Say what the smallest student would take, and why nothing is faster."""
+    heads, ffn = ladders(search.shape, profile)
+    floors = [
+        (costs.fixed + costs.layer_ms(heads[0], ffn[0]), costs)
+        for costs in search.table.costs
+        if costs.precision in precisions
+    ]
+    model, costs = min(floors, key=lambda pair: pair[0])
+    whole = (model + plan.overhead_ms) * plan.tail * plan.correction
+    return (
+        f"nothing fits {plan.budget_ms:g} ms: the floor is {whole:.2f} ms, one layer of {heads[0]} heads and "
+        f"{ffn[0]} neurons at width {costs.width}, {costs.precision.upper()}, with {plan.overhead_ms:.2f} ms of "
+        f"tokenising and answering, at {plan.max_length} tokens"
+    )
+
+
+def explained_by_width(states: np.ndarray, widths: Sequence[int], full: int) -> dict[int, float]:
+    """Share of the hidden states' energy that the best directions hold at each width."""
+    centred = states.astype(np.float64) - states.mean(axis=1, keepdims=True)
+    energy = np.sort(np.linalg.eigvalsh(centred.T @ centred))[::-1]
+    return {w: 1.0 if w == full else float(energy[:w].sum() / energy.sum()) for w in widths}

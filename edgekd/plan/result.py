@@ -1,0 +1,106 @@
+"""What a plan says: every candidate that was considered, and the one chosen. A plan is JSON: `--plan plan.json` pins it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from edgekd.errors import UsageError
+from edgekd.models.initialize import Slice
+from edgekd.models.spec import EncoderShape, Spec
+from edgekd.targets.spec import Precision
+
+
+class Candidate(Spec):
+    """A model that could be deployed.
+
+    Attributes:
+        kind: The unchanged teacher, or a student cut from it.
+        precision: As deployed.
+        shape: Its shape; None for a teacher of another family, which is exported as it is.
+        choice: What is cut out of the teacher; None for the teacher itself.
+        kept: Share of the teacher's importance that it keeps, in [0, 1].
+        predicted_ms: Predicted latency at the budget's percentile, end to end; None where it was measured at once.
+        measured_ms: Measured latency at the budget's percentile, end to end; None if it was not measured.
+        fits: Whether it is within the budget less headroom, by the measured value if there is one.
+        note: Why it was not taken, or what is special about it.
+    """
+
+    kind: Literal["teacher", "student"]
+    precision: Precision
+    shape: EncoderShape | None
+    choice: Slice | None
+    kept: float
+    predicted_ms: float | None
+    measured_ms: float | None
+    fits: bool
+    note: str = ""
+
+    @property
+    def best_known_ms(self) -> float:
+        """The measured latency, else the predicted one."""
+        known = self.measured_ms if self.measured_ms is not None else self.predicted_ms
+        return float("inf") if known is None else known
+
+    def describe(self) -> str:
+        """A short name for people."""
+        shape = self.shape.describe() if self.shape is not None else "unchanged"
+        return f"{self.kind}, {shape}, {self.precision.upper()}"
+
+
+class Plan(Spec):
+    """The outcome of planning.
+
+    Attributes:
+        budget_ms: The limit.
+        percentile: Of the end-to-end latency.
+        limit_ms: The limit less headroom, which candidates must be within.
+        max_length: Tokens a text at which it was planned.
+        batch_size: Texts a call.
+        overhead_ms: Median of tokenising and post-processing together.
+        tail: The percentile over the median, as measured on this device.
+        correction: What predictions were multiplied by, after an earlier try missed.
+        candidates: All considered, the frontier included.
+        chosen: Index of the one chosen; None if nothing fits.
+        reason: One sentence.
+    """
+
+    schema_version: Literal[1] = 1
+    budget_ms: float
+    percentile: float
+    limit_ms: float
+    max_length: int
+    batch_size: int
+    overhead_ms: float
+    tail: float
+    correction: float = 1.0
+    candidates: tuple[Candidate, ...]
+    chosen: int | None
+    reason: str
+
+    @property
+    def choice(self) -> Candidate | None:
+        """The chosen candidate."""
+        return None if self.chosen is None else self.candidates[self.chosen]
+
+    def nearest(self) -> Candidate:
+        """The fastest student considered: the best that can be tried where nothing fits."""
+        students = [c for c in self.candidates if c.kind == "student"]
+        return min(students or self.candidates, key=lambda c: c.best_known_ms)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan that `edgekd plan` wrote.
+
+    Raises:
+        UsageError: Missing, broken, or of another schema.
+    """
+    try:
+        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--plan {path}: cannot be read ({error.strerror})") from error
+    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"--plan {path}: not a plan of this version of edgekd; make it again with `edgekd plan`") from error

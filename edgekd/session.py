@@ -1,0 +1,69 @@
+"""What every stage of a run is given: the store, the engine, and the request's first two steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.data.columns import Columns
+from edgekd.data.read import read_data
+from edgekd.data.split import TaskData
+from edgekd.distill.engine import Engine
+from edgekd.distill.teach import teach
+from edgekd.errors import UsageError
+from edgekd.inputs import folder_id, round_up_length
+from edgekd.latency.machine import usable_cpus
+from edgekd.profile import Profile
+from edgekd.progress import Progress
+from edgekd.runtime.tokenise import load_tokenizer, token_lengths
+from edgekd.store import Artefact, Store
+from edgekd.tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where finished steps are kept, and where computing happens.
+
+    Attributes:
+        store: The store.
+        engine: Device, threads and progress.
+    """
+
+    store: Store
+    engine: Engine
+
+    @staticmethod
+    def open(store: Store, progress: Progress) -> Session:
+        """Use every CPU that this process may use for training, or the GPU if there is one."""
+        return Session(store, Engine.detect(usable_cpus(), progress))
+
+
+def read(
+    progress: Progress, source: str, task: TaskSpec | None, columns: Columns, hub_config: str | None
+) -> TaskData:
+    """Read the user's data and say what was done to them."""
+    data = read_data(source, task=task, columns=columns, hub_config=hub_config)
+    rows = ", ".join(f"{len(split)} {split.name}" for split in data.splits)
+    progress.say(f"data: {data.task.name}, {len(data.labels)} labels; {rows}")
+    for note in data.notes:
+        progress.say(f"data: {note}")
+    return data
+
+
+def teach_from(session: Session, encoder: str, data: TaskData, profile: Profile) -> Artefact:
+    """Fine-tune a teacher from an encoder folder and labelled data.
+
+    Raises:
+        UsageError: There is no such folder.
+    """
+    folder = Path(encoder)
+    if not folder.is_dir():
+        raise UsageError(f"--encoder {encoder}: no such folder")
+    tokenizer = load_tokenizer(folder)
+    length = profile.workload.max_length
+    if length == "auto":
+        found = [token_lengths(tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]
+        length = round_up_length(np.concatenate(found))
+    return teach(session.store, session.engine, folder, folder_id(folder), data, length, profile.teach)
