@@ -16,8 +16,8 @@ SHARE, LARGEST_SHARE, FEWEST, MOST = 0.1, 0.2, 100, 5000
 def hold_out(split: Split, parts: Sequence[str], seed: int) -> tuple[Split, dict[str, Split], list[str]]:
     """Take parts out of a split.
 
-    Which texts are taken depends on their content and the seed, not on their order. Equal texts stay together;
-    labels are stratified; a row whose label or tag would be missing in what stays is not taken.
+    Which texts are taken depends on their content and the seed, not on their order. Equal texts stay
+    together; labels are stratified; a row whose label or tag would be missing in what stays is not taken.
 
     Args:
         split: What to take from.

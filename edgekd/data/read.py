@@ -29,7 +29,7 @@ def read_data(
     """Read, check and complete the user's data.
 
     Args:
-        source: A folder with files named after the splits, one file (it becomes train), or the hub's owner/name.
+        source: A folder with files named after the splits, one file (then it is train), or a hub id.
         task: The task; None reads it off the columns.
         columns: Names of columns that are not the usual ones.
         hub_config: Configuration of a hub set.

@@ -17,7 +17,7 @@ class Table:
     Attributes:
         origin: The file's name, or the set's and the split's.
         rows: Column name to value.
-        numbers: The row numbers people see, from 1: lines of a text file (a CSV's header is row 1), else rows.
+        numbers: The row numbers people see: lines of a text file (a CSV's header is row 1), else rows from 1.
         classes: Class names of integer columns, where the source knows them.
         notes: What was done while reading.
     """

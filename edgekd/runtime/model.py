@@ -1,0 +1,287 @@
+"""A bundle's model: texts in, answers out. Imports only numpy, tokenizers and, when loading, onnxruntime."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from edgekd.errors import UnavailableError, UsageError, require
+from edgekd.runtime.answers import classify, softmax, text_spans
+from edgekd.runtime.tokenise import Encodings, Span, encode_raw, encode_texts, load_tokenizer
+
+SCHEMA_VERSION = 1
+CPU = "CPUExecutionProvider"
+GRAPH_LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+
+SURROGATES = re.compile("[\ud800-\udfff]")
+
+Text = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """What config.json says of how the model is run.
+
+    Attributes:
+        labels: Class names in the order of the logits.
+        task: The task's Hugging Face name.
+        pair: Whether it takes pairs of texts.
+        max_length: Tokens kept of a text.
+        threads: Intra-op threads it was measured with.
+        session: onnxruntime options it was measured with.
+    """
+
+    labels: tuple[str, ...]
+    task: str
+    pair: bool
+    max_length: int
+    threads: int = 1
+    session: dict[str, Any] = field(default_factory=dict)
+
+
+class Model:
+    """A loaded bundle. Safe to share between threads, except for the count `truncated`.
+
+    Attributes:
+        config: How it is run.
+        provider: The execution provider that runs it.
+        truncated: Texts cut at the maximal length so far.
+    """
+
+    def __init__(self, config: BundleConfig, tokenizer: Tokenizer, session: Any, threads: int) -> None:
+        self.config = config
+        self.provider: str = session.get_providers()[0]
+        self.truncated = 0
+        self._tokenizer = tokenizer
+        self._session = session
+        self._inputs = [model_input.name for model_input in session.get_inputs()]
+        self._parallel = threads > 1
+
+    def predict(
+        self, texts: str | Sequence[Text], *, batch_size: int = 32, all_scores: bool = False
+    ) -> list[dict[str, Any]]:
+        """Answer texts.
+
+        Args:
+            texts: One text or several; for a pair task a sequence of (text, text).
+            batch_size: Texts run at once, those of like length together.
+            all_scores: Text classification: add `"scores"`, every label's probability.
+
+        Returns:
+            One answer a text, in order. Text classification: `{"label", "score"}`. Token classification:
+            `{"spans": [{"label", "start", "end", "text", "score"}]}`, start and end in characters.
+
+        Raises:
+            UsageError: A text is not what the task takes; the message names its index.
+        """
+        return self.timed_predict(texts, batch_size=batch_size, all_scores=all_scores)[0]
+
+    def timed_predict(
+        self, texts: str | Sequence[Text], *, batch_size: int = 32, all_scores: bool = False
+    ) -> tuple[list[dict[str, Any]], float, float, float]:
+        """`predict`, and the seconds spent on tokenising, on the model and on post-processing."""
+        start = time.perf_counter()
+        firsts, seconds = self._check(texts)
+        encodings, words = self._encode(firsts, seconds)
+        tokenised = time.perf_counter()
+        rows = self._run(encodings, batch_size)
+        modelled = time.perf_counter()
+        answers = self._answers(firsts, encodings, words, rows, all_scores)
+        return answers, tokenised - start, modelled - tokenised, time.perf_counter() - modelled
+
+    def logits(self, texts: str | Sequence[Text], *, batch_size: int = 32) -> NDArray[Any]:
+        """Logit rows (rows, labels), text after text: one a text, or one a word that the model has seen."""
+        encodings, _ = self._encode(*self._check(texts))
+        return self._run(encodings, batch_size)
+
+    def _check(self, texts: str | Sequence[Text]) -> tuple[list[str], list[str] | None]:
+        """First texts and second texts, once each is known to be a string that can be encoded."""
+        given = [texts] if isinstance(texts, str) else list(texts)
+        for i, text in enumerate(given):
+            parts = [text] if isinstance(text, str) else list(text) if isinstance(text, (list, tuple)) else []
+            if not parts or not all(isinstance(part, str) for part in parts):
+                raise UsageError(f"text {i}: not a string but {type(text).__name__}")
+            if len(parts) != 1 + self.config.pair or isinstance(text, str) == self.config.pair:
+                raise UsageError(
+                    f"text {i}: this model takes {'pairs of texts' if self.config.pair else 'single texts'}"
+                )
+        if self.config.pair:
+            return [_clean(pair[0]) for pair in given], [_clean(pair[1]) for pair in given]
+        return [_clean(str(text)) for text in given], None
+
+    def _encode(self, texts: list[str], pairs: list[str] | None) -> tuple[Encodings, list[list[Span]] | None]:
+        words: list[list[Span]] | None = None
+        if self.config.task == "token-classification":
+            encodings, words = encode_raw(
+                self._tokenizer, texts, self.config.max_length, parallel=self._parallel
+            )
+        else:
+            encodings = encode_texts(
+                self._tokenizer, texts, pairs, self.config.max_length, parallel=self._parallel
+            )
+        self.truncated += encodings.truncated
+        return encodings, words
+
+    def _run(self, encodings: Encodings, batch_size: int) -> NDArray[Any]:
+        rows = np.zeros((int(encodings.rows[-1]), len(self.config.labels)), dtype=np.float32)
+        order = np.argsort(encodings.lengths, kind="stable")
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = encodings.batch(chosen, pad_to_multiple=1)
+            feed = {
+                name: batch[name] if name in batch else np.zeros_like(batch["input_ids"])
+                for name in self._inputs
+            }
+            logits = self._session.run(None, feed)[0]
+            rows[encodings.row_slots(chosen)] = encodings.rows_of(logits, chosen)
+        return rows
+
+    def _answers(
+        self,
+        texts: list[str],
+        encodings: Encodings,
+        words: list[list[Span]] | None,
+        rows: NDArray[Any],
+        all_scores: bool,
+    ) -> list[dict[str, Any]]:
+        if words is None:
+            return classify(rows, self.config.labels, all_scores)
+        assert encodings.answer_words is not None
+        scores = softmax(rows)
+        best, offsets = scores.argmax(axis=-1), encodings.rows
+        answers: list[dict[str, Any]] = []
+        for i, text in enumerate(texts):
+            tags, sure = ["O"] * len(words[i]), [1.0] * len(words[i])
+            for row in range(offsets[i], offsets[i + 1]):
+                word = int(encodings.answer_words[row])
+                tags[word], sure[word] = self.config.labels[best[row]], float(scores[row, best[row]])
+            answers.append({"spans": text_spans(text, words[i], tags, sure)})
+        return answers
+
+
+def load(folder: str | Path, *, threads: int | None = None, provider: str | None = None) -> Model:
+    """Load a bundle.
+
+    Args:
+        folder: The bundle: config.json, tokenizer.json and model.onnx.
+        threads: Intra-op threads; None takes what the bundle was measured with.
+        provider: An onnxruntime execution provider; None takes what the bundle was measured with.
+
+    Raises:
+        UsageError: A file is missing, broken or of another version.
+        UnavailableError: onnxruntime, or the provider, is not there.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; give the bundle's")
+    config = read_config(folder / "config.json")
+    tokenizer = load_tokenizer(folder)
+    threads = config.threads if threads is None else threads
+    if threads < 1:
+        raise UsageError(f"threads is {threads}: give 1 or more")
+    session = _open(folder / "model.onnx", config, threads, provider)
+    outputs = session.get_outputs()[0].shape
+    if isinstance(outputs[-1], int) and outputs[-1] != len(config.labels):
+        raise UsageError(
+            f"{folder}: model.onnx gives {outputs[-1]} logits, config.json names {len(config.labels)} labels"
+        )
+    return Model(config, tokenizer, session, threads)
+
+
+def read_config(file: Path) -> BundleConfig:
+    """Read a bundle's config.json.
+
+    Raises:
+        UsageError: It is missing, broken, of another version or no bundle's.
+    """
+    if not file.is_file():
+        raise UsageError(f"{file}: missing; is this an edgekd bundle?")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{file}: broken JSON: {error}") from error
+    own = config.get("edgekd") if isinstance(config, dict) else None
+    if not isinstance(own, dict):
+        raise UsageError(f"{file}: it has no 'edgekd' key; is this an edgekd bundle?")
+    if own.get("schema_version") != SCHEMA_VERSION:
+        raise UsageError(
+            f"{file}: schema version {own.get('schema_version')}, but this edgekd reads {SCHEMA_VERSION}:"
+            " use the edgekd that wrote the bundle, or write it again"
+        )
+    try:
+        names = config["id2label"]
+        return BundleConfig(
+            labels=tuple(names[str(i)] for i in range(len(names))),
+            task=own["task"]["name"],
+            pair=bool(own["task"].get("pair", False)),
+            max_length=int(own["max_length"]),
+            threads=int(own.get("threads", 1)),
+            session=dict(own.get("session") or {}),
+        )
+    except KeyError as error:
+        raise UsageError(f"{file}: key {error} is missing; write the bundle again") from error
+
+
+def _open(file: Path, config: BundleConfig, threads: int, provider: str | None) -> Any:
+    """An onnxruntime session with the options that the bundle was measured with."""
+    if not file.is_file():
+        raise UsageError(f"{file}: missing; is this an edgekd bundle?")
+    runtime = require("onnxruntime", "runtime", "run a bundle")
+    wanted = (provider,) if provider else tuple(config.session.get("providers") or (CPU,))
+    found = runtime.get_available_providers()
+    if wanted[0] not in found:
+        raise UnavailableError(
+            f"{file.parent}: {wanted[0]} is not in this onnxruntime (it has {', '.join(found)}):"
+            f' install it, or load with provider="{CPU}"'
+        )
+    providers = [name for name in dict.fromkeys((*wanted, CPU)) if name in found]
+    settings: list[dict[str, str]] = [{} for _ in providers]
+    if provider is None:
+        settings[0] = dict(config.session.get("provider_options") or {})
+    options = _options(runtime, config.session, threads)
+    try:
+        session = runtime.InferenceSession(str(file), options, providers=providers, provider_options=settings)
+    except Exception as error:  # onnxruntime's errors share no class of their own
+        raise UsageError(f"{file}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error
+    if session.get_providers()[0] != wanted[0]:
+        raise UnavailableError(
+            f"{file}: onnxruntime fell back from {wanted[0]} to {session.get_providers()[0]}:"
+            " check the driver and its libraries"
+        )
+    return session
+
+
+def _options(runtime: Any, given: dict[str, Any], threads: int) -> Any:
+    """Session options: threads never sized to the host; idle ones sleep unless the bundle says otherwise."""
+    level = given.get("graph_level", "all")
+    if level not in GRAPH_LEVELS:
+        raise UsageError(f"config.json: graph_level {level!r} is none of {', '.join(GRAPH_LEVELS)}")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, GRAPH_LEVELS[level])
+    options.enable_cpu_mem_arena = bool(given.get("arena", True))
+    options.log_severity_level = 3
+    spinning = "1" if given.get("spinning", False) else "0"
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    return options
+
+
+def _clean(text: str) -> str:
+    """Half surrogate pairs, which no tokenizer can encode, become the replacement character."""
+    return SURROGATES.sub("\ufffd", text)
