@@ -1,0 +1,55 @@
+# syntax=docker/dockerfile:1
+#
+#   docker build -t edgekd .
+#   docker build -t edgekd:gpu --build-arg RUNTIME=gpu .
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/workspace" edgekd compress --latency-ms 10 --out bundle
+#
+# PyPI gives Linux the CUDA build of torch. For the CPU image, leave several GB out with
+#   --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# The GPU image runs with `docker run --gpus all`.
+
+ARG RUNTIME=cpu
+
+FROM python:3.11-slim AS base-cpu
+
+# CUDA 13 and cuDNN 9 are what the pinned onnxruntime-gpu is linked against.
+FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS base-gpu
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM base-${RUNTIME} AS builder
+ARG RUNTIME
+ARG TORCH_INDEX=
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY constraints.txt ./
+RUN python3 -m venv /opt/edgekd \
+    && /opt/edgekd/bin/pip install --upgrade -c constraints.txt pip
+COPY pyproject.toml README.md LICENSE ./
+COPY edgekd edgekd
+COPY profiles profiles
+COPY export export
+RUN /opt/edgekd/bin/pip wheel --no-deps --wheel-dir /wheels .
+RUN /opt/edgekd/bin/pip install -c constraints.txt \
+        ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
+        "$(echo /wheels/edgekd-*.whl)[${RUNTIME},demo]"
+
+FROM base-${RUNTIME} AS final
+ARG RUNTIME
+LABEL org.opencontainers.image.title="edgekd" \
+      org.opencontainers.image.description="A fine-tuned encoder, your text and a latency budget in; a validated, deployable student out (${RUNTIME})." \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --create-home --uid 10001 edgekd \
+    && install -d -o edgekd -g edgekd /workspace
+COPY --from=builder /opt/edgekd /opt/edgekd
+# Every cache lies in the folder that the user mounts: it outlives the container, and any --user may write it.
+ENV PATH=/opt/edgekd/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    XDG_CACHE_HOME=/workspace/.cache \
+    EDGEKD_CACHE=/workspace/.cache/edgekd
+USER edgekd
+WORKDIR /workspace
+HEALTHCHECK NONE
+ENTRYPOINT ["edgekd"]
+CMD ["--help"]
