@@ -112,7 +112,10 @@ def _export(model: nn.Module, inputs: Sequence[str], opset: int) -> onnx.ModelPr
 
 
 def _fold_transposes(graph: onnx.GraphProto) -> None:
-    """Store transposed what is used transposed: the exporter leaves out shared weights, the quantiser then too."""
+    """Store transposed what is used transposed.
+
+    The exporter leaves shared weights as they are, and the quantiser then takes them for no constants.
+    """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in constants]:
         order = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
@@ -120,8 +123,9 @@ def _fold_transposes(graph: onnx.GraphProto) -> None:
         graph.initializer.append(numpy_helper.from_array(weight.copy(), node.output[0]))
         graph.node.remove(node)
     used = {name for node in graph.node for name in node.input}
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in used:
+            del graph.initializer[index]
 
 
 def _prove(model: nn.Module, inputs: Sequence[str], path: Path) -> None:

@@ -95,8 +95,8 @@ def run_onnx(
 
     Args:
         path: The file.
-        batches: One mapping of input name to int64 array (batch, length) a batch. What the model does not take
-            is left out, so that one tokenizer's output serves models with and without token types.
+        batches: One mapping of input name to int64 array (batch, length) a batch. What the model does not
+            take is left out, so that one tokenizer's output serves models with and without token types.
         threads: Intra-op threads.
 
     Returns:

@@ -12,8 +12,9 @@ from edgekd.errors import UsageError, require
 from edgekd.graph.check import read_model
 from edgekd.graph.quiet import quiet
 
-# Does the target need weights of 7 bits? Without VNNI, x86 multiplies u8 by s8 with VPMADDUBSW, which adds two
-# products into 16 bits and saturates: 2 * 255 * 127 does not fit, 2 * 255 * 64 does. VNNI and ARM add into 32.
+# Does the target need weights of 7 bits? Without VNNI, x86 multiplies u8 by s8 with VPMADDUBSW, which adds
+# two products into 16 bits and saturates: 2 * 255 * 127 does not fit, 2 * 255 * 64 does. VNNI and ARM add
+# into 32 bits.
 _REDUCE_RANGE = {"arm64": False, "avx2": True, "avx512": True, "avx512_vnni": False}
 _PRODUCTS = ("MatMul", "Gemm")
 
@@ -23,9 +24,9 @@ def quantize_dynamic(
 ) -> None:
     """Quantise an ONNX file to INT8: weights ahead of time, activations as they come.
 
-    Products with a constant weight become u8 activations by s8 weights, one scale a column: one scale a tensor is
-    a few percent faster and ruins BERT-like models. Embeddings become u8 tables. The product that yields the
-    logits stays FP32: it is a thousandth of the work, and its rounding would go straight into the answer.
+    Products with a constant weight become u8 activations by s8 weights, one scale a column: one scale a tensor
+    is a few percent faster and ruins BERT-like models. Embeddings become u8 tables. The product that yields
+    the logits stays FP32: it is a thousandth of the work, and its rounding would go straight into the answer.
 
     Args:
         source: The FP32 model.
