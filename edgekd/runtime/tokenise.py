@@ -317,9 +317,9 @@ def _encode_spans(
 ) -> Encodings:
     parts = _Parts(pad_id(tokenizer))
     encodings = _encode(tokenizer, texts, None, max_length, offsets=True, parallel=parallel)
-    for encoding, words in zip(encodings, spans, strict=True):
+    for encoding, text, words in zip(encodings, texts, spans, strict=True):
         parts.add(encoding)
-        parts.add_rows(encoding, words)
+        parts.add_rows(encoding, text, words)
     return parts.join(with_rows=True)
 
 
@@ -387,8 +387,11 @@ class _Parts:
         self.types.append(np.array(encoding.type_ids, dtype=np.int8))
         self.truncated += bool(encoding.overflowing)
 
-    def add_rows(self, encoding: Encoding, spans: Sequence[Span]) -> None:
-        """A row for each word with a piece; pieces and words both come in the order of the text."""
+    def add_rows(self, encoding: Encoding, text: str, spans: Sequence[Span]) -> None:
+        """A row for each word with a piece; pieces and words both come in the text's order.
+
+        The space before a word may be a piece of its own, and is then the word's first, as teachers learnt it.
+        """
         pieces = [
             (position, start, end)
             for position, ((start, end), special) in enumerate(
@@ -398,9 +401,10 @@ class _Parts:
         ]
         before, piece = len(self.positions), 0
         for word, (start, end) in enumerate(spans):
-            while piece < len(pieces) and pieces[piece][2] <= start:
+            low = start - (start > 0 and text[start - 1].isspace())
+            while piece < len(pieces) and pieces[piece][2] <= low:
                 piece += 1
-            if piece < len(pieces) and pieces[piece][1] < end:
+            if start < end and piece < len(pieces) and pieces[piece][1] < end:
                 self.positions.append(pieces[piece][0])
                 self.answer_words.append(word)
         self.rows.append(len(self.positions) - before)

@@ -1,0 +1,183 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edgekd.errors import UnavailableError, UsageError
+from edgekd.runtime import load
+
+from .conftest import VOCABULARY, write_config, write_model
+
+
+def test_predict_keeps_the_order_and_ignores_padding(sentiment):
+    model = load(sentiment)
+    texts = ["good", "bad bad", "good good bad good", "bad"]
+    expected = ["positive", "negative", "positive", "negative"]
+    assert [answer["label"] for answer in model.predict(texts, batch_size=2)] == expected
+    np.testing.assert_allclose(model.logits(texts, batch_size=3), [[0, 2], [4, 0], [2, 6], [2, 0]])
+    one = model.predict("good", all_scores=True)
+    assert one[0]["score"] == pytest.approx(np.exp(2) / (1 + np.exp(2)))
+    assert set(one[0]["scores"]) == {"negative", "positive"}
+    assert model.predict([]) == []
+    assert model.provider == "CPUExecutionProvider"
+
+
+def test_long_texts_are_cut_and_counted(sentiment):
+    model = load(sentiment)
+    assert model.predict(["good " * 6, "bad"])[0]["label"] == "positive"
+    assert model.truncated == 0
+    np.testing.assert_allclose(model.logits(["good " * 6 + "bad " * 9]), [[0, 12]])
+    assert model.truncated == 1
+
+
+def test_pairs(sentiment):
+    write_config(sentiment, ["negative", "positive"], {"name": "text-classification", "pair": True})
+    model = load(sentiment)
+    assert model.predict([("jazz", "good"), ("bad", "jazz")])[1]["label"] == "negative"
+    with pytest.raises(UsageError, match="text 0: this model takes pairs"):
+        model.predict(["good"])
+    with pytest.raises(UsageError, match="text 1: this model takes pairs"):
+        model.predict([("a", "b"), ("a", "b", "c")])
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [([("a", "b")], "text 0: this model takes single texts"), (["a", 3], "text 1: not a string but int")],
+)
+def test_wrong_texts_are_named(sentiment, texts, message):
+    with pytest.raises(UsageError, match=message):
+        load(sentiment).predict(texts)
+
+
+def test_half_a_surrogate_pair_is_served(sentiment):
+    assert load(sentiment).predict(["good \ud800 x"])[0]["label"] == "positive"
+
+
+def test_spans(slots):
+    model = load(slots)
+    text = "Playing  Jazz in Paris."
+    first, second = model.predict([text, "bad"])
+    assert [(s["label"], s["start"], s["end"], s["text"]) for s in first["spans"]] == [
+        ("genre", 9, 16, "Jazz in"),
+        ("city", 17, 22, "Paris"),
+    ]
+    score = np.exp(9) / (np.exp(9) + np.exp(3) + 2)
+    assert first["spans"][0]["score"] == pytest.approx(score, rel=1e-6)
+    assert second == {"spans": []}
+    assert model.logits([text, "bad"]).shape == (6, 4)
+    # Eight tokens hold [CLS], "playing" in two pieces and four more words.
+    cut = model.predict("playing . . . jazz jazz")[0]["spans"]
+    assert [(s["start"], s["end"]) for s in cut] == [(14, 18)]
+
+
+def test_timed_predict_gives_three_durations(sentiment):
+    answers, *seconds = load(sentiment).timed_predict(["good"])
+    assert answers[0]["label"] == "positive"
+    assert len(seconds) == 3
+    assert all(0 <= value < 5 for value in seconds)
+
+
+def test_token_types_the_tokenizer_lacks_are_zeros_and_threads_can_be_set(sentiment):
+    assert load(sentiment, threads=2).predict(["good", "bad"])[1]["label"] == "negative"
+    with pytest.raises(UsageError, match="threads is 0"):
+        load(sentiment, threads=0)
+
+
+def test_session_options_come_from_the_bundle(sentiment):
+    task = {"name": "text-classification", "pair": False}
+    session = {
+        "graph_level": "basic",
+        "spinning": True,
+        "arena": False,
+        "providers": ["CPUExecutionProvider"],
+    }
+    write_config(sentiment, ["negative", "positive"], task, session=session)
+    assert load(sentiment).predict("good")[0]["label"] == "positive"
+    write_config(sentiment, ["negative", "positive"], task, session={"graph_level": "most"})
+    with pytest.raises(UsageError, match="graph_level 'most' is none of"):
+        load(sentiment)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.onnx"])
+def test_a_missing_file_is_named(sentiment, name):
+    (sentiment / name).unlink()
+    with pytest.raises(UsageError, match=f"{name}: missing"):
+        load(sentiment)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(UsageError, match="nowhere: no such folder"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "broken JSON"),
+        ("[]", "no 'edgekd' key"),
+        ('{"model_type": "bert"}', "no 'edgekd' key"),
+        ('{"edgekd": {"schema_version": 2}}', "schema version 2, but this edgekd reads 1"),
+        ('{"edgekd": {"schema_version": 1}}', "key 'id2label' is missing"),
+    ],
+)
+def test_a_wrong_config_is_one_line(sentiment, config, message):
+    (sentiment / "config.json").write_text(config)
+    with pytest.raises(UsageError, match=message) as error:
+        load(sentiment)
+    assert "\n" not in str(error.value)
+
+
+def test_a_corrupt_model_is_one_line(sentiment):
+    (sentiment / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(UsageError, match=r"model\.onnx: onnxruntime cannot load it") as error:
+        load(sentiment)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_and_logits_must_be_as_many(sentiment):
+    write_model(sentiment / "model.onnx", np.zeros((len(VOCABULARY), 3)), "sequence")
+    with pytest.raises(UsageError, match=r"gives 3 logits, config\.json names 2 labels"):
+        load(sentiment)
+
+
+def test_an_absent_provider_is_unavailable(sentiment):
+    with pytest.raises(UnavailableError, match="MissingProvider is not in this onnxruntime"):
+        load(sentiment, provider="MissingProvider")
+
+
+def test_an_absent_onnxruntime_is_unavailable(sentiment, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        UnavailableError, match=r"onnxruntime is needed to run a bundle: pip install 'edgekd\[runtime\]'"
+    ):
+        load(sentiment)
+
+
+def test_the_runtime_imports_only_what_it_needs(sentiment):
+    code = (
+        "import sys, json; before = set(sys.modules); import edgekd.runtime\n"
+        "assert 'onnxruntime' not in sys.modules\n"
+        f"edgekd.runtime.load({str(sentiment)!r}).predict(['good'])\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    allowed = {"edgekd", "numpy", "onnxruntime", "tokenizers", *sys.stdlib_module_names}
+    loaded = set(json.loads(run.stdout))
+    for name in ("torch", "pydantic", "transformers", "onnx", "pandas"):
+        assert name not in loaded
+    edgekd = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, edgekd.runtime; print(*[n for n in sys.modules if n.startswith('edgekd')])",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert all(
+        name in ("edgekd", "edgekd.errors") or name.startswith("edgekd.runtime") for name in edgekd.stdout.split()
+    )
+    assert {name for name in loaded if not name.startswith("_")} - allowed <= {"huggingface_hub", "mkl"}

@@ -1,0 +1,186 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from edgekd.errors import UsageError
+from edgekd.runtime.tokenise import (
+    CHUNK,
+    encode_raw,
+    encode_texts,
+    encode_words,
+    load_tokenizer,
+    pad_id,
+    token_lengths,
+    word_spans,
+)
+
+from .conftest import wordpiece
+
+CLS, SEP, PLAY, ING, JAZZ, IN, PARIS, DOT = 2, 3, 4, 5, 6, 7, 8, 9
+
+
+def test_texts_are_flat_and_batches_are_right_padded(tokenizer):
+    encodings = encode_texts(tokenizer, ["playing jazz", "jazz", ""])
+    assert encodings.input_ids.tolist() == [CLS, PLAY, ING, JAZZ, SEP, CLS, JAZZ, SEP, CLS, SEP]
+    assert encodings.input_ids.dtype == np.int32
+    assert encodings.offsets.tolist() == [0, 5, 8, 10]
+    assert encodings.lengths.tolist() == [5, 3, 2]
+    assert encodings.rows.tolist() == [0, 1, 2, 3]
+    batch = encodings.batch([1, 0], pad_to_multiple=1)
+    assert batch["input_ids"].tolist() == [[CLS, JAZZ, SEP, 0, 0], [CLS, PLAY, ING, JAZZ, SEP]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert all(value.dtype == np.int64 for value in batch.values())
+    assert encodings.batch([1])["input_ids"].shape == (1, 8)
+
+
+def test_pairs_have_token_types_and_the_longer_text_is_cut(tokenizer):
+    encodings = encode_texts(tokenizer, ["jazz"], ["paris paris paris paris"], max_length=6)
+    batch = encodings.batch([0])
+    assert batch["input_ids"][0].tolist() == [CLS, JAZZ, SEP, PARIS, PARIS, SEP, 0, 0]
+    assert batch["token_type_ids"][0].tolist() == [0, 0, 0, 1, 1, 1, 0, 0]
+    assert encodings.truncated == 1
+
+
+def test_truncation_counts_texts_and_never_stays_on(tokenizer):
+    texts = ["jazz jazz jazz", "jazz"]
+    assert encode_texts(tokenizer, texts, max_length=4).truncated == 1
+    assert encode_texts(tokenizer, texts, max_length=5).truncated == 0
+    assert encode_texts(tokenizer, texts).lengths.tolist() == [5, 3]
+
+
+def test_no_room_for_text_is_an_error(tokenizer):
+    with pytest.raises(UsageError, match="max_length 2 leaves no room"):
+        encode_texts(tokenizer, ["jazz"], max_length=2)
+
+
+def test_serial_parallel_and_chunked_encodings_are_the_same(tokenizer):
+    texts = ["jazz in paris", "playing"] * (CHUNK // 2 + 1)
+    parallel, serial = encode_texts(tokenizer, texts), encode_texts(tokenizer, texts, parallel=False)
+    assert len(parallel) == CHUNK + 2
+    np.testing.assert_array_equal(parallel.input_ids, serial.input_ids)
+
+
+def test_words_answer_on_their_first_piece(tokenizer):
+    encodings = encode_words(tokenizer, [["jazz"], ["playing", "\u200b", "", "jazz"]])
+    assert encodings.answer_positions.tolist() == [1, 1, 3]
+    assert encodings.answer_words.tolist() == [0, 0, 3]
+    assert encodings.answer_offsets.tolist() == [0, 1, 3]
+    assert encodings.words.tolist() == [1, 4]
+
+
+def test_truncated_words_have_no_row(tokenizer):
+    encodings = encode_words(tokenizer, [["jazz", "playing", "paris"]], max_length=4)
+    assert encodings.answer_words.tolist() == [0, 1]
+    assert encodings.words.tolist() == [3]
+    assert encodings.truncated == 1
+
+
+def test_rows_are_picked_from_logits(tokenizer):
+    encodings = encode_words(tokenizer, [["jazz"], ["playing", "jazz"], ["in", "paris"]])
+    chosen = [2, 1]
+    logits = np.arange(2 * 5 * 1).reshape(2, 5, 1)
+    assert encodings.rows_of(logits, chosen)[:, 0].tolist() == [1, 2, 6, 8]
+    assert encodings.row_slots(chosen).tolist() == [3, 4, 1, 2]
+    texts = encode_texts(tokenizer, ["jazz", "in"])
+    np.testing.assert_array_equal(texts.rows_of(np.eye(2), [1, 0]), np.eye(2))
+    with pytest.raises(ValueError, match="token task"):
+        texts.row_index([0])
+
+
+def test_take_keeps_texts_whole(tokenizer):
+    words = [["jazz"], ["playing", "jazz"], ["in", "\u200b", "paris"]]
+    taken = encode_words(tokenizer, words).take([2, 0])
+    direct = encode_words(tokenizer, [words[2], words[0]])
+    for name in (
+        "input_ids",
+        "offsets",
+        "token_type_ids",
+        "answer_positions",
+        "answer_words",
+        "answer_offsets",
+        "words",
+    ):
+        np.testing.assert_array_equal(getattr(taken, name), getattr(direct, name), err_msg=name)
+    assert encode_texts(tokenizer, ["jazz", "in"]).take([1]).input_ids.tolist() == [CLS, IN, SEP]
+    assert len(encode_words(tokenizer, words).take([])) == 0
+
+
+def test_nothing_to_encode(tokenizer):
+    assert len(encode_texts(tokenizer, [])) == 0
+    assert encode_words(tokenizer, []).rows.tolist() == [0]
+
+
+def test_plain_text_and_its_words_encode_alike(tokenizer):
+    text = "Playing  jazz\tin (Paris)."
+    plain, spans = encode_raw(tokenizer, [text])
+    words = [text[start:end] for start, end in spans[0]]
+    assert words == ["Playing", "jazz", "in", "(", "Paris", ")", "."]
+    np.testing.assert_array_equal(plain.answer_words, np.arange(7))
+    np.testing.assert_array_equal(plain.answer_positions, [1, 3, 4, 5, 6, 7, 8])
+    assert encode_words(tokenizer, [words]).answer_words.tolist() == list(range(7))
+
+
+def test_byte_level_words_are_spelled_as_in_running_text():
+    alphabet = {piece: i for i, piece in enumerate(["a", "b", "Ġ", "Ġb", "ab"])}
+    tokenizer = Tokenizer(models.BPE(alphabet, [("Ġ", "b"), ("a", "b")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encodings = encode_words(tokenizer, [["ab", "b", "ab"]])
+    assert encodings.input_ids.tolist() == [4, 3, 2, 4]
+    assert encodings.answer_positions.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("don't stop", ["don't", "stop"]),
+        ("(U.S.) $5!", ["(", "U.S", ".", ")", "$", "5", "!"]),
+        ("去Paris吧", ["去", "Paris", "吧"]),
+        ("...", [".", ".", "."]),
+        ("the the", ["the", "the"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("", []),
+    ],
+)
+def test_words_of_plain_text(text, words):
+    assert [text[start:end] for start, end in word_spans(text)] == words
+
+
+def test_lengths_are_those_of_uncut_encodings(tokenizer):
+    @dataclass
+    class Texts:
+        texts: list[str]
+        pairs: list[str] | None
+
+    encode_texts(tokenizer, ["jazz"], max_length=3)
+    assert token_lengths(tokenizer, Texts(["jazz in paris", "jazz"], None)).tolist() == [5, 3]
+    assert token_lengths(tokenizer, Texts(["jazz"], ["paris ."])).tolist() == [6]
+
+
+def test_a_saved_tokenizer_loads_without_truncation_and_padding(tmp_path):
+    saved = wordpiece()
+    saved.enable_truncation(3)
+    saved.enable_padding(length=10)
+    saved.save(str(tmp_path / "tokenizer.json"))
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.truncation is None
+    assert loaded.padding is None
+    assert encode_texts(loaded, ["jazz in paris"]).lengths.tolist() == [5]
+
+
+def test_a_missing_or_broken_tokenizer_is_one_line(tmp_path):
+    with pytest.raises(UsageError, match=r"tokenizer\.json: missing"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"tokenizer\.json: not a tokenizer"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_padding_token_is_found():
+    assert pad_id(wordpiece(["[UNK]", "[CLS]", "[SEP]", "x", "[PAD]"])) == 4
+    assert pad_id(wordpiece(["[UNK]", "<pad>"])) == 1
+    assert pad_id(wordpiece(["[UNK]"])) == 0
+    own = wordpiece()
+    own.enable_padding(pad_id=7)
+    assert pad_id(own) == 7

@@ -1,0 +1,27 @@
+import subprocess
+import sys
+
+import pytest
+
+from edgekd.tasks.build import build_task
+from edgekd.tasks.spec import TextClassification, TokenClassification
+
+
+@pytest.mark.parametrize(
+    ("spec", "head", "metric"),
+    [(TextClassification(), "sequence", "accuracy"), (TokenClassification(), "token", "span F1")],
+)
+def test_a_task_is_built_by_its_name(spec, head, metric):
+    task = build_task(spec, ["O", "B-x"])
+    assert (task.spec, task.labels, task.head, task.metric_name) == (spec, ("O", "B-x"), head, metric)
+
+
+def test_no_task_imports_torch():
+    code = (
+        "import sys\n"
+        "from edgekd.tasks.build import build_task\n"
+        "from edgekd.tasks.spec import TextClassification, TokenClassification\n"
+        "build_task(TextClassification(), ['a']); build_task(TokenClassification(), ['O'])\n"
+        "assert not {'torch', 'transformers', 'onnxruntime', 'datasets'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
