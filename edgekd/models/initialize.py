@@ -142,8 +142,8 @@ def project_width(
     - The PCA is uncentred over tokens: LayerNorm scales by the energy about zero, and the stream's constant
       part must be carried too. But each token's mean over features is removed, as LayerNorm removes it; that
       mean's direction is part of the basis and is turned onto (1, ..., 1), so both norms remove the same.
-    - Gains act feature by feature: inside its subspace the basis is turned as near to feature axes as can be.
-      On MiniLM-L6 from 384 to 256 this lifts the untrained layer 5's explained variance from 0.2 to 0.7.
+    - Gains act feature by feature, so inside its subspace the basis is turned as near to feature axes as can
+      be. Of the three this matters most: without it the error of the gains grows from layer to layer.
     - The narrow norm divides by the spread of what is kept; the gains make that good.
 
     Args:
