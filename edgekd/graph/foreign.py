@@ -104,9 +104,7 @@ def _export(model: nn.Module, inputs: Sequence[str], opset: int) -> onnx.ModelPr
     # The exporter names each input's axes apart, though they are the same two.
     for value in (*proto.graph.input, *proto.graph.output):
         axes = value.type.tensor_type.shape.dim
-        for axis, name in zip(
-            axes[: len(axes) if value.name != "logits" else len(axes) - 1], _AXES, strict=False
-        ):
+        for axis, name in zip(axes[: len(axes) if value.name != "logits" else len(axes) - 1], _AXES, strict=False):
             axis.dim_param = name
     return proto
 

@@ -43,8 +43,7 @@ def compare_logits(reference: NDArray[Any], candidate: NDArray[Any]) -> Parity:
     """
     if reference.shape != candidate.shape or reference.ndim != 2 or reference.size == 0:
         raise EdgekdError(
-            f"logits to compare must be two arrays (rows, labels), got {reference.shape} "
-            f"and {candidate.shape}"
+            f"logits to compare must be two arrays (rows, labels), got {reference.shape} and {candidate.shape}"
         )
     for name, logits in (("reference", reference), ("candidate", candidate)):
         broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
@@ -88,9 +87,7 @@ def load_session(path: Path, threads: int = 1) -> Any:
         raise EdgekdError(f"{path}: onnxruntime cannot load it ({reason}); export it again") from error
 
 
-def run_onnx(
-    path: Path, batches: Iterable[Mapping[str, NDArray[Any]]], threads: int = 1
-) -> list[NDArray[np.float32]]:
+def run_onnx(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]], threads: int = 1) -> list[NDArray[np.float32]]:
     """Run an ONNX file on batches in plain onnxruntime on the CPU.
 
     Args:

@@ -19,14 +19,13 @@ _REDUCE_RANGE = {"arm64": False, "avx2": True, "avx512": True, "avx512_vnni": Fa
 _PRODUCTS = ("MatMul", "Gemm")
 
 
-def quantize_dynamic(
-    source: Path, destination: Path, *, instruction_set: str, keep_float: Sequence[str] = ()
-) -> None:
+def quantize_dynamic(source: Path, destination: Path, *, instruction_set: str, keep_float: Sequence[str] = ()) -> None:
     """Quantise an ONNX file to INT8: weights ahead of time, activations as they come.
 
-    Products with a constant weight become u8 activations by s8 weights, one scale a column: one scale a tensor
-    is a few percent faster and ruins BERT-like models. Embeddings become u8 tables. The product that yields
-    the logits stays FP32: it is a thousandth of the work, and its rounding would go straight into the answer.
+    Products with a constant weight become u8 activations by s8 weights, one scale a column: one scale a
+    tensor is a few percent faster and ruins BERT-like models. Embeddings become u8 tables. The product that
+    yields the logits stays FP32: it is a thousandth of the work, and its rounding would go straight into the
+    answer.
 
     Args:
         source: The FP32 model.

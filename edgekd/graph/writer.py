@@ -95,9 +95,7 @@ def _check_weights(shape: EncoderShape, weights: Weights) -> None:
     if missing or unknown:
         what, names = ("lack", missing) if missing else ("have the unknown", unknown)
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise EdgekdError(
-            f"the weights {what} {names[0]}{more}: they belong to another shape than {shape.describe()}"
-        )
+        raise EdgekdError(f"the weights {what} {names[0]}{more}: they belong to another shape than {shape.describe()}")
     for name, size in expected.items():
         if tuple(weights[name].shape) != size:
             raise EdgekdError(
@@ -176,8 +174,7 @@ class _Graph:
         # Keys transposed: (batch_size, heads, head_size, sequence_length).
         orders = ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
         query, key, value = (
-            self._heads(part, y, heads, order)
-            for part, y, order in zip(parts, projected, orders, strict=True)
+            self._heads(part, y, heads, order) for part, y, order in zip(parts, projected, orders, strict=True)
         )
         scores = self._node("MatMul", f"{name}.scores", query, key)
         scores = self._node("Mul", f"{name}.scaled", scores, self._float(1 / math.sqrt(size)))
@@ -216,9 +213,7 @@ class _Graph:
     def _heads(self, name: str, x: str, heads: int, order: list[int]) -> str:
         """(batch_size, sequence_length, heads * head_size) as four axes, in `order`."""
         split = self._integers(0, 0, heads, self.shape.head_size)
-        return self._node(
-            "Transpose", f"{name}.heads", self._node("Reshape", f"{name}.split", x, split), perm=order
-        )
+        return self._node("Transpose", f"{name}.heads", self._node("Reshape", f"{name}.split", x, split), perm=order)
 
     def _residual_norm(self, name: str, x: str, residual: str) -> str:
         kind = {"sum": "Sum", "add": "Add"}[self.options.residual]
@@ -246,9 +241,7 @@ class _Graph:
     def _tanh_gelu(self, name: str, x: str) -> str:
         """0.5 x (1 + tanh(sqrt(2 / pi) x (1 + 0.044715 x x))), in onnxruntime's order of FastGelu."""
         cubic = self._node("Mul", f"{name}.linear", x, self._float(0.044715))
-        cubic = self._node(
-            "Add", f"{name}.cubic", self._node("Mul", f"{name}.square", cubic, x), self._float(1.0)
-        )
+        cubic = self._node("Add", f"{name}.cubic", self._node("Mul", f"{name}.square", cubic, x), self._float(1.0))
         slope = self._node("Mul", f"{name}.slope", x, self._float(math.sqrt(2 / math.pi)))
         tanh = self._node("Tanh", f"{name}.tanh", self._node("Mul", f"{name}.inner", slope, cubic))
         gate = self._node("Add", f"{name}.gate", tanh, self._float(1.0))
