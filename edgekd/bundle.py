@@ -13,6 +13,7 @@ from typing import Any
 from edgekd.errors import UsageError
 from edgekd.models.spec import EncoderShape
 from edgekd.models.teacher import Teacher
+from edgekd.request import Request, load_request
 from edgekd.store import write_json
 from edgekd.tasks.spec import TaskSpec
 
@@ -56,7 +57,7 @@ def write_core(folder: Path, core: Core) -> None:
 
 def config_of(core: Core) -> dict[str, Any]:
     """config.json: a stock model type that foreign loaders accept, and the real shape under `edgekd`."""
-    config = json.loads((core.teacher.folder / "config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads((core.teacher.folder / "config.json").read_text(encoding="utf-8"))
     family = config.get("model_type", "bert")
     if core.shape is not None:
         family = family if family in _FAMILIES else "bert"
@@ -110,18 +111,18 @@ def checksums(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, str]:
     return sums
 
 
-def claim(out: Path, request_id: str, overwrite: bool) -> Path:
+def claim(out: Path, request: Request, overwrite: bool) -> Path:
     """Return the folder to build in, `<out>.work`, or refuse.
 
-    A folder of the same request is rebuilt (its finished steps are in the store); anything else that is in the way
-    is only replaced with `--overwrite`.
+    A folder of the same request is made again (its finished steps are in the store); anything else that is in the
+    way is only replaced with `--overwrite`.
 
     Raises:
         UsageError: `out` holds something else.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: choose a folder")
-    if out.is_dir() and any(out.iterdir()) and not overwrite and _request_of(out) != request_id:
+    if out.is_dir() and any(out.iterdir()) and not overwrite and _request_of(out) != request:
         raise UsageError(f"--out {out} holds something else: choose another folder, or add --overwrite")
     work = out.with_name(out.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
@@ -141,9 +142,8 @@ def publish(work: Path, out: Path) -> None:
         work.rename(out)
 
 
-def _request_of(out: Path) -> str | None:
+def _request_of(out: Path) -> Request | None:
     try:
-        verdict = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
-        return str(verdict["request_id"])
-    except (OSError, ValueError, KeyError):
+        return load_request(out / "edgekd.yaml")
+    except UsageError:
         return None

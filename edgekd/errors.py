@@ -77,6 +77,4 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] != module.partition(".")[0]:
             raise
-        raise UnavailableError(
-            f"{module} is needed to {purpose}: pip install 'edgekd[{extra}]'"
-        ) from error
+        raise UnavailableError(f"{module} is needed to {purpose}: pip install 'edgekd[{extra}]'") from error

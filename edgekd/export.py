@@ -1,4 +1,4 @@
-"""Stage `export_onnx`: a trained model as ONNX, FP32 and INT8, proven equal and quantised only where accuracy survives."""
+"""Stage `export_onnx`: a trained model as ONNX, proven equal, and INT8 only where accuracy survives."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def export_student(
     engine: Engine,
     hosted: Hosted,
     model_id: str,
-    task: Task[Any],
+    task: Task,
     validation: Judged,
     options: GraphOptions,
     *,
@@ -114,7 +114,7 @@ def export_teacher(
     engine: Engine,
     teacher: Teacher,
     teacher_id: str,
-    task: Task[Any],
+    task: Task,
     validation: Judged,
     options: GraphOptions,
     *,
@@ -171,7 +171,7 @@ def _prove(path: Path, encodings: Encodings, reference: np.ndarray) -> Parity:
 
 def _quantised(
     work: Path,
-    task: Task[Any],
+    task: Task,
     validation: Judged,
     quantize: str | None,
     max_drop: float,

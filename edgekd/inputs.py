@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -49,7 +48,7 @@ class Inputs:
 
     profile: Profile
     data: TaskData
-    task: Task[Any]
+    task: Task
     teacher: Teacher
     teacher_id: str
     max_length: int
@@ -99,16 +98,14 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
         tokens = task.encode(teacher.tokenizer, split, max_length)
         teacher_rows = logits_of(label(store, engine, teacher, teacher_id, tokens, name))
         judged.append((_judged(task, split, tokens, teacher_rows), teacher_rows))
-    resolved = profile.model_copy(
-        update={"workload": profile.workload.model_copy(update={"max_length": max_length})}
-    )
+    resolved = profile.model_copy(update={"workload": profile.workload.model_copy(update={"max_length": max_length})})
     return Inputs(
         resolved, data, task, teacher, teacher_id, max_length, transfer, encodings, rows,
         judged[0][0], judged[1][0], judged[0][1], judged[1][1],
     )  # fmt: skip
 
 
-def _task(teacher: Teacher, data: TaskData) -> Task[Any]:
+def _task(teacher: Teacher, data: TaskData) -> Task:
     """The task with the data's names for the teacher's classes."""
     labels = list(teacher.labels)
     if data.labels:
@@ -121,7 +118,7 @@ def _task(teacher: Teacher, data: TaskData) -> Task[Any]:
     return task
 
 
-def _judged(task: Task[Any], split: Split, encodings: Encodings, teacher_rows: np.ndarray) -> Judged:
+def _judged(task: Task, split: Split, encodings: Encodings, teacher_rows: np.ndarray) -> Judged:
     if split.has_gold:
         return Judged(split, encodings, task.gold(split))
     answers = task.answers(teacher_rows.argmax(axis=-1), encodings)

@@ -19,7 +19,6 @@ from edgekd.plan.spec import Search
 from edgekd.resources import resource
 from edgekd.targets.spec import CpuTarget, TargetSpec
 
-
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 

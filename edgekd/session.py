@@ -40,9 +40,7 @@ class Session:
         return Session(store, Engine.detect(usable_cpus(), progress))
 
 
-def read(
-    progress: Progress, source: str, task: TaskSpec | None, columns: Columns, hub_config: str | None
-) -> TaskData:
+def read(progress: Progress, source: str, task: TaskSpec | None, columns: Columns, hub_config: str | None) -> TaskData:
     """Read the user's data and say what was done to them."""
     data = read_data(source, task=task, columns=columns, hub_config=hub_config)
     rows = ", ".join(f"{len(split)} {split.name}" for split in data.splits)

@@ -149,6 +149,18 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        EdgekdError: Missing or broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EdgekdError(f"{path}: cannot be read as JSON ({error})") from error
+
+
 def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:
     files = {
         str(f.relative_to(work)): f.stat().st_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -46,7 +45,7 @@ class Retained:
     rows: int
 
 
-def retained(task: Task[Any], student: np.ndarray, teacher: np.ndarray, seed: int = 0) -> Retained:
+def retained(task: Task, student: np.ndarray, teacher: np.ndarray, seed: int = 0) -> Retained:
     """Compare two models on the same texts by a paired bootstrap: both are scored on the same resampled texts.
 
     Args:
@@ -120,9 +119,7 @@ def fixed_texts(tokenizer: Tokenizer, split: Split, length: int, seed: int = 0) 
     return tuple(made)
 
 
-def _join(
-    tokenizer: Tokenizer, texts: Sequence[str], order: np.ndarray, position: int, size: int
-) -> tuple[str, int]:
+def _join(tokenizer: Tokenizer, texts: Sequence[str], order: np.ndarray, position: int, size: int) -> tuple[str, int]:
     """Join texts from `position` on until they hold `size` tokens, and cut after the last of them."""
     joined = ""
     for _ in range(size + 1):
@@ -143,13 +140,14 @@ def judge_latency(
     progress: Progress,
     title: str,
     *,
+    batch_size: int = 1,
     looks: int = 5,
     max_seconds: float = 120.0,
 ) -> Judgement:
     """Measure a bundle end to end in processes of its own and judge it against the budget."""
     with progress.bar(title, 1) as bar:
         return judge_budget(
-            BundleJob(title, bundle, tuple(texts)),
+            BundleJob(title, bundle, tuple(texts), batch_size),
             target,
             budget_ms,
             percentile,

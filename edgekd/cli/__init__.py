@@ -94,11 +94,17 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return ExitCode.USAGE, f"error: {_one_line(error.format_message())}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({error.filename})" if error.filename else ""
-        return ExitCode.ERROR, f"error: no space left on the device{where}: free some, or give --cache-dir another disk"
+        return (
+            ExitCode.ERROR,
+            f"error: no space left on the device{where}: free some, or give --cache-dir another disk",
+        )
     if isinstance(error, PermissionError):
         return ExitCode.USAGE, f"error: no permission for {error.filename}: choose another folder"
     kind = type(error).__name__
-    return ExitCode.ERROR, f"error: unexpected {kind}: {_one_line(error)} (run again with --debug for the traceback)"
+    return (
+        ExitCode.ERROR,
+        f"error: unexpected {kind}: {_one_line(error)} (run again with --debug for the traceback)",
+    )
 
 
 def _one_line(error: object) -> str:

@@ -12,6 +12,7 @@ from edgekd import profile as profiles
 from edgekd.data.columns import Columns
 from edgekd.errors import UsageError
 from edgekd.profile import Profile
+from edgekd.request import Request
 from edgekd.store import Store, default_root
 from edgekd.tasks.spec import TaskSpec, TextClassification, TokenClassification
 
@@ -32,7 +33,7 @@ OVERRIDES = {
 }
 
 
-class _Length(click.ParamType):
+class _Length(click.ParamType[Any]):
     name = "auto|tokens"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
@@ -153,3 +154,36 @@ def named(flag: str, value: str | None) -> str:
     if value is None or not value.strip():
         raise UsageError(f"{flag} is {'missing' if value is None else 'empty'}")
     return value
+
+
+def request_of(flags: dict[str, Any], *, budget: bool) -> Request:
+    """The request of a stage command: a teacher and data, both given.
+
+    Args:
+        flags: What was given.
+        budget: Whether a budget must be among it.
+    """
+    profile = resolve_profile(flags.get("profile") or "cpu", flags)
+    if budget:
+        budget_of(profile)
+    return Request(
+        teacher=named("--teacher", flags["teacher"]),
+        data=named("--data", flags["data"]),
+        data_config=flags["data_config"],
+        task=task_of(flags),
+        columns=columns_of(flags),
+        profile=profile,
+    )
+
+
+def new_folder(out: Path | None, overwrite: bool) -> Path:
+    """A folder that may be written to.
+
+    Raises:
+        UsageError: None was named, or it holds something.
+    """
+    if out is None:
+        raise UsageError("--out is missing: name a folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
+        raise UsageError(f"--out {out} is not empty: choose another folder, or add --overwrite")
+    return out

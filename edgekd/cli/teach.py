@@ -15,12 +15,13 @@ from edgekd.cli.options import (
     data_options,
     json_option,
     named,
+    new_folder,
     resolve_profile,
     store_of,
     store_option,
     task_of,
 )
-from edgekd.errors import UsageError, require
+from edgekd.errors import require
 
 
 @click.command(name="teach")
@@ -41,11 +42,7 @@ def command(**flags: Any) -> None:
     from edgekd.profile import override
     from edgekd.session import Session, read, teach_from
 
-    out: Path | None = flags["out"]
-    if out is None:
-        raise UsageError("--out is missing: a folder for the teacher")
-    if out.exists() and any(out.iterdir()) and not flags["overwrite"]:
-        raise UsageError(f"--out {out} is not empty: choose another folder, or add --overwrite")
+    out = new_folder(flags["out"], flags["overwrite"])
     profile = override(
         resolve_profile(flags["profile"], {}),
         {

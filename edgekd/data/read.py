@@ -123,6 +123,9 @@ def _labels(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec) 
         else set().union(*(split.classes() for split in labelled.values()))
     )
     known |= {"O"} if bio else set()
+    if len(known) < 2:
+        what = "every tag is O" if bio else f'the only label is "{next(iter(known))}"'
+        raise DataError(f"{tables[next(iter(labelled))].origin}: {what}; there is nothing to tell apart")
     for name, split in labelled.items():
         if split.classes() <= known:
             continue
@@ -130,9 +133,6 @@ def _labels(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec) 
             for label in row:
                 if label not in known:
                     raise tables[name].error(i, f'label "{label}" does not occur in train')
-    if len(known) < 2:
-        what = "every tag is O" if bio else f'the only label is "{next(iter(known))}"'
-        raise DataError(f"{tables[next(iter(labelled))].origin}: {what}; there is nothing to tell apart")
     return ordered_labels(known, bio)
 
 

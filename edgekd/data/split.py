@@ -126,8 +126,11 @@ class TaskData:
     def fingerprint(self) -> str:
         """SHA-256 of the task, the labels and every row, in order; notes do not count."""
         digest = hashlib.sha256(json.dumps([self.task.model_dump(mode="json"), self.labels]).encode())
-        for split in self.splits:
-            for part in (split.name, split.texts, split.pairs, split.words, split.labels, split.tags):
+        for place in ("train", "validation", "test", "unlabeled"):
+            split: Split | None = getattr(self, place)
+            if split is None:
+                continue
+            for part in (place, split.texts, split.pairs, split.words, split.labels, split.tags):
                 digest.update(json.dumps(part).encode())
         return digest.hexdigest()
 

@@ -66,7 +66,7 @@ def build_transfer_set(data: TaskData, spec: Transfer, seed: int) -> TransferSet
 def _fresh(unlabeled: Split, data: TaskData, train: Split | None, notes: list[str]) -> Split:
     """Leave out repeated texts and, so that no score is optimistic, texts of validation and test."""
     seen = set(train.keys()) if train is not None else set()
-    held_out = {key for split in (data.validation, data.test) if split is not None for key in split.keys()}
+    held_out = {key for split in (data.validation, data.test) if split is not None for key in split.keys()}  # noqa: SIM118 - a method of Split
     keep, leaks = [], 0
     for i, key in enumerate(unlabeled.keys()):
         leaks += key in held_out
@@ -86,7 +86,8 @@ def _limited(
 ) -> tuple[list[Split], Split | None]:
     """Cut to `limit` texts; labelled ones stay before unlabelled ones."""
     rng = np.random.default_rng(seed)
-    total, kept = sum(len(p) for p in parts), []
+    total = sum(len(p) for p in parts)
+    kept: list[Split] = []
     for part in parts:
         take = min(len(part), limit - sum(len(p) for p in kept))
         kept.append(part.take(np.sort(rng.permutation(len(part))[:take])))

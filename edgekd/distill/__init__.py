@@ -1,0 +1,1 @@
+"""Distillation: labels, losses, the training loop, teachers and students."""

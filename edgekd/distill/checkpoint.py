@@ -43,15 +43,13 @@ class State:
 
 
 class Checkpoint:
-    """The one checkpoint of a run, kept in `folder` as `step-<n>`; older ones are deleted after the new one is whole."""
+    """The one checkpoint of a run, `folder/step-<n>`; older ones are deleted after the new one is whole."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save(
-        self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
-    ) -> None:
+    def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]) -> None:
         """Write everything to a temporary folder, then rename it: a kill leaves the old checkpoint or the new one."""
         final = self.folder / f"step-{state.step:08d}{'-done' if state.done else ''}"
         temporary = self.folder / "writing"
@@ -70,9 +68,7 @@ class Checkpoint:
             if older != final:
                 shutil.rmtree(older)
 
-    def load(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[State, dict[str, Tensor]] | None:
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Tensor]] | None:
         """Restore the newest whole checkpoint into model and optimiser; None if there is none."""
         found = sorted(self.folder.glob("step-*"))
         if not found:

@@ -17,9 +17,7 @@ from edgekd.store import Artefact, Store
 VERSION = 1
 
 
-def label(
-    store: Store, engine: Engine, teacher: Teacher, teacher_id: str, encodings: Encodings, name: str
-) -> Artefact:
+def label(store: Store, engine: Engine, teacher: Teacher, teacher_id: str, encodings: Encodings, name: str) -> Artefact:
     """Compute and keep the teacher's logits of a split.
 
     Args:
@@ -39,7 +37,11 @@ def label(
         parts = work / "parts"
         parts.mkdir(exist_ok=True)
         rows = predict_rows(
-            teacher.model, encodings, engine, title=f"teacher: label {len(encodings)} {name} texts", parts=parts
+            teacher.model,
+            encodings,
+            engine,
+            title=f"teacher: label {len(encodings)} {name} texts",
+            parts=parts,
         )
         np.save(work / "logits.npy", rows, allow_pickle=False)
         shutil.rmtree(parts)

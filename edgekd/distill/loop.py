@@ -168,10 +168,11 @@ class _Run:
         if epoch != self._epoch:
             self._epoch = epoch
             self._batches = epoch_batches(self.encodings.lengths, self.spec.batch_size, self.spec.seed, epoch)
-        return self._batches[(within * self.world + self.rank) % len(self._batches)]
+        chosen: np.ndarray = self._batches[(within * self.world + self.rank) % len(self._batches)]
+        return chosen
 
     def _schedule(self, step: int) -> float:
-        warmup = max(1, round(self.spec.warmup * self.total))
+        warmup: int = max(1, round(self.spec.warmup * self.total))
         if step < warmup:
             return (step + 1) / warmup
         return max(0.0, (self.total - step) / max(1, self.total - warmup))

@@ -68,7 +68,8 @@ def teach(
 def _fine_tune(
     engine: Engine, encoder: Path, data: TaskData, max_length: int, spec: Teach, work: Path
 ) -> dict[str, Any]:
-    assert data.train is not None and data.validation is not None
+    assert data.train is not None
+    assert data.validation is not None
     task = build_task(data.task, data.labels)
     tokenizer = load_tokenizer(encoder)
     torch.manual_seed(spec.training.seed)

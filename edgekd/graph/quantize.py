@@ -12,6 +12,9 @@ from edgekd.errors import UsageError, require
 from edgekd.graph.check import read_model
 from edgekd.graph.quiet import quiet
 
+QUANTIZER_VERSION = 1
+"""Raised by hand when the same model would be quantised otherwise."""
+
 # Does the target need weights of 7 bits? Without VNNI, x86 multiplies u8 by s8 with VPMADDUBSW, which adds
 # two products into 16 bits and saturates: 2 * 255 * 127 does not fit, 2 * 255 * 64 does. VNNI and ARM add
 # into 32 bits.

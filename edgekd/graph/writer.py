@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -87,6 +88,13 @@ def write_student(shape: EncoderShape, weights: Weights, options: GraphOptions =
     # The last node written is the output, whatever the shape ends in.
     graph.proto.node[-1].output[0] = graph.proto.output[0].name
     return graph.model
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph to a file, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(model.SerializeToString(deterministic=True))
+    temporary.replace(path)
 
 
 def _check_weights(shape: EncoderShape, weights: Weights) -> None:

@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,22 +74,24 @@ class GraphCall:
 
 
 class BundleCall:
-    """A bundle served by `edgekd.runtime`, one text a call, cycling over the job's texts."""
+    """A bundle served by `edgekd.runtime`, one batch a call, cycling over the job's texts."""
 
     def __init__(self, job: dict[str, Any], session: dict[str, Any]) -> None:
         import edgekd.runtime
 
         self._model: Any = edgekd.runtime.load(job["bundle"], threads=session["threads"])  # type: ignore[attr-defined,unused-ignore]
-        self._texts: Sequence[str] = job["texts"]
+        # JSON has no tuples: a pair of texts comes as a list.
+        self._texts = [text if isinstance(text, str) else tuple(text) for text in job["texts"]]
+        self._batch_size: int = job["batch_size"]
         self._next = 0
         self.provider: str = getattr(self._model, "provider", session["providers"][0])
         check_provider(job["bundle"], self.provider, session)
 
     def __call__(self) -> tuple[int, int, int]:
-        """Answer the next text."""
-        text = self._texts[self._next]
-        self._next = (self._next + 1) % len(self._texts)
-        parts = self._model.timed_predict([text])[1:]
+        """Answer the next texts."""
+        texts = [self._texts[(self._next + i) % len(self._texts)] for i in range(self._batch_size)]
+        self._next = (self._next + self._batch_size) % len(self._texts)
+        parts = self._model.timed_predict(texts)[1:]
         tokenise, model, post = (round(seconds * 1e9) for seconds in parts)
         return tokenise, model, post
 

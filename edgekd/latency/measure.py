@@ -324,17 +324,21 @@ def _measurements(
 
 
 def _reason(judgement: Judgement, first: int, late: bool) -> str:
-    measurement, budget = judgement.measurement, f"{judgement.budget_ms:g} ms"
-    ends = f"{judgement.interval[0]:.3g} to {judgement.interval[1]:.3g} ms"
-    if judgement.outcome != "inconclusive":
-        side = "within" if judgement.outcome == "met" else "above"
-        return f"p{judgement.percentile:g} lies between {ends}, all of it {side} {budget}"
+    measurement, (lower, upper) = judgement.measurement, judgement.interval
+    if judgement.outcome == "met":
+        return f"p{judgement.percentile:g} is at most {upper:.4g} ms, within {judgement.budget_ms:g} ms"
+    if judgement.outcome == "missed":
+        return f"p{judgement.percentile:g} is at least {lower:.4g} ms, above {judgement.budget_ms:g} ms"
     if measurement.disturbed_share > MAX_DISTURBED:
         share = f"{100 * measurement.disturbed_share:.0f}%"
         return f"{share} of the rounds were disturbed by other load: run again on a quieter machine"
     if measurement.quiet_samples < first:
         return f"time ran out at {measurement.quiet_samples} of at least {first} quiet samples"
-    return f"{'time' if late else 'the looks'} ran out with {budget} inside {ends}: too close to tell"
+    between = (
+        f"{lower:.4g} and {upper:.4g} ms" if math.isfinite(upper) else f"{lower:.4g} ms and an unknown end"
+    )
+    cause = "time" if late else "the looks"
+    return f"{cause} ran out with {judgement.budget_ms:g} ms between {between}: too close to tell"
 
 
 def _round_from_json(data: dict[str, Any]) -> RoundSample:

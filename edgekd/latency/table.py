@@ -100,9 +100,7 @@ class LatencyTable(Spec):
 
 def narrowed(shape: EncoderShape, width: int, heads: Sequence[int], ffn: Sequence[int]) -> EncoderShape:
     """The teacher's shape with another width and other layers; the embedding follows the width."""
-    return shape.model_copy(
-        update={"hidden": width, "embedding": width, "heads": tuple(heads), "ffn": tuple(ffn)}
-    )
+    return shape.model_copy(update={"hidden": width, "embedding": width, "heads": tuple(heads), "ffn": tuple(ffn)})
 
 
 def measure_table(

@@ -23,6 +23,10 @@ _PACKAGE_PARENT = str(Path(edgekd.__file__).resolve().parent.parent)
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
+Text = str | tuple[str, str]
+"""One text, or a pair of them."""
+
+
 @dataclass(frozen=True)
 class GraphJob:
     """An ONNX graph, fed with random token ids.
@@ -50,11 +54,12 @@ class GraphJob:
 
 @dataclass(frozen=True)
 class BundleJob:
-    """A bundle, end to end: one call tokenises, runs and post-processes one text, cycling over `texts`."""
+    """A bundle, end to end: one call tokenises, runs and post-processes `batch_size` texts, cycling over `texts`."""
 
     name: str
     bundle: Path
-    texts: tuple[str, ...]
+    texts: tuple[Text, ...]
+    batch_size: int = 1
 
     def __post_init__(self) -> None:
         if not self.texts:
@@ -62,7 +67,10 @@ class BundleJob:
 
     def to_json(self) -> dict[str, Any]:
         """As the child process takes it."""
-        return {"kind": "bundle", "name": self.name, "bundle": str(self.bundle), "texts": list(self.texts)}
+        return {"kind": "bundle", "name": self.name, "bundle": str(self.bundle)} | {
+            "texts": list(self.texts),
+            "batch_size": self.batch_size,
+        }
 
 
 Job = GraphJob | BundleJob

@@ -99,9 +99,7 @@ def _measure(
 
 
 @torch.inference_mode()
-def _states(
-    model: StudentModel, encodings: Encodings, batches: list[np.ndarray], engine: Engine
-) -> np.ndarray:
+def _states(model: StudentModel, encodings: Encodings, batches: list[np.ndarray], engine: Engine) -> np.ndarray:
     """A sample of hidden states of all layers and the embeddings, (n, hidden) float32."""
     rng = np.random.default_rng(0)
     kept = []

@@ -35,12 +35,16 @@ class TeacherLatency:
 
     Attributes:
         measured_ms: At the budget's percentile, by precision.
+        median_ms: The median, by precision.
+        p95_ms: The 95th percentile, by precision.
         overhead_ms: Median of tokenising plus post-processing.
         tail: Percentile over median.
         dropped: Precisions whose drop in the metric was over the limit, with the reason.
     """
 
     measured_ms: dict[Precision, float]
+    median_ms: dict[Precision, float]
+    p95_ms: dict[Precision, float]
     overhead_ms: float
     tail: float
     dropped: dict[Precision, str]
@@ -105,7 +109,12 @@ def frame(profile: Profile, budget_ms: float, max_length: int, latency: TeacherL
 
 
 def with_students(
-    plan: Plan, profile: Profile, target: Target, search: SearchInput, precisions: Sequence[Precision], progress: Progress
+    plan: Plan,
+    profile: Profile,
+    target: Target,
+    search: SearchInput,
+    precisions: Sequence[Precision],
+    progress: Progress,
 ) -> Plan:
     """Add the students that keep most at each depth, width and precision; measure the finalists and choose.
 
@@ -119,7 +128,8 @@ def with_students(
     """
     found = _frontier(plan, profile, search, precisions)
     if not found:
-        return plan.model_copy(update={"reason": _floor(plan, profile, search, precisions)})
+        floor = _floor(plan, profile, search, precisions)
+        return plan.model_copy(update={"candidates": (*plan.candidates, floor), "reason": floor.note})
     finalists = sorted(found, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
     measured = _measure(plan, profile, target, search, finalists, progress)
     students = measured + [c for c in found if c not in finalists]
@@ -139,9 +149,7 @@ def _score(candidate: Candidate) -> float:
     return candidate.kept * (_INT8_PENALTY if candidate.precision == "int8" else 1.0)
 
 
-def _frontier(
-    plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision]
-) -> list[Candidate]:
+def _frontier(plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision]) -> list[Candidate]:
     heads, ffn = ladders(search.shape, profile)
     # Predictions are of the median of the model alone; the budget is a percentile of the whole call.
     room = plan.limit_ms / (plan.tail * plan.correction) - plan.overhead_ms
@@ -168,10 +176,10 @@ def _frontier(
 
 def ladders(shape: EncoderShape, profile: Profile) -> tuple[list[int], list[int]]:
     """Numbers of heads and of neurons that a layer may have."""
-    heads = {max(1, round(share * min(shape.heads))) for share in profile.search.head_shares}
-    step = 8 if min(shape.ffn) >= 64 else 1  # kernels like multiples of 8
-    ffn = {max(1, round(share * min(shape.ffn) / step) * step) for share in profile.search.ffn_shares}
-    return sorted(heads), sorted(f for f in ffn if f <= min(shape.ffn))
+    heads = {max(1, round(share * max(shape.heads))) for share in profile.search.head_shares}
+    step = 8 if max(shape.ffn) >= 64 else 1  # kernels like multiples of 8
+    ffn = {max(1, round(share * max(shape.ffn) / step) * step) for share in profile.search.ffn_shares}
+    return sorted(heads), sorted(f for f in ffn if f <= max(shape.ffn))
 
 
 def narrowed_slice(shape: EncoderShape, width: int, choice: Slice) -> EncoderShape:
@@ -195,12 +203,21 @@ def _measure(
         for i, candidate in enumerate(finalists):
             assert candidate.shape is not None
             path = write_graph(
-                Path(folder) / f"{i}.onnx", candidate.shape, candidate.precision, profile.export, search.instruction_set
+                Path(folder) / f"{i}.onnx",
+                candidate.shape,
+                candidate.precision,
+                profile.export,
+                search.instruction_set,
             )
             jobs.append(GraphJob(str(i), path, plan.batch_size, plan.max_length, VOCABULARY))
         with progress.bar(f"plan: measure {len(jobs)} finalists", 1) as bar:
             results = compare(
-                jobs, target, processes=1, rounds=_ROUNDS, calls=_CALLS, progress=lambda a, b: bar.update(a / b)
+                jobs,
+                target,
+                processes=1,
+                rounds=_ROUNDS,
+                calls=_CALLS,
+                progress=lambda a, b: bar.update(a / b),
             )
     measured = []
     for i, candidate in enumerate(finalists):
@@ -211,20 +228,28 @@ def _measure(
     return measured
 
 
-def _floor(plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision]) -> str:
-    """Say what the smallest student would take, and why nothing is faster."""
+def _floor(plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision]) -> Candidate:
+    """The fastest student there is, with what it would take and why nothing is faster."""
     heads, ffn = ladders(search.shape, profile)
-    floors = [
-        (costs.fixed + costs.layer_ms(heads[0], ffn[0]), costs)
-        for costs in search.table.costs
-        if costs.precision in precisions
-    ]
-    model, costs = min(floors, key=lambda pair: pair[0])
-    whole = (model + plan.overhead_ms) * plan.tail * plan.correction
-    return (
-        f"nothing fits {plan.budget_ms:g} ms: the floor is {whole:.2f} ms, one layer of {heads[0]} heads and "
+    costs = min(
+        (c for c in search.table.costs if c.precision in precisions),
+        key=lambda c: c.fixed + c.layer_ms(heads[0], ffn[0]),
+    )
+    whole = (costs.fixed + costs.layer_ms(heads[0], ffn[0]) + plan.overhead_ms) * plan.tail * plan.correction
+    layers = [search.value.layer(layer, heads[0], ffn[0]) for layer in range(search.shape.depth)]
+    choice = Slice(layers=(int(np.argmax(layers)),), heads=(heads[0],), ffn=(ffn[0],))
+    return Candidate(
+        kind="student",
+        precision=costs.precision,
+        shape=narrowed_slice(search.shape, costs.width, choice),
+        choice=choice,
+        kept=search.value.kept(choice) * search.explained[costs.width],
+        predicted_ms=whole,
+        measured_ms=None,
+        fits=False,
+        note=f"nothing fits {plan.budget_ms:g} ms: the floor is {whole:.2f} ms, one layer of {heads[0]} heads and "
         f"{ffn[0]} neurons at width {costs.width}, {costs.precision.upper()}, with {plan.overhead_ms:.2f} ms of "
-        f"tokenising and answering, at {plan.max_length} tokens"
+        f"tokenising and answering, at {plan.max_length} tokens",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a plan says: every candidate that was considered, and the one chosen. A plan is JSON: `--plan plan.json` pins it."""
+"""What a plan says: every candidate considered, and the one chosen. It is JSON: `--plan plan.json` pins it."""
 
 from __future__ import annotations
 
@@ -103,4 +103,6 @@ def read_plan(path: Path) -> Plan:
     except OSError as error:
         raise UsageError(f"--plan {path}: cannot be read ({error.strerror})") from error
     except (ValidationError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"--plan {path}: not a plan of this version of edgekd; make it again with `edgekd plan`") from error
+        raise UsageError(
+            f"--plan {path}: not a plan of this version of edgekd; make it again with `edgekd plan`"
+        ) from error

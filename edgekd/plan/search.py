@@ -55,10 +55,9 @@ def best_slices(
     taken = np.full((depth + 1, depth + 1, _BINS + 1), -1, dtype=np.int32)
     for layer in range(depth):
         table[layer + 1] = table[layer]
-        gains = [value.layer(layer, h, f) for h, f in options]
-        for index, (gain, width) in enumerate(zip(gains, bins, strict=True)):
-            if width <= _BINS:
-                _offer(table, taken, layer, index, gain, width)
+        for index, ((h, f), width) in enumerate(zip(options, bins, strict=True)):
+            if width <= _BINS and value.has(layer, h, f):
+                _offer(table, taken, layer, index, value.layer(layer, h, f), width)
     found = []
     for used in range(1, depth + 1):
         if np.isfinite(table[depth, used, _BINS]):
@@ -80,7 +79,11 @@ def _offer(
 
 
 def _trace(
-    taken: NDArray[np.int32], bins: NDArray[np.int_], options: Sequence[tuple[int, int]], depth: int, used: int
+    taken: NDArray[np.int32],
+    bins: NDArray[np.int_],
+    options: Sequence[tuple[int, int]],
+    depth: int,
+    used: int,
 ) -> Slice:
     layers: list[tuple[int, int, int]] = []
     left = _BINS
@@ -91,6 +94,4 @@ def _trace(
             left -= int(bins[index])
             used -= 1
     layers.reverse()
-    return Slice(
-        layers=tuple(x[0] for x in layers), heads=tuple(x[1] for x in layers), ffn=tuple(x[2] for x in layers)
-    )
+    return Slice(layers=tuple(x[0] for x in layers), heads=tuple(x[1] for x in layers), ffn=tuple(x[2] for x in layers))

@@ -34,6 +34,10 @@ class Value:
             for layer, heads, ffn in zip(choice.layers, choice.heads, choice.ffn, strict=True)
         )
 
+    def has(self, layer: int, heads: int, ffn: int) -> bool:
+        """Whether a layer has so many heads and neurons."""
+        return heads < len(self.heads[layer]) and ffn < len(self.neurons[layer])
+
     def layer(self, layer: int, heads: int, ffn: int) -> float:
         """Share kept by one layer with its best heads and neurons."""
         return float(self.layers[layer] + self.heads[layer][heads] + self.neurons[layer][ffn])

@@ -1,0 +1,318 @@
+"""One try at the budget: train what the plan chose, export it, measure it, and say what should follow."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd import collect
+from edgekd.bundle import Core, write_core
+from edgekd.distill.batches import fingerprint
+from edgekd.distill.label import logits_of
+from edgekd.distill.predict import predict_rows
+from edgekd.distill.student import Start, distill, load_student
+from edgekd.export import export_student, model_file, onnx_rows
+from edgekd.inputs import Inputs
+from edgekd.latency.measure import Judgement
+from edgekd.models.student import StudentModel, numpy_weights
+from edgekd.plan.result import Candidate, Plan
+from edgekd.plan.stage import Device, Planner, first_weights
+from edgekd.report.result import Criterion, Curve, QualityRow, Timing, Try
+from edgekd.session import Session
+from edgekd.store import Artefact
+from edgekd.targets.spec import Precision
+from edgekd.validate import Retained, judge_latency, replay_texts
+
+ANSWERS_VERSION = 1
+
+# How much longer a student is trained after a miss on quality.
+_LONGER = 2.0
+
+# The measurement that is not judged is only reported: one look is enough.
+_LOOKS, _REPORTED_LOOKS = 5, 1
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one try gave.
+
+    Attributes:
+        plan: The plan it followed.
+        candidate: What was tried.
+        exported: The ONNX files.
+        judged: The measurement that decides.
+        fixed: At the fixed length.
+        replay: On real texts.
+        quality: How much of the teacher's metric the file keeps on test.
+        criteria: Latency and quality.
+        rows: Its lines of the quality table.
+        curves: Its training.
+        start: The student before training; None for the unchanged teacher.
+        student: The trained student; None for the unchanged teacher.
+    """
+
+    plan: Plan
+    candidate: Candidate
+    exported: Artefact
+    judged: Judgement
+    fixed: Timing
+    replay: Timing
+    quality: Retained
+    criteria: tuple[Criterion, ...]
+    rows: tuple[QualityRow, ...]
+    curves: tuple[Curve, ...]
+    start: Start | None = None
+    student: Artefact | None = None
+
+    @property
+    def miss_factor(self) -> float:
+        """Measured latency over what was predicted."""
+        return self.judged.measurement.percentile(self.judged.percentile) / self.candidate.best_known_ms
+
+    @property
+    def int8_refused(self) -> bool:
+        """Whether the precision that was planned cost too much quality."""
+        int8 = self.exported.result["int8"]
+        return self.candidate.precision == "int8" and int8 is not None and not int8["kept"]
+
+    def next_action(self, *, can_replan: bool, trained_longer: bool) -> str:
+        """What should follow: "done", "without INT8", "plan again" or "train longer"."""
+        latency, quality = (criterion.outcome for criterion in self.criteria)
+        if can_replan and self.int8_refused:
+            return "without INT8"
+        if can_replan and latency == "missed":
+            return "plan again"
+        if quality == "missed" and not trained_longer and self.student is not None:
+            return "train longer"
+        return "done"
+
+    def as_try(self, action: str) -> Try:
+        """The try as the report tells it."""
+        said = {
+            "done": "; ".join(f"{c.name}: {c.outcome}" for c in self.criteria),
+            "without INT8": "INT8 costs too much quality: plan again without it",
+            "plan again": f"over the budget: plan again, predictions times {self.miss_factor:.2f}",
+            "train longer": f"too much quality lost: train {_LONGER:g} times as long",
+        }
+        return Try(
+            what=self.candidate.describe(),
+            predicted_ms=self.candidate.best_known_ms,
+            measured_ms=self.judged.measurement.percentile(self.judged.percentile),
+            action=said[action],
+        )
+
+
+def attempt(planner: Planner, plan: Plan, candidate: Candidate, work: Path, *, longer: bool = False) -> Attempt:
+    """Make and measure what the plan chose.
+
+    Args:
+        planner: Teacher, data and device.
+        plan: The plan.
+        candidate: Its choice, or the nearest where nothing fits.
+        work: The bundle is written here.
+        longer: Train longer than the profile says.
+    """
+    if candidate.kind == "teacher":
+        return _measured(planner, plan, candidate, planner.exported, work, None, None)
+    start = first_weights(planner.session, planner.inputs, candidate)
+    student = train_student(planner.session, planner.inputs, start, longer=longer)
+    exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
+    return _measured(planner, plan, candidate, exported, work, start, student)
+
+
+def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
+    """What a student must be compared with: the same first weights fine-tuned without the teacher, and untrained."""
+    if attempt.start is None:
+        return []
+    inputs, engine, rows = planner.inputs, planner.session.engine, []
+    lesson = inputs.labelled_lesson()
+    if lesson is not None:
+        tuned = distill(
+            planner.session.store, engine, attempt.start, inputs.task, lesson, inputs.profile.distill,
+            "baseline: fine-tune without distillation",
+        )  # fmt: skip
+        logits = predict_rows(load_student(tuned.path), inputs.test.encodings, engine)
+        rows.append(_row("student, fine-tuned without distillation", planner, logits)[0])
+    untrained = predict_rows(attempt.start.model(), inputs.test.encodings, engine)
+    rows.append(_row("student after slicing, untrained", planner, untrained)[0])
+    return rows
+
+
+def teacher_rows(planner: Planner, shipped: Candidate) -> list[QualityRow]:
+    """The teacher's lines of the quality table: as it is, and quantised."""
+    inputs, latency = planner.inputs, planner.latency
+    rows = []
+    for precision in planner.precisions:
+        exact = precision == "fp32"
+        logits = inputs.test_rows if exact else _answers(planner, planner.exported, precision)
+        row, _ = _row(
+            "teacher" if exact else "teacher, INT8",
+            planner,
+            logits,
+            latency=(latency.median_ms[precision], latency.p95_ms[precision]),
+            file=model_file(planner.exported, precision),
+            shipped=shipped.kind == "teacher" and shipped.precision == precision,
+        )
+        rows.append(row)
+    return rows
+
+
+def train_student(session: Session, inputs: Inputs, start: Start, *, longer: bool) -> Artefact:
+    """Distil a student as the profile says, or `longer`."""
+    spec = inputs.profile.distill
+    if longer:
+        training = spec.training.model_copy(update={"epochs": _LONGER * spec.training.epochs})
+        spec = spec.model_copy(update={"training": training})
+    return distill(session.store, session.engine, start, inputs.task, inputs.lesson(), spec, "student: distil")
+
+
+def export_of(session: Session, inputs: Inputs, device: Device, model: StudentModel, model_id: str) -> Artefact:
+    """Export a trained student as the profile says."""
+    profile = inputs.profile
+    return export_student(
+        session.store,
+        session.engine,
+        (model.config.encoder_shape, numpy_weights(model)),
+        model_id,
+        inputs.task,
+        inputs.validation,
+        profile.export,
+        quantize=device.instruction_set,
+        max_drop=profile.accept.max_drop,
+        batch_size=profile.workload.batch_size,
+    )
+
+
+def _measured(
+    planner: Planner,
+    plan: Plan,
+    candidate: Candidate,
+    exported: Artefact,
+    work: Path,
+    start: Start | None,
+    student: Artefact | None,
+) -> Attempt:
+    precision: Precision = candidate.precision
+    if precision == "int8" and not exported.result["int8"]["kept"]:
+        precision = "fp32"  # accuracy comes first; the plan learns of it afterwards
+    _write(planner, exported, precision, work, start, student)
+    fixed, replay = _judge(planner, work)
+    judged = fixed if planner.inputs.profile.workload.judge == "fixed" else replay
+    rows, quality = _student_rows(planner, exported, precision, judged) if student is not None else ([], None)
+    if quality is None:
+        logits = _answers(planner, exported, precision)
+        quality = _row("teacher", planner, logits)[1]
+    accept = planner.inputs.profile.accept
+    criteria = (
+        collect.latency_criterion(judged),
+        collect.quality_criterion(quality, planner.inputs.metric_name, accept.min_retained),
+    )
+    curves = () if student is None else (collect.curve("student", student.result["points"]),)
+    return Attempt(
+        plan, candidate, exported, judged,
+        collect.timing(fixed, f"{planner.inputs.max_length} tokens"), collect.timing(replay, "real texts"),
+        quality, criteria, tuple(rows), curves, start, student,
+    )  # fmt: skip
+
+
+def _write(
+    planner: Planner,
+    exported: Artefact,
+    precision: Precision,
+    work: Path,
+    start: Start | None,
+    student: Artefact | None,
+) -> None:
+    """Write what runs into the bundle: the model, its configuration and tokenizer, both precisions, the weights."""
+    shutil.rmtree(work, ignore_errors=True)
+    shape = start.shape if start is not None else planner.core("fp32").shape
+    core = Core(
+        model=model_file(exported, precision),
+        task=planner.inputs.task.spec,
+        labels=planner.inputs.task.labels,
+        teacher=planner.inputs.teacher,
+        shape=shape,
+        max_length=planner.inputs.max_length,
+        session=planner.device.target.session_spec().model_dump(mode="json"),
+    )
+    write_core(work, core)
+    (work / "onnx").mkdir()
+    for name in ("model.onnx", "model_quantized.onnx"):
+        if (exported.path / name).is_file():
+            shutil.copyfile(exported.path / name, work / "onnx" / name)
+    if student is not None:
+        (work / "student").mkdir()
+        for name in ("config.json", "model.safetensors"):
+            shutil.copyfile(student.path / name, work / "student" / name)
+
+
+def _judge(planner: Planner, bundle: Path) -> tuple[Judgement, Judgement]:
+    """Measure the bundle at the fixed length and on real texts; the one that is judged gets all looks."""
+    profile, real = planner.inputs.profile, replay_texts(planner.inputs.transfer.split)
+    found = []
+    for judge, texts in (("fixed", planner.texts), ("replay", real)):
+        found.append(
+            judge_latency(
+                bundle,
+                texts,
+                planner.device.target,
+                planner.budget_ms,
+                profile.budget.percentile,
+                planner.progress,
+                f"validate: latency, {judge} texts",
+                batch_size=profile.workload.batch_size,
+                looks=_LOOKS if judge == profile.workload.judge else _REPORTED_LOOKS,
+            )
+        )
+    return found[0], found[1]
+
+
+def _student_rows(
+    planner: Planner, exported: Artefact, shipped: Precision, judged: Judgement
+) -> tuple[list[QualityRow], Retained]:
+    rows, quality = [], None
+    for precision in planner.precisions:
+        mine = precision == shipped
+        measured = judged.measurement
+        row, kept = _row(
+            "student FP32" if precision == "fp32" else "student INT8",
+            planner,
+            _answers(planner, exported, precision),
+            latency=(measured.percentile(50), measured.percentile(95)) if mine else None,
+            file=model_file(exported, precision),
+            shipped=mine,
+        )
+        rows.append(row)
+        quality = kept if mine else quality
+    assert quality is not None
+    return rows, quality
+
+
+def _answers(planner: Planner, exported: Artefact, precision: Precision) -> np.ndarray:
+    """An exported file's logits on test, as it will be served; kept, since they cost a minute on a large test set."""
+    test, batch_size = planner.inputs.test, planner.inputs.profile.workload.batch_size
+    key: dict[str, Any] = {
+        "model": exported.id,
+        "precision": precision,
+        "texts": fingerprint(test.encodings),
+        "batch_size": batch_size,
+        "machine": planner.device.fingerprint,
+    }
+
+    def build(folder: Path) -> None:
+        rows = onnx_rows(
+            model_file(exported, precision), test.encodings, batch_size, planner.progress,
+            f"validate: answers on test, {precision.upper()}",
+        )  # fmt: skip
+        np.save(folder / "logits.npy", rows, allow_pickle=False)
+
+    return logits_of(planner.session.store.make("answers", ANSWERS_VERSION, key, build))
+
+
+def _row(name: Any, planner: Planner, logits: np.ndarray, **columns: Any) -> tuple[QualityRow, Retained]:
+    inputs = planner.inputs
+    return collect.quality_row(name, inputs.task, inputs.test, logits, inputs.test_rows, **columns)

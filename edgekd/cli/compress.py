@@ -1,0 +1,125 @@
+"""`edgekd compress`: the whole product in one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekd.cli.console import ConsoleProgress, error_console
+from edgekd.cli.options import (
+    budget_of,
+    columns_of,
+    data_options,
+    json_option,
+    profile_options,
+    resolve_profile,
+    store_of,
+    store_option,
+    task_of,
+)
+from edgekd.errors import UnavailableError, UsageError, require
+from edgekd.profile import Profile
+from edgekd.request import Request, load_request
+
+
+@click.command(name="compress")
+@click.option("--teacher", help="Folder or hub id of a fine-tuned Transformer encoder.")
+@data_options
+@profile_options
+@click.option("--out", type=click.Path(path_type=Path), default=Path("bundle"), show_default=True, help="The bundle.")
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="An edgekd.yaml: make its bundle again.")
+@click.option("--plan", help="A plan.json that pins the student.")
+@click.option("--always-distill", is_flag=True, help="Distil even where the unchanged teacher fits.")
+@click.option("--demo", is_flag=True, help="Run on the embedded demo (synthetic data).")
+@click.option("--dry-run", is_flag=True, help="Print the resolved request; train and measure nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace a folder --out of another request.")
+@click.option("--trust-remote-code", is_flag=True, help="Run model code that comes with the teacher.")
+@store_option
+@json_option
+def command(**flags: Any) -> int:
+    """Compress a teacher to a latency budget and prove it.
+
+    Without --teacher and --data it runs on an embedded demo: synthetic data, offline, in minutes.
+    """
+    request = _request(flags)
+    console = error_console()
+    if flags["dry_run"]:
+        _dry_run(request, flags)
+        return 0
+    _require_everything(request.profile)
+    from edgekd.pipeline import compress
+    from edgekd.report.text import summary
+    from edgekd.report.verdict import verdict_json
+    from edgekd.session import Session
+
+    session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
+    result = compress(session, request, flags["out"], overwrite=flags["overwrite"])
+    console.print(summary(result, str(flags["out"])))
+    if flags["as_json"]:
+        click.echo(json.dumps(verdict_json(result)))
+    return int(result.exit_code)
+
+
+def _request(flags: dict[str, Any]) -> Request:
+    if flags["config"] is not None:
+        request = load_request(flags["config"])
+        return request.model_copy(update={"profile": _checked(request.profile)})
+    for flag in ("teacher", "data"):
+        if flags[flag] is not None and not flags[flag].strip():
+            raise UsageError(f"--{flag} is empty: name a folder, or leave it out")
+    demo = flags["teacher"] is None and flags["data"] is None
+    if not demo and (flags["teacher"] is None or flags["data"] is None):
+        missing = "--data" if flags["data"] is None else "--teacher"
+        raise UsageError(f"{missing} is missing: give both --teacher and --data, or neither for the demo")
+    if flags["demo"] and not demo:
+        raise UsageError("--demo goes without --teacher and --data: it brings its own")
+    if demo and flags["as_json"] and not flags["demo"]:
+        raise UsageError("--json without --teacher and --data: add --demo if the synthetic demo is what you want")
+    return Request(
+        demo=demo,
+        teacher=flags["teacher"],
+        data=flags["data"],
+        data_config=flags["data_config"],
+        task=task_of(flags),
+        columns=columns_of(flags),
+        profile=_checked(resolve_profile(flags["profile"], flags)),
+        plan=flags["plan"],
+        trust_remote_code=flags["trust_remote_code"],
+    )
+
+
+def _checked(profile: Profile) -> Profile:
+    budget_of(profile)
+    if profile.target.device == "local" and profile.target.kind == "onnxruntime-cpu":
+        from edgekd.latency.machine import check_threads
+
+        check_threads(profile.target.threads)
+    return profile
+
+
+def _dry_run(request: Request, flags: dict[str, Any]) -> None:
+    import yaml
+
+    known = "plan: not measured yet"
+    try:
+        _require_everything(request.profile)
+    except UnavailableError as error:
+        known += f" ({error})"
+    if flags["as_json"]:
+        click.echo(json.dumps({"request": request.model_dump(mode="json"), "plan": known}))
+        return
+    click.echo(yaml.safe_dump(request.model_dump(mode="json"), sort_keys=False).rstrip())
+    click.echo(known)
+
+
+def _require_everything(profile: Profile) -> None:
+    """Fail now, not after an hour: everything that the run imports later must be there."""
+    from edgekd.targets.base import check_local
+
+    extra = "cpu" if profile.target.kind in ("onnxruntime-cpu", "fake") else "gpu"
+    for module in ("torch", "transformers", "accelerate", "onnx", "onnxruntime", "datasets", "matplotlib"):
+        require(module, extra, "compress a model")
+    check_local(profile.target.device)

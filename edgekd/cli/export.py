@@ -1,0 +1,64 @@
+"""`edgekd export`: write a student as ONNX."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekd.cli.console import ConsoleProgress, error_console
+from edgekd.cli.options import (
+    data_options,
+    json_option,
+    named,
+    new_folder,
+    profile_options,
+    request_of,
+    store_of,
+    store_option,
+)
+from edgekd.errors import UsageError, require
+
+
+@click.command(name="export")
+@click.option("--student", help="Folder that `edgekd distill` wrote.")
+@click.option("--teacher", help="Its teacher.")
+@data_options
+@profile_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the ONNX files.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder --out.")
+@store_option
+@json_option
+def command(**flags: Any) -> None:
+    """Write a student as ONNX, FP32 and INT8; INT8 is refused where it costs too much on validation."""
+    request = request_of(flags, budget=False)
+    folder = Path(named("--student", flags["student"]))
+    if not (folder / "model.safetensors").is_file():
+        raise UsageError(f"--student {folder}: no model.safetensors there; make it with `edgekd distill`")
+    out = new_folder(flags["out"], flags["overwrite"])
+    require("torch", "cpu", "export a student")
+    require("onnxruntime", "cpu", "prove the export")
+    from edgekd.attempt import export_of
+    from edgekd.distill.student import load_student
+    from edgekd.inputs import folder_id
+    from edgekd.pipeline import gather
+    from edgekd.plan.stage import Device
+    from edgekd.session import Session
+    from edgekd.targets.build import build_target
+
+    console = error_console()
+    device = Device.of(build_target(request.profile.target))
+    session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
+    exported = export_of(session, gather(session, request), device, load_student(folder), folder_id(folder))
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(exported.path, out, ignore=shutil.ignore_patterns("manifest.json"))
+    parity, int8 = exported.result["parity"], exported.result["int8"]
+    console.print(f"ONNX written to {out}: largest logit gap to PyTorch {parity['max_abs_gap']:.1e}")
+    if int8 is not None:
+        verb = "may be deployed" if int8["kept"] else "must not be deployed"
+        console.print(f"INT8 {verb}: {int8['drop']:+.2f} points lost on validation (at most {int8['limit']:g})")
+    if flags["as_json"]:
+        click.echo(json.dumps({"out": str(out), **exported.result}))

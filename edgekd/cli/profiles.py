@@ -1,0 +1,37 @@
+"""`edgekd profiles`: list the profiles, show one, or print the JSON schema for editors."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from edgekd import profile as profiles
+
+
+@click.command(name="profiles")
+@click.argument("name", required=False)
+@click.option("--schema", is_flag=True, help="Print the JSON schema of a profile, for editors.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(name: str | None, schema: bool, as_json: bool) -> None:
+    """List the shipped profiles, or show NAME (a profile or a YAML file) with all its defaults."""
+    if schema:
+        click.echo(json.dumps(profiles.Profile.model_json_schema(), indent=1))
+        return
+    if name is not None:
+        content = profiles.load(name).model_dump(mode="json")
+        if as_json:
+            click.echo(json.dumps(content))
+            return
+        import yaml
+
+        click.echo(yaml.safe_dump(content, sort_keys=False).rstrip())
+        return
+    loaded = {key: profiles.load(key) for key in profiles.available()}
+    if as_json:
+        click.echo(json.dumps({key: profile.description for key, profile in loaded.items()}))
+        return
+    width = max(map(len, loaded))
+    for key, profile in loaded.items():
+        elsewhere = "" if profile.target.device == "local" else "  [elsewhere: needs a probe]"
+        click.echo(f"{key:<{width}}  {profile.description.strip()}{elsewhere}")

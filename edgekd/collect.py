@@ -1,0 +1,223 @@
+"""From what the stages returned to the one result that every rendering reads."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd import __version__
+from edgekd.distill.scoring import Judged
+from edgekd.inputs import Inputs
+from edgekd.latency.measure import Judgement
+from edgekd.plan.result import Plan
+from edgekd.report.result import (
+    Candidate,
+    Contender,
+    Criterion,
+    Curve,
+    CurvePoint,
+    DataSummary,
+    Parity,
+    Percentile,
+    QualityRow,
+    Quantisation,
+    TeacherSummary,
+    Timing,
+    thin,
+)
+from edgekd.tasks.base import Task
+from edgekd.validate import Retained, outcome_at_least, retained
+
+_LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
+
+
+def data_summary(inputs: Inputs, name: str) -> DataSummary:
+    """The data as the report shows them."""
+    notes = [*inputs.data.notes, *inputs.transfer.notes]
+    cut = inputs.encodings.truncated
+    if cut:
+        notes.append(f"{cut} of {len(inputs.encodings)} texts are cut at {inputs.max_length} tokens")
+    rows = {split.name: len(split) for split in inputs.data.splits} | {"transfer set": len(inputs.transfer.split)}
+    return DataSummary(
+        name=name,
+        task=inputs.task.spec.name,
+        metric=inputs.metric_name,
+        labels=len(inputs.task.labels),
+        rows=rows,
+        notes=tuple(notes),
+    )
+
+
+def teacher_summary(inputs: Inputs) -> TeacherSummary:
+    """The teacher as the report shows it."""
+    teacher = inputs.teacher
+    ffn = "" if teacher.ffn is None else f", FFN {teacher.ffn}"
+    return TeacherSummary(
+        name=teacher.folder.name,
+        family=str(teacher.model.config.model_type),
+        shape=f"{teacher.depth} layers x {teacher.width}, heads {teacher.heads}{ffn}",
+        parameters=sum(p.numel() for p in teacher.model.parameters()),
+        validation=inputs.validation.score(inputs.task, inputs.validation_rows),
+        test=inputs.test.score(inputs.task, inputs.test_rows),
+    )
+
+
+def candidates(plan: Plan) -> tuple[Candidate, ...]:
+    """The plan's candidates as the report shows them."""
+    made = []
+    for i, candidate in enumerate(plan.candidates):
+        known = candidate.predicted_ms if candidate.predicted_ms is not None else candidate.measured_ms
+        made.append(
+            Candidate(
+                name=f"{candidate.kind} {i + 1}",
+                shape=candidate.shape.describe() if candidate.shape is not None else "unchanged",
+                precision=candidate.precision,
+                predicted_ms=known or 0.0,
+                measured_ms=candidate.measured_ms,
+                kept=candidate.kept,
+                encoder_parameters=candidate.shape.encoder_parameters() if candidate.shape is not None else 0,
+                fits=candidate.fits,
+                chosen=i == plan.chosen,
+                note=candidate.note,
+            )
+        )
+    return tuple(made)
+
+
+def curve(name: str, points: Sequence[dict[str, Any]]) -> Curve:
+    """A training curve as the report shows it."""
+    return Curve(
+        name=name,
+        points=tuple(
+            CurvePoint(at=p["epoch"], train_loss=p["loss"], validation=p["score"], seconds=p["seconds"]) for p in points
+        ),
+    )
+
+
+def quality_row(
+    name: Contender,
+    task: Task,
+    judged: Judged,
+    rows: np.ndarray,
+    reference: np.ndarray,
+    *,
+    latency: tuple[float, float] | None = None,
+    file: Path | None = None,
+    shipped: bool = False,
+) -> tuple[QualityRow, Retained]:
+    """One line of the quality table, and how it compares with the teacher.
+
+    Args:
+        name: Which model.
+        task: Gives the metric.
+        judged: The test split.
+        rows: The model's logits (rows, labels).
+        reference: The teacher's logits.
+        latency: Median and 95th percentile in ms.
+        file: The exported file.
+        shipped: Whether it is the bundle's model.
+    """
+    kept = retained(task, judged.counts(task, rows), judged.counts(task, reference))
+    row = QualityRow(
+        name=name,
+        score=kept.student,
+        interval=kept.student_interval,
+        p50_ms=None if latency is None else latency[0],
+        p95_ms=None if latency is None else latency[1],
+        size_mb=None if file is None else file.stat().st_size / 1e6,
+        shipped=shipped,
+    )
+    return row, kept
+
+
+def timing(judgement: Judgement, texts: str) -> Timing:
+    """A latency measurement as the report shows it."""
+    found = judgement.measurement
+    wanted = sorted({50.0, 95.0, 99.0, judgement.percentile})
+    return Timing(
+        texts=texts,
+        calls=found.quiet_samples,
+        percentiles=tuple(
+            Percentile(
+                q=q,
+                value_ms=found.percentile(q),
+                interval=judgement.interval if q == judgement.percentile else found.interval(q),
+            )
+            for q in wanted
+        ),
+        parts=found.part_percentiles(50),
+        load_ms=found.load_ms,
+        first_call_ms=found.first_call_ms,
+        peak_memory_mb=found.peak_memory_mb,
+        disturbed_share=found.disturbed_share,
+        samples_ms=thin(found.samples().tolist()),
+    )
+
+
+def latency_criterion(judgement: Judgement) -> Criterion:
+    """Whether the latency budget is met."""
+    return Criterion(
+        name=f"latency p{judgement.percentile:g}",
+        limit=judgement.budget_ms,
+        bound="at most",
+        unit="ms",
+        value=judgement.measurement.percentile(judgement.percentile),
+        interval=judgement.interval,
+        outcome=judgement.outcome,
+        explanation=judgement.reason,
+    )
+
+
+def quality_criterion(kept: Retained, metric: str, limit: float) -> Criterion:
+    """Whether enough of the teacher's metric is kept, by the paired interval."""
+    outcome = outcome_at_least(kept.interval, limit)
+    ends = f"{100 * kept.interval[0]:.1f} to {100 * kept.interval[1]:.1f}%"
+    few = " (more test rows would tell)" if outcome == "inconclusive" else ""
+    return Criterion(
+        name=f"{metric} kept of the teacher's",
+        limit=limit,
+        bound="at least",
+        unit="share",
+        value=kept.value,
+        interval=kept.interval,
+        outcome=outcome,
+        explanation=f"{100 * kept.student:.1f}% against {100 * kept.teacher:.1f}% on {kept.rows} test texts: "
+        f"{ends} kept, by a paired bootstrap{few}",
+    )
+
+
+def parity(exported: dict[str, Any]) -> Parity:
+    """The graph against PyTorch."""
+    found = exported["parity"]
+    return Parity(max_abs_gap=found["max_abs_gap"], agreement=found["label_agreement"], rows=found["rows"])
+
+
+def quantisation(exported: dict[str, Any]) -> Quantisation | None:
+    """Whether INT8 was kept."""
+    found = exported["int8"]
+    if found is None:
+        return None
+    verb = "kept" if found["kept"] else "refused"
+    return Quantisation(
+        kept=found["kept"],
+        drop_points=found["drop"],
+        limit_points=found["limit"],
+        reason=f"INT8 {verb}: {found['drop']:+.2f} points lost on validation (at most {found['limit']:g}), "
+        f"{100 * found['agreement']:.1f}% of the answers the same",
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of what computes."""
+    known = {"edgekd": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            known[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return known

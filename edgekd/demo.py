@@ -1,0 +1,59 @@
+"""The embedded demo as a request: synthetic data, and a teacher fine-tuned on the spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.data.demo.generate import demo_encoder, generate_demo, tfidf_baseline
+from edgekd.data.read import read_data
+from edgekd.data.split import TaskData
+from edgekd.profile import Profile, override
+from edgekd.session import Session, teach_from
+from edgekd.store import Store
+
+VERSION = 1
+
+# What the demo asks for beyond the profile: a few minutes on a laptop, and the whole road even where the teacher fits.
+_SETTINGS = {
+    "search.always_distill": True,
+    "teach.training.epochs": 3,
+    "teach.training.evaluations": 3,
+    "transfer.max_texts": 9000,
+    "distill.training.epochs": 4,
+    "distill.training.evaluations": 4,
+}
+
+
+def demo_profile(profile: Profile) -> Profile:
+    """The profile with the demo's settings."""
+    return override(profile, _SETTINGS)
+
+
+def demo_folder(store: Store) -> Path:
+    """Folder of the generated data."""
+
+    def build(work: Path) -> None:
+        generate_demo(work)
+
+    return store.make("demo", VERSION, {}, build).path
+
+
+def demo_sources(session: Session, profile: Profile) -> tuple[Path, TaskData]:
+    """Generate the data and fine-tune the teacher.
+
+    Raises:
+        UnavailableError: The `demo` extra is not installed.
+    """
+    encoder = demo_encoder()
+    data = read_data(demo_folder(session.store))
+    return teach_from(session, str(encoder), data, profile).path, data
+
+
+def demo_tfidf(store: Store) -> float:
+    """Test accuracy of a bag of words on the demo: what a pretrained encoder must beat."""
+    folder = demo_folder(store)
+
+    def build(work: Path) -> dict[str, float]:
+        return {"accuracy": tfidf_baseline(folder)}
+
+    return float(store.make("demo-tfidf", VERSION, {}, build).result["accuracy"])

@@ -1,0 +1,166 @@
+"""`compress`: the steps in order. The only place that joins the stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgekd import collect
+from edgekd.attempt import Attempt, attempt, baselines, teacher_rows
+from edgekd.bundle import claim, publish
+from edgekd.data.split import TaskData
+from edgekd.demo import demo_profile, demo_sources, demo_tfidf
+from edgekd.errors import UsageError
+from edgekd.inputs import Inputs, prepare
+from edgekd.latency.machine import read_machine
+from edgekd.models.teacher import load_teacher
+from edgekd.plan.result import Plan, read_plan
+from edgekd.plan.stage import Device, Planner
+from edgekd.report.result import Latency, QualityRow, Result, Try
+from edgekd.report.write import write_reports
+from edgekd.request import Request
+from edgekd.session import Session, read
+from edgekd.targets.build import build_target
+from edgekd.targets.spec import Precision
+from edgekd.validate import fixed_texts
+
+# A miss on latency is planned again at most so often.
+_REPLANS = 2
+
+
+@dataclass
+class _Clock:
+    """Seconds of each stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+def compress(session: Session, request: Request, out: Path, *, overwrite: bool = False) -> Result:
+    """Make a bundle that meets the request's budget, or the best there is with its proof.
+
+    Args:
+        session: Store and engine.
+        request: What is asked for; its budget must be set.
+        out: The bundle's folder.
+        overwrite: Replace a folder of another request.
+
+    Returns:
+        The result, as the bundle's report and verdict hold it.
+
+    Raises:
+        EdgekdError: The request, the data or the machine make it impossible.
+    """
+    started, clock = datetime.now(UTC), _Clock()
+    work = claim(out, request, overwrite)
+    device = Device.of(build_target(request.profile.target))
+    with clock.stage("teacher and data"):
+        inputs = gather(session, request)
+    planner = planner_of(session, inputs, device)
+    with clock.stage("plan"):
+        plan = read_plan(Path(request.plan)) if request.plan else planner.make()
+    say_plan(session, plan)
+    final, tries = _attempts(planner, plan, work, clock, pinned=request.plan is not None)
+    with clock.stage("baselines"):
+        rows = _quality(session, request, planner, final)
+    result = Result(
+        name=out.name,
+        demo=request.demo,
+        request=request.model_dump(mode="json"),
+        budget_ms=planner.budget_ms,
+        percentile=inputs.profile.budget.percentile,
+        data=collect.data_summary(inputs, "embedded demo" if request.demo else Path(str(request.data)).name),
+        teacher=collect.teacher_summary(inputs),
+        candidates=collect.candidates(final.plan),
+        training=final.curves,
+        quality=tuple(rows),
+        latency=Latency(judge=inputs.profile.workload.judge, fixed=final.fixed, replay=final.replay),
+        parity=collect.parity(final.exported.result),
+        quantisation=collect.quantisation(final.exported.result),
+        criteria=final.criteria,
+        tries=tuple(tries),
+        machine=read_machine().to_json(),
+        versions=collect.versions(),
+        timings=clock.seconds,
+        started=started,
+        finished=datetime.now(UTC),
+    )
+    result = write_reports(work, result, request, final.plan)
+    publish(work, out)
+    return result
+
+
+def gather(session: Session, request: Request) -> Inputs:
+    """Read teacher and data; the demo makes its own."""
+    profile = request.profile
+    data: TaskData
+    if request.demo:
+        profile = demo_profile(profile)
+        teacher_folder, data = demo_sources(session, profile)
+        teacher = load_teacher(teacher_folder)
+    else:
+        if not request.teacher or not request.data:
+            raise UsageError("--teacher and --data go together: give both, or neither for the demo")
+        teacher = load_teacher(request.teacher, trust_remote_code=request.trust_remote_code)
+        data = read(session.engine.progress, request.data, request.task, request.columns, request.data_config)
+    return prepare(session.store, session.engine, profile, teacher, data)
+
+
+def planner_of(session: Session, inputs: Inputs, device: Device) -> Planner:
+    """A planner for the request's budget."""
+    budget = inputs.profile.budget.latency_ms
+    if budget is None:
+        raise UsageError("--latency-ms is missing: how many milliseconds may a call take?")
+    texts = fixed_texts(inputs.teacher.tokenizer, inputs.transfer.split, inputs.max_length)
+    return Planner(session, inputs, device, texts, budget)
+
+
+def say_plan(session: Session, plan: Plan) -> None:
+    """Say in one line what was chosen and why."""
+    choice = plan.choice
+    name = choice.describe() if choice is not None else f"nearest: {plan.nearest().describe()}"
+    session.engine.progress.say(f"plan: {name}; {plan.reason}")
+
+
+def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: bool) -> tuple[Attempt, list[Try]]:
+    """Try the plan's choice; plan again after a miss on latency, train longer after one on quality."""
+    tries: list[Try] = []
+    correction, longer, replans = 1.0, False, 0
+    refused: tuple[Precision, ...] = ()
+    while True:
+        with clock.stage("distil, export, validate"):
+            made = attempt(planner, plan, plan.choice or plan.nearest(), work, longer=longer)
+        can_replan = not pinned and plan.chosen is not None and replans < _REPLANS
+        action = made.next_action(can_replan=can_replan, trained_longer=longer)
+        tries.append(made.as_try(action))
+        if action == "done":
+            return made, tries
+        planner.progress.say(f"again: {tries[-1].action}")
+        if action == "train longer":
+            longer = True
+            continue
+        if action == "without INT8":
+            refused = ("int8",)
+        else:
+            correction *= made.miss_factor
+        replans += 1
+        with clock.stage("plan"):
+            plan = planner.make(correction, refused)
+        say_plan(planner.session, plan)
+
+
+def _quality(session: Session, request: Request, planner: Planner, final: Attempt) -> list[QualityRow]:
+    """The quality table: the teacher, what is shipped, and what it must be compared with."""
+    rows = [*teacher_rows(planner, final.candidate), *baselines(planner, final), *final.rows]
+    if request.demo:
+        rows.append(QualityRow(name="TF-IDF + logistic regression", score=demo_tfidf(session.store)))
+    return rows

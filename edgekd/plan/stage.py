@@ -1,0 +1,234 @@
+"""Stage `make_plan`, whole: the teacher measured, the device's table, the search, the finalists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgekd.bundle import Core
+from edgekd.distill.student import Start
+from edgekd.errors import UsageError
+from edgekd.export import export_teacher, model_file
+from edgekd.graph.writer import WRITER_VERSION
+from edgekd.inputs import Inputs
+from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
+from edgekd.latency.table import LatencyTable, measure_table
+from edgekd.latency.timer import Text
+from edgekd.models.families import Hosted
+from edgekd.models.initialize import project_width, slice_weights
+from edgekd.plan.importance import Measured, importance_stage, read_importance
+from edgekd.plan.make import SearchInput, TeacherLatency, explained_by_width, frame, widths_of, with_students
+from edgekd.plan.result import Candidate, Plan
+from edgekd.plan.teacher import measure_teacher
+from edgekd.plan.value import value_of
+from edgekd.progress import Progress
+from edgekd.session import Session
+from edgekd.store import Artefact
+from edgekd.targets.base import Target
+from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
+
+TABLE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Device:
+    """The target, ready to be measured on.
+
+    Attributes:
+        target: The target.
+        fingerprint: The machine's.
+        instruction_set: Preset of the INT8 quantiser; None where INT8 is not deployed.
+    """
+
+    target: Target
+    fingerprint: str
+    instruction_set: str | None
+
+    @staticmethod
+    def of(target: Target) -> Device:
+        """Check the target and read the machine."""
+        target.check()
+        spec, instruction_set = target.spec, None
+        if "int8" in spec.precisions:
+            asked = spec.instruction_set if isinstance(spec, CpuTarget) else "auto"
+            instruction_set = detect_instruction_set() if asked == "auto" else asked
+        machine = "fake" if isinstance(spec, FakeTarget) else fingerprint(read_machine())
+        return Device(target, machine, instruction_set)
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans for one teacher, one data set and one device.
+
+    Attributes:
+        session: Store and engine.
+        inputs: Teacher and data.
+        device: The device.
+        texts: Fixed-length texts of the workload.
+        budget_ms: The limit.
+    """
+
+    session: Session
+    inputs: Inputs
+    device: Device
+    texts: Sequence[Text]
+    budget_ms: float
+
+    @property
+    def progress(self) -> Progress:
+        """Where progress is shown."""
+        return self.session.engine.progress
+
+    @cached_property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Precisions that the planner may choose from on this target."""
+        return tuple(p for p in self.inputs.profile.target.precisions if p in ("fp32", "int8"))
+
+    @cached_property
+    def exported(self) -> Artefact:
+        """The unchanged teacher as ONNX."""
+        profile = self.inputs.profile
+        return export_teacher(
+            self.session.store,
+            self.session.engine,
+            self.inputs.teacher,
+            self.inputs.teacher_id,
+            self.inputs.task,
+            self.inputs.validation,
+            profile.export,
+            quantize=self.device.instruction_set,
+            max_drop=profile.accept.max_drop,
+            batch_size=profile.workload.batch_size,
+        )
+
+    def core(self, precision: Precision) -> Core:
+        """The unchanged teacher as a bundle's core."""
+        inputs = self.inputs
+        hosted = inputs.teacher.hosted
+        return Core(
+            model=model_file(self.exported, precision),
+            task=inputs.task.spec,
+            labels=inputs.task.labels,
+            teacher=inputs.teacher,
+            shape=hosted[0] if hosted is not None else None,
+            max_length=inputs.max_length,
+            session=self.device.target.session_spec().model_dump(mode="json"),
+        )
+
+    @cached_property
+    def latency(self) -> TeacherLatency:
+        """The unchanged teacher, measured end to end."""
+        int8 = self.exported.result["int8"]
+        dropped: dict[Precision, str] = {}
+        if int8 is not None and not int8["kept"]:
+            dropped["int8"] = f"INT8 costs {int8['drop']:.2f} points on validation (at most {int8['limit']:g})"
+        return measure_teacher(
+            self.session.store,
+            self.device.target,
+            self.device.fingerprint,
+            {precision: self.core(precision) for precision in self.precisions},
+            self.exported.id,
+            self.texts,
+            self.inputs.profile.budget.percentile,
+            dropped,
+            self.inputs.profile.workload.batch_size,
+            self.progress,
+        )
+
+    @cached_property
+    def measured(self) -> Measured:
+        """Importance of the teacher's parts."""
+        return importance_of(self.session, self.inputs)
+
+    def make(self, correction: float = 1.0, without: Sequence[Precision] = ()) -> Plan:
+        """Plan: the teacher first, then, unless it fits, the students.
+
+        Args:
+            correction: Factor on predictions, after a try that missed.
+            without: Precisions that were refused for their quality.
+        """
+        inputs = self.inputs
+        plan = frame(inputs.profile, self.budget_ms, inputs.max_length, self.latency, correction)
+        if plan.chosen is not None or inputs.teacher.hosted is None:
+            return plan
+        precisions = [p for p in self.precisions if p not in without]
+        return with_students(
+            plan,
+            inputs.profile,
+            self.device.target,
+            self._search(inputs.teacher.hosted),
+            precisions,
+            self.progress,
+        )
+
+    def _search(self, hosted: Hosted) -> SearchInput:
+        shape = hosted[0]
+        widths = widths_of(shape, self.inputs.profile.search.widths)
+        return SearchInput(
+            shape=shape,
+            value=value_of(self.measured.importance),
+            explained=explained_by_width(self.measured.states, widths, shape.hidden),
+            table=self.table(widths),
+            instruction_set=self.device.instruction_set or "",
+        )
+
+    def table(self, widths: Sequence[int]) -> LatencyTable:
+        """The device's latency table, measured once for this kind of teacher and workload."""
+        profile, hosted = self.inputs.profile, self.inputs.teacher.hosted
+        assert hosted is not None
+        shape = hosted[0].model_copy(update={"vocabulary": 1})  # the vocabulary never moves latency
+        key: dict[str, Any] = {
+            "machine": self.device.fingerprint,
+            "target": profile.target.model_dump(mode="json"),
+            "teacher": shape.model_dump(mode="json"),
+            "widths": list(widths),
+            "batch_size": profile.workload.batch_size,
+            "length": self.inputs.max_length,
+            "graph": profile.export.model_dump(mode="json"),
+            "writer": WRITER_VERSION,
+        }
+
+        def build(work: Path) -> dict[str, Any]:
+            return measure_table(
+                self.device.target,
+                hosted[0],
+                widths,
+                self.precisions,
+                batch_size=profile.workload.batch_size,
+                length=self.inputs.max_length,
+                options=profile.export,
+                instruction_set=self.device.instruction_set or "",
+                progress=self.progress,
+            ).model_dump(mode="json")
+
+        return LatencyTable.model_validate(self.session.store.make("measure_device", TABLE_VERSION, key, build).result)
+
+
+def importance_of(session: Session, inputs: Inputs) -> Measured:
+    """Importance of the teacher's parts, measured once.
+
+    Raises:
+        UsageError: The teacher is of a family that no student can be cut out of.
+    """
+    hosted = inputs.teacher.hosted
+    if hosted is None:
+        kind = inputs.teacher.model.config.model_type
+        raise UsageError(f"no student can be cut out of a {kind} teacher: BERT, RoBERTa, XLM-R, ELECTRA and DistilBERT")
+    return read_importance(
+        importance_stage(session.store, session.engine, hosted, inputs.teacher_id, inputs.encodings, inputs.rows)
+    )
+
+
+def first_weights(session: Session, inputs: Inputs, candidate: Candidate) -> Start:
+    """First weights of a student: cut out of the teacher, and projected where it is narrower."""
+    measured, hosted = importance_of(session, inputs), inputs.teacher.hosted
+    assert hosted is not None
+    if candidate.shape is None or candidate.choice is None:
+        raise UsageError("the plan's choice is the unchanged teacher: there is no student to start")
+    shape, weights = slice_weights(*hosted, measured.importance, candidate.choice)
+    if candidate.shape.hidden < shape.hidden:
+        shape, weights, _ = project_width(shape, weights, measured.states, candidate.shape.hidden)
+    return Start(shape, weights, inputs.task.labels)

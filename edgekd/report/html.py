@@ -1,0 +1,366 @@
+"""report.html: one file that opens offline, without a script, and tells the whole run."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from edgekd.errors import require
+from edgekd.report import wording
+from edgekd.report.markup import Html, Node, bullets, facts, fold, join, section, table, tag
+from edgekd.report.result import Candidate, Criterion, Interval, Outcome, Percentile, Result, Timing
+
+_SHOWN_CANDIDATES = 8
+
+
+def write_html(result: Result, path: Path) -> None:
+    """Write the report as one self-contained HTML file.
+
+    Args:
+        result: What to tell; parts that it lacks are left out.
+        path: Where; replaced if it is there.
+
+    Raises:
+        UnavailableError: matplotlib is not installed.
+    """
+    path.write_text(render(result), encoding="utf-8")
+
+
+def render(result: Result) -> str:
+    """The report as one string of HTML; see `write_html`."""
+    require("matplotlib", "cpu", "draw the report")
+    from edgekd.report import plots
+
+    style = (files("edgekd.report") / "report.css").read_text(encoding="utf-8")
+    head = tag(
+        "head",
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        tag("title", f"{result.name}: {wording.BADGE[result.outcome].lower()} – EdgeKD report"),
+        tag("style", Html(style)),
+    )
+    body = tag(
+        "main",
+        _verdict(result),
+        _criteria(result),
+        _latency(result, plots.latency(result)),
+        _quality(result, plots.quality(result)),
+        _choice(result, plots.frontier(result)),
+        _training(result, plots.training(result)),
+        _export(result),
+        _data(result),
+        _machine(result),
+        _again(result),
+    )
+    return "<!DOCTYPE html>\n" + tag("html", head, tag("body", body), lang="en")
+
+
+def _verdict(result: Result) -> Html:
+    about = [wording.day(result.finished), result.data.task, result.data.name]
+    top = tag(
+        "div",
+        tag("span", "EdgeKD report  ", tag("strong", result.name)),
+        tag("span", " · ".join(part for part in about if part)),
+        class_="top",
+    )
+    badges = [_badge(result.outcome), tag("span", "demo", class_="badge plain") if result.demo else None]
+    reasons = wording.reasons(result)
+    return tag(
+        "header",
+        top,
+        tag("div", *badges),
+        tag("h1", wording.headline(result)),
+        tag("ul", *[tag("li", reason) for reason in reasons], class_="why") if reasons else None,
+        tag("p", wording.DEMO_WARNING, class_="warning") if result.demo else None,
+        _tiles(result),
+    )
+
+
+def _badge(outcome: Outcome) -> Html:
+    return tag("span", f"{wording.MARK[outcome]} {wording.BADGE[outcome]}", class_=f"badge {outcome}")
+
+
+def _tiles(result: Result) -> Html | None:
+    """The four figures a reader takes away."""
+    tiles: list[tuple[str, str, str]] = []
+    found = wording.judged(result)
+    if found is not None:
+        share = found.value_ms / result.budget_ms
+        aside = f"{share:.0%} of the {wording.limit_ms(result)} budget"
+        tiles.append((f"Latency, {wording.quantile(found.q)}", wording.ms(found.value_ms), aside))
+    shipped, teacher = result.shipped, result.row("teacher")
+    if shipped is not None:
+        aside = f"teacher {wording.percent(teacher.score)}" if teacher is not None else ""
+        tiles.append((wording.metric(result), wording.percent(shipped.score), aside))
+    faster = wording.speedup(result)
+    if faster is not None and teacher is not None:
+        tiles.append(("Speed-up, p95", f"{faster:.1f}×", f"teacher FP32 {wording.ms(teacher.p95_ms)}"))
+    if shipped is not None and shipped.size_mb is not None:
+        aside = f"teacher FP32 {wording.megabytes(teacher.size_mb)}" if teacher and teacher.size_mb else ""
+        tiles.append(("Model file", wording.megabytes(shipped.size_mb), aside))
+    shown = [
+        tag(
+            "div",
+            tag("dt", name),
+            tag("dd", tag("span", value, class_="figure"), tag("span", aside, class_="aside")),
+        )
+        for name, value, aside in tiles
+    ]
+    return tag("dl", *shown, class_="tiles") if shown else None
+
+
+def _criteria(result: Result) -> Html | None:
+    rows = [_criterion(criterion) for criterion in result.criteria]
+    heads = ("Criterion", "Limit", "Found", "Outcome")
+    lead = "What was asked for and what was found. An outcome follows from the interval, not from the value alone."
+    return section("Criteria", lead, table(heads, rows, numeric=(1, 2)))
+
+
+def _criterion(criterion: Criterion) -> list[Node]:
+    mark = f"{wording.MARK[criterion.outcome]} {wording.BADGE[criterion.outcome]}"
+    why = tag("span", criterion.explanation, class_="below") if criterion.explanation else None
+    return [
+        join([criterion.name, why]),
+        wording.limit(criterion),
+        _with_interval(wording.quantity(criterion.value, criterion.unit), criterion.interval, criterion.unit),
+        tag("span", mark, class_=f"outcome {criterion.outcome}"),
+    ]
+
+
+def _with_interval(value: str, ends: Interval | None, unit: str = "") -> Node:
+    """The value, and beside or below it its interval."""
+    if ends is None:
+        return value
+    return join(
+        [tag("span", f"({wording.interval(ends, unit)}) ", class_="soft"), tag("span", value, class_="value")]
+    )
+
+
+def _latency(result: Result, figure: Html | None) -> Html | None:
+    latency = result.latency
+    timings = {n: t for n, t in (("fixed", latency.fixed), ("replay", latency.replay)) if t is not None}
+    lead = (
+        "Each call tokenises, runs the model and post-processes, in a process of its own. “Fixed” uses texts of the "
+        f"greatest length, “replay” real texts at their own; the verdict rests on “{latency.judge}”."
+    )
+    band = f"The shaded band is the interval of the judged {wording.quantile(result.percentile)}."
+    return section(
+        "Latency against the budget",
+        lead,
+        figure,
+        tag("p", band, class_="note") if figure else None,
+        table(("", *timings), _timing_rows(list(timings.values())), numeric=range(1, 1 + len(timings))),
+    )
+
+
+def _timing_rows(timings: list[Timing]) -> list[list[Node]]:
+    """One row a quantity, one column a measurement."""
+    rows: list[list[Node]] = [
+        ["texts", *[t.texts for t in timings]],
+        ["calls", *[f"{t.calls:,}" for t in timings]],
+    ]
+    for q in sorted({p.q for t in timings for p in t.percentiles}):
+        rows.append([wording.quantile(q), *[_percentile(t.at(q)) for t in timings]])
+    for part in dict.fromkeys(part for t in timings for part in t.parts):
+        rows.append([f"{part}, median", *[wording.ms(t.parts.get(part)) for t in timings]])
+    others = [
+        ("load", [wording.ms(t.load_ms) for t in timings]),
+        ("first call", [wording.ms(t.first_call_ms) for t in timings]),
+        ("peak memory", [wording.megabytes(t.peak_memory_mb) for t in timings]),
+        ("rounds disturbed by other load", [wording.percent(t.disturbed_share) for t in timings]),
+    ]
+    return rows + [[name, *cells] for name, cells in others if set(cells) != {wording.NONE}]
+
+
+def _percentile(point: Percentile | None) -> Node:
+    return None if point is None else _with_interval(wording.ms(point.value_ms), point.interval)
+
+
+def _quality(result: Result, figure: Html | None) -> Html | None:
+    rows = wording.quality_rows(result)
+    cells: list[list[Node]] = [
+        [
+            join([row.name, tag("span", " (shipped)", class_="soft") if row.shipped else None]),
+            wording.percent(row.score),
+            wording.interval(row.interval, "share") or None,
+            None if row.p50_ms is None else wording.number(row.p50_ms),
+            None if row.p95_ms is None else wording.number(row.p95_ms),
+            None if row.size_mb is None else wording.number(row.size_mb),
+        ]
+        for row in rows
+    ]
+    heads = ("Model", wording.metric(result), "Interval", "p50, ms", "p95, ms", "Size, MB")
+    marked = [i for i, row in enumerate(rows) if row.shipped]
+    lead = f"{wording.metric(result)} on the test split, which no choice was made on."
+    return section("Quality", lead, figure, table(heads, cells, numeric=(1, 2, 3, 4, 5), marked=marked))
+
+
+def _choice(result: Result, figure: Html | None) -> Html | None:
+    kept = (
+        "Bars across a point’s line mark what was measured."
+        if any(c.measured_ms for c in result.candidates)
+        else ""
+    )
+    note = tag("p", kept, class_="note") if kept else None
+    lead = "The candidate that keeps most of the teacher within the budget less headroom becomes the student."
+    return section(
+        "How the student was chosen",
+        lead,
+        figure,
+        note,
+        *_candidates(result),
+        *_chain(result),
+        *_tries(result),
+    )
+
+
+def _candidates(result: Result) -> list[Html | None]:
+    """The chosen one and the best of the others; the rest folded away."""
+    ranked = sorted(result.candidates, key=lambda c: (not c.chosen, not c.fits, -c.kept))
+    heads = (
+        "Candidate",
+        "Shape",
+        "Precision",
+        "Predicted, ms",
+        "Measured, ms",
+        "Kept",
+        "Encoder",
+        "Fits",
+        "Note",
+    )
+    rows = [_candidate(c) for c in ranked]
+    marked = [i for i, c in enumerate(ranked) if c.chosen]
+    numeric = (3, 4, 5, 6)
+    rest = table(heads, rows[_SHOWN_CANDIDATES:], numeric)
+    return [
+        table(heads, rows[:_SHOWN_CANDIDATES], numeric, marked),
+        fold(f"{len(rows) - _SHOWN_CANDIDATES} more candidates", rest),
+    ]
+
+
+def _candidate(c: Candidate) -> list[Node]:
+    measured = None if c.measured_ms is None else wording.number(c.measured_ms)
+    return [
+        join([c.name, tag("span", " (chosen)", class_="soft") if c.chosen else None]),
+        c.shape,
+        wording.precision_name(c.precision),
+        wording.number(c.predicted_ms),
+        measured,
+        wording.percent(c.kept),
+        wording.count(c.encoder_parameters),
+        "yes" if c.fits else "no",
+        c.note,
+    ]
+
+
+def _chain(result: Result) -> list[Html | None]:
+    items = [
+        join([tag("strong", step.name), " – taken: " if step.taken else " – not taken: ", step.reason])
+        for step in result.chain
+    ]
+    return [tag("h3", "Teacher assistants considered"), bullets(items)] if items else []
+
+
+def _tries(result: Result) -> list[Html | None]:
+    rows: list[list[Node]] = [
+        [str(i), t.what, wording.ms(t.predicted_ms), wording.ms(t.measured_ms), t.action]
+        for i, t in enumerate(result.tries, start=1)
+    ]
+    heads = ("", "Tried", "Predicted", "Measured", "Then")
+    return [tag("h3", "Tries"), table(heads, rows, numeric=(2, 3))] if rows else []
+
+
+def _training(result: Result, figure: Html | None) -> Html | None:
+    lead = "The weights kept are those of the best validation score."
+    return section("Training", lead, figure)
+
+
+def _export(result: Result) -> Html | None:
+    parity, quantisation = result.parity, result.quantisation
+    shown = []
+    if parity is not None:
+        gap = f"{parity.max_abs_gap:.2g}"
+        shown.append(
+            facts(
+                [
+                    ("largest logit gap to PyTorch", gap),
+                    ("same labels as PyTorch", wording.percent(parity.agreement)),
+                    ("texts compared", f"{parity.rows:,}"),
+                ]
+            )
+        )
+    if quantisation is not None:
+        drop = quantisation.drop_points
+        shown.append(
+            facts(
+                [
+                    ("INT8", "kept" if quantisation.kept else "not kept"),
+                    ("cost on validation", None if drop is None else f"{drop:.2f} points"),
+                    ("limit", f"{quantisation.limit_points:g} points"),
+                ]
+            )
+        )
+        shown.append(tag("p", quantisation.reason, class_="note") if quantisation.reason else None)
+    return section("Export: parity and quantisation", "", *shown)
+
+
+def _data(result: Result) -> Html | None:
+    data, teacher = result.data, result.teacher
+    rows = [(f"{split} rows", f"{n:,}") for split, n in data.rows.items()]
+    about = facts([("task", data.task), ("data", data.name), ("labels", f"{data.labels:,}"), *rows])
+    pairs: list[tuple[str, Node]] = [
+        ("teacher", teacher.name),
+        ("family", teacher.family),
+        ("shape", teacher.shape),
+        ("parameters", wording.count(teacher.parameters)),
+        ("validation", None if teacher.validation is None else wording.percent(teacher.validation)),
+        ("test", None if teacher.test is None else wording.percent(teacher.test)),
+    ]
+    return section("Data and teacher", "", about, bullets(data.notes), tag("h3", "Teacher"), facts(pairs))
+
+
+def _machine(result: Result) -> Html | None:
+    seconds = [(stage, wording.duration(value)) for stage, value in result.timings.items()]
+    total = wording.duration((result.finished - result.started).total_seconds())
+    hashes: list[list[Node]] = [
+        [tag("code", name), tag("code", digest)] for name, digest in result.files.items()
+    ]
+    return section(
+        "Machine, versions and files",
+        "",
+        facts([(key.replace("_", " "), _plain(value)) for key, value in result.machine.items()]),
+        *_titled("Versions", facts(list(result.versions.items()))),
+        *_titled("Time taken", facts([*seconds, ("whole run", total)])),
+        fold("Checksums of the bundle’s files (SHA-256)", table(("File", "SHA-256"), hashes)),
+    )
+
+
+def _again(result: Result) -> Html | None:
+    request = yaml.safe_dump(result.request, sort_keys=False, allow_unicode=True) if result.request else ""
+    return section(
+        "How to run it again",
+        "",
+        tag("pre", tag("code", result.command)),
+        fold("The resolved request", tag("pre", request)) if request else None,
+        tag(
+            "p",
+            f"Started {result.started:%Y-%m-%d %H:%M %Z}, finished {result.finished:%Y-%m-%d %H:%M %Z}.",
+            class_="note",
+        ),
+    )
+
+
+def _titled(title: str, body: Html | None) -> list[Html]:
+    return [] if body is None else [tag("h3", title), body]
+
+
+def _plain(value: object) -> str | None:
+    """A JSON value as people write it; None where there is nothing to say."""
+    if value is None or value == [] or value == {}:
+        return None
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)

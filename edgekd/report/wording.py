@@ -1,0 +1,215 @@
+"""The words and numbers that all renderings share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from edgekd.report.result import Criterion, Interval, Outcome, Percentile, QualityRow, Result
+
+BADGE: dict[Outcome, str] = {
+    "met": "Met",
+    "missed": "Missed",
+    "inconclusive": "Inconclusive",
+    "unmeasured": "Not measured",
+}
+# A mark beside the word, so that nothing hangs on colour.
+MARK: dict[Outcome, str] = {"met": "✓", "missed": "✗", "inconclusive": "?", "unmeasured": "–"}
+DEMO_WARNING = (
+    "The data of this run are synthetic: they show how EdgeKD works, not how well it does on your texts."
+)
+_OPENING = {
+    "met": "Ready to deploy",
+    "missed": "Not ready to deploy",
+    "inconclusive": "No verdict: the measurements cannot tell",
+}
+NONE = "–"
+
+
+def number(value: float) -> str:
+    """Three significant digits, two below 1, never an exponent: 0.07, 0.85, 8.71, 41.3, 1,234."""
+    size = abs(value)
+    if 0 < size < 0.1:
+        return f"{value:.2g}" if size >= 1e-4 else "< 0.0001"
+    digits = 2 if size < 10 else 1 if size < 100 else 0
+    return f"{value:,.{digits}f}"
+
+
+def ms(value: float | None) -> str:
+    """Such as "8.71 ms"."""
+    return NONE if value is None else f"{number(value)} ms"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent, such as "95.1%"."""
+    return NONE if value is None else f"{100 * value:.1f}%"
+
+
+def megabytes(value: float | None) -> str:
+    """Such as "22.9 MB"."""
+    return NONE if value is None else f"{number(value)} MB"
+
+
+def count(value: int) -> str:
+    """Such as "950", "22.7 M" or "1.2 B"."""
+    for size, unit in ((1e9, "B"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:,}"
+
+
+def duration(seconds: float) -> str:
+    """Such as "12.3 s", "4 min 05 s" or "2 h 10 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def day(when: datetime) -> str:
+    """Such as "2026-03-14"."""
+    return when.date().isoformat()
+
+
+def metric(result: Result) -> str:
+    """The metric's name as a title, such as "Span F1"."""
+    name = result.data.metric
+    return name[0].upper() + name[1:]
+
+
+def precision_name(precision: str) -> str:
+    """A precision as people write it, such as "INT8"."""
+    return precision.upper()
+
+
+def quantile(q: float) -> str:
+    """Such as "p95"."""
+    return f"p{q:g}"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A criterion's number in its unit."""
+    if value is None:
+        return NONE
+    if unit == "share":
+        return percent(value)
+    return ms(value) if unit == "ms" else f"{number(value)} {unit}".rstrip()
+
+
+def interval(ends: Interval | None, unit: str = "") -> str:
+    """Such as "8.62 to 8.80", or "above 8.62" where the upper end is open; empty without one."""
+    if ends is None:
+        return ""
+    shown = [NONE if end is None else f"{100 * end:.1f}" if unit == "share" else number(end) for end in ends]
+    tail = "%" if unit == "share" else ""
+    return f"above {shown[0]}{tail}" if ends[1] is None else f"{shown[0]} to {shown[1]}{tail}"
+
+
+def limit_ms(result: Result) -> str:
+    """The budget as it was given, such as "10 ms"."""
+    return f"{result.budget_ms:g} ms"
+
+
+def limit(criterion: Criterion) -> str:
+    """A criterion's limit as it was given, such as "≤ 10 ms" or "≥ 97%"."""
+    sign = "≤" if criterion.bound == "at most" else "≥"
+    if criterion.unit == "share":
+        return f"{sign} {100 * criterion.limit:.6g}%"
+    return f"{sign} {criterion.limit:g} {criterion.unit}".rstrip()
+
+
+def subject(result: Result) -> str:
+    """What was shipped, in words."""
+    row = result.shipped
+    if row is None or row.name.startswith("student"):
+        return "the student"
+    return "the quantised teacher" if row.name == "teacher, INT8" else "the unchanged teacher"
+
+
+def judged(result: Result) -> Percentile | None:
+    """The measured percentile that the budget is about."""
+    timing = result.latency.judged
+    return None if timing is None else timing.at(result.percentile)
+
+
+def retained(result: Result) -> float | None:
+    """Share of the teacher's score that the shipped model keeps."""
+    shipped, teacher = result.shipped, result.row("teacher")
+    if shipped is None or teacher is None or teacher.score == 0:
+        return None
+    return shipped.score / teacher.score
+
+
+def speedup(result: Result) -> float | None:
+    """How many times faster than the FP32 teacher the shipped model is, at p95."""
+    shipped, teacher = result.shipped, result.row("teacher")
+    return _ratio(teacher and teacher.p95_ms, shipped and shipped.p95_ms)
+
+
+def shrinkage(result: Result) -> float | None:
+    """How many times smaller than the FP32 teacher's the shipped file is."""
+    shipped, teacher = result.shipped, result.row("teacher")
+    return _ratio(teacher and teacher.size_mb, shipped and shipped.size_mb)
+
+
+def quality_rows(result: Result) -> list[QualityRow]:
+    """The quality table, best known order: teacher first, then the students, then what needs no encoder."""
+    order = (
+        "teacher",
+        "teacher, INT8",
+        "student INT8",
+        "student FP32",
+        "student, fine-tuned without distillation",
+        "student after slicing, untrained",
+        "TF-IDF + logistic regression",
+    )
+    return sorted(result.quality, key=lambda row: order.index(row.name))
+
+
+def headline(result: Result) -> str:
+    """The verdict in one sentence that needs no training to read."""
+    facts = ", and ".join(fact for fact in (_latency_fact(result), _quality_fact(result)) if fact)
+    if result.outcome == "unmeasured":
+        opening = f"Not measured yet: run the verify kit on the device to judge the {limit_ms(result)} budget"
+        return f"{opening}. On this machine {facts}." if facts else f"{opening}."
+    opening = _OPENING[result.outcome]
+    if result.outcome == "inconclusive":
+        return f"{opening}. So far {facts}." if facts else f"{opening}."
+    return f"{opening}: {facts}." if facts else f"{opening}."
+
+
+def reasons(result: Result) -> list[str]:
+    """Why the verdict is not "met", one sentence a criterion."""
+    return [
+        f"{c.name}: {c.explanation or BADGE[c.outcome].lower()}"
+        for c in result.criteria
+        if c.outcome != "met"
+    ]
+
+
+def pitch(result: Result) -> str:
+    """What the shipped model is, in one line."""
+    chosen = result.chosen
+    if chosen is None:
+        return subject(result)
+    return f"{chosen.shape}, {precision_name(chosen.precision)}"
+
+
+def _latency_fact(result: Result) -> str:
+    found = judged(result)
+    if found is None:
+        return ""
+    share = f"{result.percentile:g}%"
+    return f"{share} of calls finish within {ms(found.value_ms)} (budget {limit_ms(result)})"
+
+
+def _quality_fact(result: Result) -> str:
+    share, shipped = retained(result), result.shipped
+    if share is None or shipped is None or shipped.name == "teacher":
+        return ""
+    if result.data.metric == "agreement with the teacher":
+        return f"{subject(result)} agrees with the teacher on {percent(shipped.score)} of texts"
+    return f"{subject(result)} keeps {percent(share)} of the teacher’s {result.data.metric}"
+
+
+def _ratio(whole: float | None, part: float | None) -> float | None:
+    return None if not whole or not part else whole / part

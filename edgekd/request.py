@@ -1,0 +1,55 @@
+"""A compress request: what `edgekd.yaml` in a bundle holds, and all that is needed to make the bundle again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from edgekd.data.columns import Columns
+from edgekd.errors import UsageError
+from edgekd.models.spec import Spec
+from edgekd.profile import Profile, read_yaml, validated
+from edgekd.tasks.spec import TaskSpec
+
+
+class Request(Spec):
+    """What the user asked for, resolved.
+
+    Attributes:
+        demo: Run on the embedded demo instead of a teacher and data.
+        teacher: Folder or hub id.
+        data: Folder, file or hub id.
+        data_config: Configuration of a hub dataset.
+        task: The task; None reads it off the data.
+        columns: Columns that have unusual names.
+        profile: Everything else.
+        plan: A plan that pins the student.
+        trust_remote_code: Run model code that comes with the teacher.
+    """
+
+    demo: bool = False
+    teacher: str | None = None
+    data: str | None = None
+    data_config: str | None = None
+    task: TaskSpec | None = None
+    columns: Columns = Columns()
+    profile: Profile
+    plan: str | None = None
+    trust_remote_code: bool = False
+
+    def save(self, path: Path) -> None:
+        """Write it as YAML."""
+        content = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        path.write_text("# edgekd compress -c edgekd.yaml makes this bundle again\n" + content, encoding="utf-8")
+
+
+def load_request(path: Path) -> Request:
+    """Read an `edgekd.yaml`.
+
+    Raises:
+        UsageError: Missing, not YAML, or a field is wrong.
+    """
+    if not path.is_file():
+        raise UsageError(f"-c {path}: no such file")
+    return validated(Request, read_yaml(path), str(path))
