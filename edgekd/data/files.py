@@ -110,9 +110,7 @@ def _json_object(line: str, where: str) -> Row:
     try:
         value = json.loads(line)
     except ValueError as error:
-        reason = (
-            f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        )
+        reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise DataError(f"{where}: broken JSON: {reason}") from error
     if not isinstance(value, dict):
         raise DataError(f"{where}: not a JSON object with named columns, one a line")

@@ -54,7 +54,7 @@ def read_data(
         notes += remarks
     notes += _settle_gold(splits, tables, task, columns)
     labels = _labels(splits, tables, task)
-    notes += _complete(splits, source, seed)
+    notes += _complete(splits, seed)
     notes += _overlaps(splits)
     return TaskData(task, labels, notes=tuple(notes), **splits)
 
@@ -90,9 +90,7 @@ def _task(tables: dict[str, Table], task: TaskSpec | None, columns: Columns) -> 
     return task, []
 
 
-def _settle_gold(
-    splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns
-) -> list[str]:
+def _settle_gold(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns) -> list[str]:
     """Splits without labels: train becomes unlabelled text, others are left out if others have labels."""
     notes = []
     train = splits.get("train")
@@ -117,12 +115,9 @@ def _labels(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec) 
     if not labelled:
         return ()
     bio = task.name == "token-classification"
-    known = (
-        labelled["train"].classes()
-        if "train" in labelled
-        else set().union(*(split.classes() for split in labelled.values()))
-    )
-    known |= {"O"} if bio else set()
+    known = {"O"} if bio else set()
+    for split in [labelled["train"]] if "train" in labelled else labelled.values():
+        known |= split.classes()
     if len(known) < 2:
         what = "every tag is O" if bio else f'the only label is "{next(iter(known))}"'
         raise DataError(f"{tables[next(iter(labelled))].origin}: {what}; there is nothing to tell apart")
@@ -136,15 +131,15 @@ def _labels(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec) 
     return ordered_labels(known, bio)
 
 
-def _complete(splits: dict[str, Split], source: str | Path, seed: int) -> list[str]:
+def _complete(splits: dict[str, Split], seed: int) -> list[str]:
     """Hold out the missing validation and test: of labelled texts if there are any, else of unlabelled."""
     missing = [name for name in ("test", "validation") if name not in splits]
-    if not missing:
-        return []
     labelled = [name for name in LABELLED if name in splits and splits[name].has_gold]
-    donor = labelled[0] if labelled else "unlabeled"
-    splits[donor], held, notes = hold_out(splits[donor], missing, seed)
-    splits |= held
+    notes: list[str] = []
+    if missing:
+        donor = labelled[0] if labelled else "unlabeled"
+        splits[donor], held, notes = hold_out(splits[donor], missing, seed)
+        splits |= held
     if not labelled:
         notes.append("no gold labels: quality is agreement with the teacher on held-out text")
     return notes
@@ -157,7 +152,5 @@ def _overlaps(splits: dict[str, Split]) -> list[str]:
         for name in ("validation", "test"):
             both = sum(map(seen.__contains__, splits[name].keys()))
             if both:
-                notes.append(
-                    f"{both} of {len(splits[name])} {name} texts are also in {here}; {name} keeps them"
-                )
+                notes.append(f"{both} of {len(splits[name])} {name} texts are also in {here}; {name} keeps them")
     return notes

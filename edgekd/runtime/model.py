@@ -126,13 +126,9 @@ class Model:
     def _encode(self, texts: list[str], pairs: list[str] | None) -> tuple[Encodings, list[list[Span]] | None]:
         words: list[list[Span]] | None = None
         if self.config.task == "token-classification":
-            encodings, words = encode_raw(
-                self._tokenizer, texts, self.config.max_length, parallel=self._parallel
-            )
+            encodings, words = encode_raw(self._tokenizer, texts, self.config.max_length, parallel=self._parallel)
         else:
-            encodings = encode_texts(
-                self._tokenizer, texts, pairs, self.config.max_length, parallel=self._parallel
-            )
+            encodings = encode_texts(self._tokenizer, texts, pairs, self.config.max_length, parallel=self._parallel)
         self.truncated += encodings.truncated
         return encodings, words
 
@@ -142,10 +138,7 @@ class Model:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = encodings.batch(chosen, pad_to_multiple=1)
-            feed = {
-                name: batch[name] if name in batch else np.zeros_like(batch["input_ids"])
-                for name in self._inputs
-            }
+            feed = {name: batch[name] if name in batch else np.zeros_like(batch["input_ids"]) for name in self._inputs}
             logits = self._session.run(None, feed)[0]
             rows[encodings.row_slots(chosen)] = encodings.rows_of(logits, chosen)
         return rows

@@ -228,9 +228,7 @@ def encode_texts(
     return parts.join(with_rows=False)
 
 
-def encode_words(
-    tokenizer: Tokenizer, words: Sequence[Sequence[str]], max_length: int | None = None
-) -> Encodings:
+def encode_words(tokenizer: Tokenizer, words: Sequence[Sequence[str]], max_length: int | None = None) -> Encodings:
     """Encode texts given as words for a token task: a row on the first piece of each word.
 
     The words are joined by one space and found again by their characters, so that training on words and

@@ -22,7 +22,7 @@ def test_names_without_meaning_match_numbers_only():
     assert align_labels(nameless, numbers) == (1, 0, *range(2, 11))
     assert align_labels(["LABEL_0", "LABEL_1"], ["LABEL_1", "LABEL_0"]) == (1, 0)
     for labels in (["bad", "good"], ["0", "1", "2"]):
-        with pytest.raises(DataError, match="have no names .* id2label"):
+        with pytest.raises(DataError, match=r"have no names .* id2label"):
             align_labels(["LABEL_0", "LABEL_1"], labels)
 
 

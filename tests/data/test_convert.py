@@ -1,0 +1,128 @@
+import pytest
+
+from edgekd.data.columns import Columns
+from edgekd.data.convert import convert
+from edgekd.data.table import Table
+from edgekd.errors import DataError
+from edgekd.tasks.spec import TextClassification, TokenClassification
+
+ONE, PAIR, TOKENS = TextClassification(), TextClassification(pair=True), TokenClassification()
+
+
+def table(rows, classes=None):
+    return Table("train.jsonl", rows, [10 + i for i in range(len(rows))], classes or {})
+
+
+def run(rows, task=ONE, name="train", columns=None, classes=None):
+    return convert(table(rows, classes), name, task, columns or Columns())
+
+
+def test_labels_of_every_kind_become_names():
+    rows = [{"text": "x", "label": value} for value in ("a", 1, 2.0, "0")]
+    assert run(rows)[0].labels == ["a", "1", "2", "0"]
+    named = [{"text": "x", "label": 1}, {"text": "y", "label": 0}]
+    assert run(named, classes={"label": ["no", "yes"]})[0].labels == ["yes", "no"]
+
+
+def test_a_pair_has_two_texts():
+    split, _ = run([{"premise": "x", "hypothesis": "y", "label": "a"}], PAIR)
+    assert (split.texts, split.pairs) == (["x"], ["y"])
+
+
+def test_labels_of_unlabelled_text_are_not_used():
+    split, notes = run([{"text": "x", "label": "a"}], name="unlabeled")
+    assert split.labels is None
+    assert notes == ["unlabeled: its column label is not used"]
+    split, notes = run([{"tokens": ["x"], "tags": ["wrong", "ly"]}], TOKENS, name="unlabeled")
+    assert split.tags is None
+    assert notes == ["unlabeled: its column tags is not used"]
+
+
+def test_without_any_label_there_is_no_gold():
+    for rows in ([{"text": "x"}], [{"text": "x", "label": None}], [{"text": "x", "label": " "}]):
+        assert not run(rows)[0].has_gold
+    assert not run([{"tokens": ["x"]}], TOKENS)[0].has_gold
+    assert not run([{"tokens": ["x"], "tags": None}], TOKENS)[0].has_gold
+    assert run([{"text": "x", "label": -1}], classes={"label": ["a"]})[0].labels is None
+
+
+def test_tokens_and_tags():
+    rows = [{"tokens": ["go", "to", "Paris"], "tags": ["O", "O", "B-city"]}, {"tokens": "to Rome", "tags": "O B-city"}]
+    split, notes = run(rows, TOKENS)
+    assert split.texts == ["go to Paris", "to Rome"]
+    assert split.words == [["go", "to", "Paris"], ["to", "Rome"]]
+    assert split.tags == [["O", "O", "B-city"], ["O", "B-city"]]
+    assert notes == []
+    named, _ = run([{"tokens": ["x"], "tags": [1]}], TOKENS, classes={"tags": ["O", "B-x"]})
+    assert named.tags == [["B-x"]]
+
+
+def test_illegal_bio_is_repaired_and_counted():
+    split, notes = run([{"tokens": ["x", "y", "z"], "tags": ["I-a", "I-a", "I-b"]}], TOKENS)
+    assert split.tags == [["B-a", "I-a", "B-b"]]
+    assert notes == ["train: 2 I- tags that begin a span read as B-, as conlleval does"]
+
+
+def test_unlabelled_plain_text_is_split_into_words():
+    split, notes = run([{"text": "Go to  Paris!"}], TOKENS, name="unlabeled")
+    assert split.words == [["Go", "to", "Paris", "!"]]
+    assert split.texts == ["Go to Paris !"]
+    assert len(notes) == 1
+
+
+def test_a_text_file_needs_no_column_names():
+    assert run([{"text": "x"}], name="unlabeled", columns=Columns(text="body"))[0].texts == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "task", "columns", "message"),
+    [
+        (
+            [{"body": "x", "label": "a"}],
+            ONE,
+            Columns(),
+            r"no column for the text \(found body, label\); .* --text-column",
+        ),
+        ([{"text": "x", "label": "a"}], ONE, Columns(text="body"), r"no column 'body' \(found text, label\)"),
+        ([{"text": "x", "id": 1}], ONE, Columns(label="y"), r"no column 'y' \(found text, id\); .* --label-column"),
+        ([{"text": "x", "label": "a"}], PAIR, Columns(), r"no column for the text pair .* --text-pair-column"),
+        ([{"text": "x", "tags": ["O"]}], TOKENS, Columns(), r"no column for the tokens .* --tokens-column"),
+        ([{"tokens": ["x"], "t": 1}], TOKENS, Columns(tags="y"), r"no column 'y' .* --tags-column"),
+        ([{"text": "x", "label": "a"}, {"label": "a"}], ONE, Columns(), r"row 11: no text in column 'text'"),
+        ([{"text": 3, "label": "a"}], ONE, Columns(), r"row 10: column 'text' holds a number, not a string"),
+        ([{"text": " \n", "label": "a"}], ONE, Columns(), r"row 10: empty text"),
+        ([{"text": "\ud800", "label": "a"}], ONE, Columns(), r"row 10: half of a surrogate pair"),
+        ([{"text": "x", "text_pair": "", "label": "a"}], PAIR, Columns(), r"row 10: empty text in column 'text_pair'"),
+        ([{"text": "x", "label": "a"}, {"text": "y"}], ONE, Columns(), r"row 11: no label in column 'label'"),
+        ([{"text": "x", "label": 0.5}], ONE, Columns(), r"row 10: column 'label' holds a number, not a label"),
+        ([{"text": "x", "label": ["a"]}], ONE, Columns(), r"row 10: column 'label' holds a list, not a label"),
+        ([{"text": "x", "label": True}], ONE, Columns(), r"row 10: column 'label' holds true or false"),
+        ([{"tokens": ["x", "y"], "tags": ["O"]}], TOKENS, Columns(), r"row 10: 2 tokens but 1 tags"),
+        ([{"tokens": ["x"], "tags": ["PER"]}], TOKENS, Columns(), r"row 10: tag 'PER' is neither O nor B-"),
+        ([{"tokens": ["x"], "tags": [3]}], TOKENS, Columns(), r"row 10: tag 3 is neither O nor B-"),
+        ([{"tokens": [], "tags": []}], TOKENS, Columns(), r"row 10: empty text in column 'tokens'"),
+        ([{"tokens": ["x", 3], "tags": ["O", "O"]}], TOKENS, Columns(), r"row 10: .* holds a number among the tokens"),
+        (
+            [{"tokens": {"a": 1}, "tags": ["O"]}],
+            TOKENS,
+            Columns(),
+            r"row 10: column 'tokens' holds an object, not a list",
+        ),
+        (
+            [{"tokens": ["x"], "tags": ["O"]}, {"tokens": ["y"]}],
+            TOKENS,
+            Columns(),
+            r"row 11: no tags in column 'tags'",
+        ),
+    ],
+)
+def test_a_wrong_row_or_column_is_one_clear_line(rows, task, columns, message):
+    with pytest.raises(DataError, match=message) as error:
+        run(rows, task, columns=columns)
+    assert str(error.value).startswith("train.jsonl")
+    assert "\n" not in str(error.value)
+
+
+def test_a_class_number_must_have_a_name():
+    with pytest.raises(DataError, match="row 10: label 2 in column 'label' is none of its 2 classes"):
+        run([{"text": "x", "label": 2}], classes={"label": ["a", "b"]})
