@@ -15,6 +15,7 @@ from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.check import LARGEST_BYTES
 from edgekd.graph.parity import compare_logits, run_onnx
 from edgekd.graph.quiet import quiet
+from edgekd.graph.writer import save_model
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _AXES = ("batch_size", "sequence_length")
@@ -47,8 +48,12 @@ def export_foreign(model: nn.Module, inputs: Sequence[str], destination: Path, o
     try:
         with quiet():
             proto = _export(model, inputs, opset)
-        onnx.save(proto, destination)
-        _prove(model, inputs, destination)
+        save_model(proto, destination)
+        try:
+            _prove(model, inputs, destination)
+        except EdgekdError:
+            destination.unlink()
+            raise
     finally:
         model.train(training)
 

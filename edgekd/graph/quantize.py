@@ -11,6 +11,7 @@ import onnx
 from edgekd.errors import UsageError, require
 from edgekd.graph.check import read_model
 from edgekd.graph.quiet import quiet
+from edgekd.graph.writer import save_model
 
 QUANTIZER_VERSION = 1
 """Raised by hand when the same model would be quantised otherwise."""
@@ -70,7 +71,7 @@ def quantize_dynamic(source: Path, destination: Path, *, instruction_set: str, k
         )
         model = onnx.load(quantized)
     del model.graph.value_info[:], model.metadata_props[:]
-    onnx.save(model, destination)
+    save_model(model, destination)
 
 
 def _classifier(model: onnx.ModelProto) -> list[str]:

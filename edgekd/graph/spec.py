@@ -14,8 +14,8 @@ class GraphOptions(Spec):
 
     Attributes:
         fused_qkv: Compute queries, keys and values in one product.
-        residual: Node that adds the residual. "sum" keeps onnxruntime from fusing it with the norm into its
-            SkipLayerNormalization, which is slower on the CPU than the two apart.
+        residual: Node that adds the residual. "sum" keeps onnxruntime from fusing it with the norm, where the file
+            carries inferred shapes, into SkipLayerNormalization: slower on the CPU than the two apart.
         opset: ONNX opset. LayerNormalization exists from 17, Gelu from 20: below, GELU is written out, in the
             form that onnxruntime fuses. onnxruntime 1.20 knows opsets up to 21.
     """

@@ -121,6 +121,7 @@ def test_a_file_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(foreign, "_export", broken)
     with pytest.raises(EdgekdError, match=r"bad\.onnx: the exported Toy is off by .* on texts of 1 x 7 tokens"):
         export_foreign(Toy(), ["input_ids", "attention_mask"], tmp_path / "bad.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["good.onnx"]
 
 
 def test_a_model_that_torch_cannot_export(tmp_path):
