@@ -129,6 +129,8 @@ def test_byte_level_words_are_spelled_as_in_running_text():
     encodings = encode_words(tokenizer, [["ab", "b", "ab"]])
     assert encodings.input_ids.tolist() == [4, 3, 2, 4]
     assert encodings.answer_positions.tolist() == [0, 1, 2]
+    gap = encode_words(tokenizer, [["ab", "", "ab"]])
+    assert gap.answer_words.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(
