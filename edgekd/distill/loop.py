@@ -25,8 +25,8 @@ from edgekd.runtime.tokenise import Encodings
 # Given the student's logit rows (n, labels) and their places in the split, the loss.
 Objective = Callable[[Tensor, np.ndarray], Tensor]
 
-# Seconds between two checkpoints: what a kill can cost.
-_CHECKPOINT_SECONDS = 20.0
+# Seconds between two checkpoints, what a kill can cost; more where saving is slow, so that it takes at most 3%.
+_CHECKPOINT_SECONDS, _SAVING_SHARE = 20.0, 0.03
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class _Run:
         self.steps_per_epoch = math.ceil(len(encodings) / (spec.batch_size * self.world))
         self.total = max(1, round(spec.epochs * self.steps_per_epoch))
         self.look_every = max(1, self.total // spec.evaluations)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.pause = time.monotonic(), _CHECKPOINT_SECONDS
         self._epoch, self._batches = -1, [np.empty(0, dtype=np.int64)]
 
     def advance(self) -> None:
@@ -124,7 +124,7 @@ class _Run:
         self.state.seconds += time.monotonic() - started
         if self.state.step >= self.total or self.state.looks_since_best >= self.spec.patience:
             self.state.done = True
-        if self.state.done or time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS:
+        if self.state.done or time.monotonic() - self.saved_at > self.pause:
             self._save()
 
     def note(self) -> str:
@@ -197,9 +197,11 @@ class _Run:
             state.looks_since_best += 1
 
     def _save(self) -> None:
+        started = time.monotonic()
         if self.accelerator.is_main_process:
             self.checkpoint.save(self.state, self.plain, self.optimizer.optimizer, self.best)
         self.saved_at = time.monotonic()
+        self.pause = max(_CHECKPOINT_SECONDS, (self.saved_at - started) / _SAVING_SHARE)
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

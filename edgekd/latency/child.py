@@ -110,9 +110,7 @@ def open_session(model: str, options: dict[str, Any]) -> Any:
     chosen.intra_op_num_threads = options["threads"]
     chosen.inter_op_num_threads = 1
     chosen.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    chosen.graph_optimization_level = getattr(
-        onnxruntime.GraphOptimizationLevel, _LEVELS[options["graph_level"]]
-    )
+    chosen.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[options["graph_level"]])
     chosen.enable_cpu_mem_arena = options["arena"]
     chosen.log_severity_level = 3
     chosen.add_session_config_entry("session.intra_op.allow_spinning", "1" if options["spinning"] else "0")

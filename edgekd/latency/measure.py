@@ -263,9 +263,7 @@ def judge_budget(
     with target.timer([job], processes) as timer:
         series = _Series(timer, job.name, calls, baseline_ms, time.monotonic() + max_seconds)
         for look in range(1, looks + 1):
-            series.extend(
-                first * 2 ** (look - 1), (lambda n: progress(min(n, most), most)) if progress else None
-            )
+            series.extend(first * 2 ** (look - 1), (lambda n: progress(min(n, most), most)) if progress else None)
             measurement = series.measurement()
             interval = measurement.interval(percentile, level, resamples=resamples)
             enough = measurement.quiet_samples >= first and measurement.disturbed_share <= MAX_DISTURBED
@@ -334,9 +332,7 @@ def _reason(judgement: Judgement, first: int, late: bool) -> str:
         return f"{share} of the rounds were disturbed by other load: run again on a quieter machine"
     if measurement.quiet_samples < first:
         return f"time ran out at {measurement.quiet_samples} of at least {first} quiet samples"
-    between = (
-        f"{lower:.4g} and {upper:.4g} ms" if math.isfinite(upper) else f"{lower:.4g} ms and an unknown end"
-    )
+    between = f"{lower:.4g} and {upper:.4g} ms" if math.isfinite(upper) else f"{lower:.4g} ms and an unknown end"
     cause = "time" if late else "the looks"
     return f"{cause} ran out with {judgement.budget_ms:g} ms between {between}: too close to tell"
 

@@ -177,7 +177,8 @@ def design(teacher: EncoderShape, width: int) -> list[EncoderShape]:
     layouts = [(depth, h, ffn[-1]) for h in heads] + [(depth, heads[-1], f) for f in ffn[:-1]]
     layouts += [(depth, h, f) for h, f in zip(heads, ffn, strict=False)]
     layouts += [(1, heads[-1], ffn[-1]), (1, heads[0], ffn[0])]
-    layouts += [(teacher.depth, heads[0], ffn[1]), (teacher.depth, heads[-2], ffn[-2])]
+    # Both ends of the ladders at full depth: a cost a layer that depth itself changes would show here.
+    layouts += [(teacher.depth, heads[0], ffn[len(ffn) // 3]), (teacher.depth, heads[len(heads) // 2], ffn[-1])]
     unique = list(dict.fromkeys(layouts))
     return [narrowed(teacher, width, [h] * n, [f] * n) for n, h, f in unique]
 

@@ -185,9 +185,7 @@ class ProcessTimer:
         for (name, process), load in sorted(self._loads.items()):
             if name == job:
                 memory = self._children[process].ask({"op": "stats"})["peak_memory_mb"]
-                reports.append(
-                    LoadReport(process, load["provider"], load["load_ms"], load["first_call_ms"], memory)
-                )
+                reports.append(LoadReport(process, load["provider"], load["load_ms"], load["first_call_ms"], memory))
         return tuple(reports)
 
     def close(self) -> None:

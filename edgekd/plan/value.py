@@ -56,8 +56,9 @@ def value_of(importance: Importance) -> Value:
     rise = np.clip(np.asarray(importance.layers, dtype=np.float64), 0, None)
     # The square root tames leave-one-out: removing a first layer can cost a hundred times what a middle one costs.
     rise = np.sqrt(rise)
-    layers = 0.5 / depth + (0.5 * rise / rise.sum() if rise.sum() > 0 else 0.5 / depth)
-    return Value([h / 3 for h in heads], [n / 3 for n in neurons], np.asarray(layers) / 3)
+    share = rise / rise.sum() if rise.sum() > 0 else np.full(depth, 1 / depth)
+    layers = 0.5 / depth + 0.5 * share
+    return Value([h / 3 for h in heads], [n / 3 for n in neurons], layers / 3)
 
 
 def _blended(scores: list[Floats]) -> list[Floats]:

@@ -213,3 +213,22 @@ def _quality_fact(result: Result) -> str:
 
 def _ratio(whole: float | None, part: float | None) -> float | None:
     return None if not whole or not part else whole / part
+
+
+def machine_line(result: Result) -> str:
+    """The machine in a few words: its processor, or its GPU, and what of it was used."""
+    machine, target = result.machine, result.request.get("target")
+    name = machine.get("gpu") if _on_gpu(result) else None
+    parts = [name or machine.get("cpu_model") or machine.get("architecture")]
+    if isinstance(target, dict) and target.get("threads"):
+        threads = target["threads"]
+        parts.append(f"{threads} thread" if threads == 1 else f"{threads} threads")
+    runtime = next((key for key in ("onnxruntime", "onnxruntime-gpu") if key in result.versions), None)
+    if runtime is not None:
+        parts.append(f"{runtime} {result.versions[runtime]}")
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _on_gpu(result: Result) -> bool:
+    target = result.request.get("target")
+    return isinstance(target, dict) and target.get("kind") in ("onnxruntime-cuda", "tensorrt")

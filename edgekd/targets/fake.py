@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekd.errors import UsageError, require
-from edgekd.latency.timer import BundleJob, Job, LoadReport, RoundSample
+from edgekd.latency.timer import BundleJob, Job, LoadReport, RoundSample, Text
 from edgekd.targets.base import SessionSpec, check_local
 from edgekd.targets.spec import FakeTarget
 
@@ -124,8 +124,12 @@ def _token_counts(job: BundleJob) -> list[int]:
     """Tokens of each text by the bundle's tokenizer; without one, its words and two special tokens."""
     path = job.bundle / "tokenizer.json"
     if not path.is_file():
-        return [len(text.split()) + 2 for text in job.texts]
+        return [len(" ".join(_parts(text)).split()) + 2 for text in job.texts]
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))
-    return [len(tokenizer.encode(text).ids) for text in job.texts]
+    return [len(tokenizer.encode(*_parts(text)).ids) for text in job.texts]
+
+
+def _parts(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text

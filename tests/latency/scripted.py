@@ -13,9 +13,7 @@ from edgekd.targets.base import SessionSpec
 from edgekd.targets.spec import FakeTarget
 
 
-def write_graph(
-    path: Path, width: int = 16, vocabulary: int = 50, inputs=("input_ids", "attention_mask")
-) -> Path:
+def write_graph(path: Path, width: int = 16, vocabulary: int = 50, inputs=("input_ids", "attention_mask")) -> Path:
     """Embedding, mask and one product: the least graph with an encoder's inputs."""
     rng = np.random.default_rng(0)
     weights = {

@@ -66,9 +66,7 @@ def test_bootstrap_agrees_with_the_plain_one():
         np.percentile(np.concatenate([blocks[i] for i in rng.integers(4, size=4)]), 80, method="inverted_cdf")
         for _ in range(4000)
     ]
-    np.testing.assert_allclose(
-        np.percentile(drawn, [10, 50, 90]), np.percentile(plain, [10, 50, 90]), atol=0.02
-    )
+    np.testing.assert_allclose(np.percentile(drawn, [10, 50, 90]), np.percentile(plain, [10, 50, 90]), atol=0.02)
 
 
 def test_interval_is_repeatable_and_holds_the_percentile():

@@ -1,0 +1,176 @@
+"""The model card: README.md of the bundle, with Hugging Face front matter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from edgekd.report import wording
+from edgekd.report.result import Result
+
+_OPTIMUM_CLASS = {
+    "text-classification": "ORTModelForSequenceClassification",
+    "token-classification": "ORTModelForTokenClassification",
+}
+_HUB_METRIC = {"accuracy": "accuracy", "span F1": "f1"}
+
+
+def model_card(result: Result) -> str:
+    """README.md of the bundle.
+
+    Args:
+        result: What to tell; parts that it lacks are left out.
+
+    Returns:
+        Markdown with YAML front matter. The texts' language is unknown and so not claimed.
+    """
+    parts = [
+        _front_matter(result),
+        f"# {_plain(result.name)}",
+        f"> **Demo.** {wording.DEMO_WARNING}" if result.demo else "",
+        _about(result),
+        _quality(result),
+        _latency(result),
+        _usage(result),
+        _limits(result),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(result: Result) -> str:
+    tags = ["edgekd", "onnx", "onnxruntime", "knowledge-distillation", result.data.task]
+    content: dict[str, Any] = {"library_name": "onnx", "pipeline_tag": result.data.task, "tags": tags}
+    metric = _HUB_METRIC.get(result.data.metric)
+    if metric is not None:
+        content["metrics"] = [metric]
+    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+
+
+def _about(result: Result) -> str:
+    teacher = result.teacher
+    lines = [
+        _plain(wording.headline(result)),
+        "",
+        f"- Model: {_plain(wording.pitch(result))}; the validated file is `{result.model_file}`",
+        f"- Teacher: {_plain(teacher.name)} ({_plain(teacher.family)}, {_plain(teacher.shape)}, "
+        f"{wording.count(teacher.parameters)} parameters)",
+        f"- Task: {result.data.task}, {result.data.labels:,} labels",
+        f"- Verdict: **{wording.BADGE[result.outcome].lower()}** ({wording.day(result.finished)}); see `verdict.json` "
+        "for the raw figures and `report.html` for the whole story",
+        *[f"  - {_plain(reason)}" for reason in wording.reasons(result)],
+        *[f"- {_plain(note)}" for note in result.data.notes],
+    ]
+    return "\n".join(lines)
+
+
+def _quality(result: Result) -> str:
+    rows = [
+        [
+            f"**{row.name}** (this model)" if row.shipped else row.name,
+            wording.percent(row.score),
+            wording.interval(row.interval, "share") or wording.NONE,
+            wording.ms(row.p50_ms),
+            wording.ms(row.p95_ms),
+            wording.megabytes(row.size_mb),
+        ]
+        for row in wording.quality_rows(result)
+    ]
+    heads = ("Model", wording.metric(result), "Interval", "p50", "p95", "Size")
+    return f"## Quality\n\nOn the test split.\n\n{_table(heads, rows)}" if rows else ""
+
+
+def _latency(result: Result) -> str:
+    rows = [
+        [name, timing.texts, wording.quantile(p.q), wording.ms(p.value_ms), wording.interval(p.interval) or wording.NONE]
+        for name, timing in (("fixed", result.latency.fixed), ("replay", result.latency.replay))
+        if timing is not None
+        for p in timing.percentiles
+    ]
+    if not rows:
+        return ""
+    machine = wording.machine_line(result)
+    lead = (
+        f"End to end, measured {wording.day(result.finished)}{f' on {_plain(machine)}' if machine else ''}. "
+        f"Budget: {wording.limit_ms(result)} at {wording.quantile(result.percentile)}, "
+        f"judged on “{result.latency.judge}”."
+    )
+    return f"## Latency\n\n{lead}\n\n{_table(('Judge', 'Texts', 'Percentile', 'Latency', 'Interval'), rows)}"
+
+
+def _usage(result: Result) -> str:
+    optimum = _OPTIMUM_CLASS.get(result.data.task)
+    tokens = result.data.task == "token-classification"
+    snippets = [
+        ("With EdgeKD’s runtime (`pip install 'edgekd[runtime]'`, no torch):", _RUNTIME),
+        (
+            "With onnxruntime and tokenizers alone:",
+            _PLAIN.replace("PRINT", _PRINT_TOKENS if tokens else _PRINT_LABEL).replace("MODEL", result.model_file),
+        ),
+    ]
+    if optimum is not None:
+        code = _OPTIMUM.replace("CLASS", optimum).replace("TASK", result.data.task).replace("MODEL", result.model_file)
+        snippets.append(("With Optimum:", code))
+    shown = "\n\n".join(f"{title}\n\n```python\n{code.strip()}\n```" for title, code in snippets)
+    return f"## How to use\n\n`bundle` stands for the folder of this file.\n\n{shown}"
+
+
+def _limits(result: Result) -> str:
+    lines = [
+        "- The latency holds for the machine above; measure again on any other: `edgekd validate bundle`.",
+        "- The quality holds for texts like those of the test split; the model learnt from its teacher and shares its errors.",
+        "- Texts longer than the model’s maximum are cut.",
+    ]
+    if result.data.metric == "agreement with the teacher":
+        lines.append("- There were no gold labels: the score is agreement with the teacher, not accuracy.")
+    if result.demo:
+        lines.append("- The data are synthetic: do not use this model for anything real.")
+    return "## Limits\n\n" + "\n".join(lines) + f"\n\nMade with `{result.command}`."
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """User text that Markdown cannot take for markup, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|#&$])", r"\\\1", " ".join(text.split()))
+
+
+_RUNTIME = """
+from edgekd.runtime import load
+
+model = load("bundle")
+print(model.predict(["a text from your domain"]))
+"""
+
+_PLAIN = """
+import json
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("bundle/tokenizer.json")
+session = onnxruntime.InferenceSession("bundle/MODEL", providers=["CPUExecutionProvider"])
+labels = json.load(open("bundle/config.json", encoding="utf-8"))["id2label"]
+
+text = tokenizer.encode("a text from your domain")
+columns = {"input_ids": text.ids, "attention_mask": text.attention_mask, "token_type_ids": text.type_ids}
+feeds = {i.name: np.array([columns[i.name]], dtype=np.int64) for i in session.get_inputs()}
+logits = session.run(["logits"], feeds)[0]
+PRINT
+"""
+_PRINT_LABEL = 'print(labels[str(logits[0].argmax())])'
+_PRINT_TOKENS = 'print([(piece, labels[str(i)]) for piece, i in zip(text.tokens, logits[0].argmax(-1))])'
+
+_OPTIMUM = """
+from optimum.onnxruntime import CLASS
+from transformers import AutoTokenizer, pipeline
+
+model = CLASS.from_pretrained("bundle", file_name="MODEL")
+tokenizer = AutoTokenizer.from_pretrained("bundle")
+print(pipeline("TASK", model=model, tokenizer=tokenizer)("a text from your domain"))
+"""

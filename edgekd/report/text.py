@@ -1,0 +1,122 @@
+"""The terminal's summary: one screen of at most 24 lines by 100 columns."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgekd.report import wording
+from edgekd.report.result import Outcome, Result
+
+_STYLES: dict[Outcome, str] = {
+    "met": "bold white on dark_green",
+    "missed": "bold white on red",
+    "inconclusive": "bold black on yellow",
+    "unmeasured": "bold white on grey37",
+}
+_MOST_REASONS = 3
+
+
+def summary(result: Result, folder: str | None = None) -> RenderableType:
+    """The run on one screen.
+
+    Args:
+        result: What to tell; parts that it lacks are left out.
+        folder: Where the bundle is, to end with; None leaves it out.
+
+    Returns:
+        Something that a rich console prints.
+    """
+    parts: list[RenderableType] = [_verdict(result)]
+    if result.demo:
+        parts.append(_line(f"Demo: {wording.DEMO_WARNING}", "yellow"))
+    parts += [_line(f"  - {reason}") for reason in wording.reasons(result)[:_MOST_REASONS]]
+    parts.append(_facts(result, folder))
+    if result.quality:
+        parts.append(_quality(result))
+    return Group(*parts)
+
+
+def _verdict(result: Result) -> Text:
+    badge = f" {wording.MARK[result.outcome]} {wording.BADGE[result.outcome].upper()} "
+    text = Text.assemble((badge, _STYLES[result.outcome]), " ", (wording.headline(result), "bold"))
+    text.append("\n")
+    return text
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(" ".join(text.split()) if not text.startswith(" ") else text, style, no_wrap=True, overflow="ellipsis")
+
+
+def _facts(result: Result, folder: str | None) -> Table:
+    """Names and values, one line each."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    pairs = [
+        ("Budget", f"{wording.limit_ms(result)} at {wording.quantile(result.percentile)}, {_judged_on(result)}"),
+        ("Measured", _measured(result)),
+        ("Machine", wording.machine_line(result)),
+        ("Model", _model(result)),
+        ("Tries", _tries(result)),
+        ("Files", f"{folder}: {result.model_file}, report.html, verdict.json" if folder else ""),
+    ]
+    for name, value in pairs:
+        if value:
+            grid.add_row(name, Text(value))
+    return grid
+
+
+def _judged_on(result: Result) -> str:
+    timing = result.latency.judged
+    return f"judged on {result.latency.judge} texts" + (f" ({timing.texts})" if timing is not None else "")
+
+
+def _measured(result: Result) -> str:
+    timings = (("fixed", result.latency.fixed), ("replay", result.latency.replay))
+    shown = []
+    for name, timing in sorted(timings, key=lambda pair: pair[0] != result.latency.judge):
+        found = timing.at(result.percentile) if timing is not None else None
+        if found is not None:
+            ends = wording.interval(found.interval)
+            shown.append(f"{name} {wording.ms(found.value_ms)}" + (f" ({ends})" if ends else ""))
+    return "; ".join(shown)
+
+
+def _model(result: Result) -> str:
+    if result.chosen is None and result.shipped is None:
+        return ""
+    gains = []
+    faster, smaller = wording.speedup(result), wording.shrinkage(result)
+    if faster is not None:
+        gains.append(f"{faster:.1f}x faster")
+    if smaller is not None:
+        gains.append(f"{smaller:.1f}x smaller")
+    than = f"; {', '.join(gains)} than the FP32 teacher" if gains else ""
+    return f"{wording.pitch(result)}{than}"
+
+
+def _tries(result: Result) -> str:
+    if len(result.tries) < 2:
+        return ""
+    last = result.tries[-1]
+    return f"{len(result.tries)}; the last: {last.what}, {last.action}"
+
+
+def _quality(result: Result) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    table.add_column("Test", no_wrap=True, overflow="ellipsis")
+    for head in (wording.metric(result), "interval", "p50", "p95", "size"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in wording.quality_rows(result):
+        name = f"{row.name} *" if row.shipped else row.name
+        table.add_row(
+            Text(name), wording.percent(row.score), wording.interval(row.interval, "share") or wording.NONE,
+            wording.ms(row.p50_ms), wording.ms(row.p95_ms), wording.megabytes(row.size_mb),
+            style="bold" if row.shipped else "",
+        )  # fmt: skip
+    table.caption = "* this is the bundle’s model" if result.shipped else None
+    table.caption_justify = "left"
+    return table

@@ -1,0 +1,172 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from edgekd.distill.batches import epoch_batches, fingerprint
+from edgekd.distill.loop import train
+from edgekd.distill.spec import Training
+from edgekd.errors import EdgekdError
+from edgekd.runtime.tokenise import Encodings
+
+
+class Toy(nn.Module):
+    """Mean embedding, dropout, linear: small, but with all that a resumed run could get wrong."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.embedding, self.dropout, self.output = nn.Embedding(20, 8), nn.Dropout(0.3), nn.Linear(8, 3)
+
+    def forward(self, input_ids, attention_mask):
+        states = self.dropout(self.embedding(input_ids)) * attention_mask[..., None]
+        logits = self.output(states.sum(1) / attention_mask.sum(1, keepdim=True))
+        return type("Output", (), {"logits": logits})
+
+
+def toy_encodings(count=50, seed=0):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, 9, count)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Encodings(rng.integers(1, 20, offsets[-1]).astype(np.int32), offsets)
+
+
+def run(work, engine, *, stop_after=None, **changes):
+    encodings = toy_encodings()
+    targets = torch.arange(50) % 3
+    spec = Training(epochs=4, learning_rate=1e-2, batch_size=8, precision="fp32", patience=9, **changes)
+    seen = []
+
+    def objective(rows, ids):
+        seen.append(len(rows))
+        if stop_after is not None and len(seen) > stop_after:
+            raise KeyboardInterrupt
+        return nn.functional.cross_entropy(rows, targets[torch.from_numpy(ids)])
+
+    model = Toy()
+    trained = train(model, encodings, objective, lambda m: -float(m.output.bias.norm()), spec, engine, work, "toy")
+    return model, trained
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 13, 26])
+def test_interrupted_run_ends_with_the_same_bytes(tmp_path, engine, monkeypatch, stop_after):
+    monkeypatch.setattr("edgekd.distill.loop._CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("edgekd.distill.loop._SAVING_SHARE", 1e9)
+    whole, expected = run(tmp_path / "whole", engine)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", engine, stop_after=stop_after)
+    resumed, found = run(tmp_path / "cut", engine)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert [p["score"] for p in found.points] == [p["score"] for p in expected.points]
+    assert [p["loss"] for p in found.points] == pytest.approx([p["loss"] for p in expected.points])
+
+
+def test_seed_changes_the_result(tmp_path, engine):
+    one, _ = run(tmp_path / "a", engine, seed=0)
+    two, _ = run(tmp_path / "b", engine, seed=1)
+    assert not torch.equal(one.output.weight, two.output.weight)
+
+
+def test_best_look_is_kept_and_patience_stops(tmp_path, engine):
+    encodings, targets, scores = toy_encodings(), torch.arange(50) % 3, iter([0.1, 0.9, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
+    spec = Training(epochs=8, learning_rate=1e-2, batch_size=8, precision="fp32", evaluations=8, patience=2)
+    kept = []
+
+    def evaluate(model):
+        kept.append(model.output.weight.detach().clone())
+        return next(scores)
+
+    model = Toy()
+    trained = train(
+        model, encodings, lambda rows, ids: nn.functional.cross_entropy(rows, targets[torch.from_numpy(ids)]),
+        evaluate, spec, engine, tmp_path, "toy",
+    )  # fmt: skip
+    assert trained.best_score == 0.9
+    assert len(trained.points) == 4
+    assert trained.steps < trained.planned_steps
+    assert torch.equal(model.output.weight, kept[1])
+
+
+def test_nan_stops_with_the_step_and_the_mend(tmp_path, engine):
+    spec = Training(epochs=1, learning_rate=1e-2, precision="fp32")
+    with pytest.raises(EdgekdError, match=r"loss became nan at step 0: lower the learning rate"):
+        train(Toy(), toy_encodings(), lambda rows, ids: rows.sum() * float("nan"), lambda m: 0.0, spec, engine, tmp_path, "t")
+
+
+def test_epoch_batches_hold_every_text_once_and_differ_by_epoch():
+    lengths = np.random.default_rng(0).integers(3, 60, 1000)
+    first, second = epoch_batches(lengths, 32, 0, 0), epoch_batches(lengths, 32, 0, 1)
+    for batches in (first, second):
+        assert sorted(np.concatenate(batches)) == list(range(1000))
+    assert [list(b) for b in first] != [list(b) for b in second]
+    spread = np.mean([lengths[b].max() - lengths[b].min() for b in first])
+    assert spread < 10
+
+
+def test_fingerprint_tells_texts_apart():
+    one, two = toy_encodings(), toy_encodings(seed=1)
+    assert fingerprint(one) == fingerprint(toy_encodings())
+    assert fingerprint(one) != fingerprint(two)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import edgekd.distill.loop as loop
+from edgekd.distill.engine import Engine
+from tests.distill.test_loop import run
+loop._CHECKPOINT_SECONDS, loop._SAVING_SHARE = 0.0, 1e9
+slow = float(sys.argv[2])
+step = loop._Run._step
+def slower(self):
+    step(self)
+    print(self.state.step, flush=True)
+    time.sleep(slow)
+loop._Run._step = slower
+model, _ = run(Path(sys.argv[1]), Engine.detect(threads=1))
+from safetensors.torch import save_file
+save_file(model.state_dict(), sys.argv[1] + "/final.safetensors")
+"""
+
+
+def test_kill_minus_nine_in_the_middle_and_resume(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(KILLED))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def start(folder, slow):
+        command = [sys.executable, str(script), str(tmp_path / folder), str(slow)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+    killed = start("killed", 0.05)
+    for line in killed.stdout:
+        if int(line) >= 9:
+            os.kill(killed.pid, signal.SIGKILL)
+            break
+    killed.wait()
+    assert not (tmp_path / "killed" / "final.safetensors").exists()
+    for folder in ("killed", "whole"):
+        process = start(folder, 0.0)
+        first = process.stdout.readline()
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+        assert (int(first) > 1) == (folder == "killed")
+    a, b = (load_file(tmp_path / f / "final.safetensors") for f in ("killed", "whole"))
+    assert all(torch.equal(a[name], b[name]) for name in b)
+
+
+def test_checkpoints_are_safetensors_and_json_only(tmp_path, engine):
+    run(tmp_path, engine)
+    files = sorted(p.name for p in tmp_path.rglob("*") if p.is_file())
+    assert files == ["best.safetensors", "model.safetensors", "optimizer.safetensors", "state.json"]
+    json.loads(next(tmp_path.rglob("state.json")).read_text())

@@ -1,0 +1,71 @@
+import pytest
+
+from edgekd import profile
+from edgekd.errors import UsageError
+from edgekd.targets.spec import CpuTarget
+
+
+def test_every_shipped_profile_loads_and_is_named_after_its_file():
+    names = profile.available()
+    assert {"cpu", "cpu-4t", "cuda", "tensorrt-fp16", "raspberry-pi-5"} <= set(names)
+    for name in names:
+        assert profile.load(name).name == name
+
+
+def test_default_profile_is_one_thread_here():
+    target = profile.load("cpu").target
+    assert isinstance(target, CpuTarget)
+    assert (target.threads, target.device) == (1, "local")
+
+
+def test_wrong_name_gets_did_you_mean():
+    with pytest.raises(UsageError, match="did you mean 'cpu-4t'"):
+        profile.load("cpu-4")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"name": "x", "budgett": {}}, "budgett: unknown setting, did you mean 'budget'"),
+        ({"name": "x", "budget": {"latency": 3}}, "budget.latency: unknown setting, did you mean 'latency_ms'"),
+        ({"name": "x", "budget": {"latency_ms": 0}}, "budget.latency_ms"),
+        ({"name": "x", "budget": {"latency_ms": float("nan")}}, "budget.latency_ms"),
+        ({"name": "x", "target": {"kind": "abacus"}}, "target"),
+        ({}, "name"),
+    ],
+)
+def test_wrong_content_is_one_line_that_names_the_field(content, message):
+    with pytest.raises(UsageError) as caught:
+        profile.parse(content, "p.yaml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_not_yaml_names_the_line(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("name: x\nbudget: [1, 2")
+    with pytest.raises(UsageError, match=r"p\.yaml, line \d: not valid YAML"):
+        profile.load(str(path))
+
+
+def test_yaml_that_is_no_mapping(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("- a\n- b\n")
+    with pytest.raises(UsageError, match="expected a mapping"):
+        profile.load(str(path))
+
+
+def test_override_changes_only_what_is_given():
+    loaded = profile.load("cpu")
+    changed = profile.override(loaded, {"budget.latency_ms": 7.5, "target.threads": None, "workload.max_length": 64})
+    assert (changed.budget.latency_ms, changed.workload.max_length) == (7.5, 64)
+    assert changed.target == loaded.target
+
+
+def test_a_dump_is_enough_to_load_again():
+    loaded = profile.override(profile.load("cpu-4t"), {"budget.latency_ms": 3})
+    assert profile.parse(loaded.model_dump(mode="json"), "again") == loaded
+
+
+def test_json_schema_for_editors_names_the_targets():
+    assert "onnxruntime-cpu" in str(profile.Profile.model_json_schema())

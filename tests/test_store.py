@@ -1,0 +1,97 @@
+import json
+import threading
+
+import pytest
+
+from edgekd.errors import EdgekdError
+from edgekd.store import Store, canonical
+
+
+def test_same_key_is_built_once(tmp_path):
+    store, calls = Store(tmp_path), []
+
+    def build(work):
+        calls.append(work)
+        (work / "a.txt").write_text("a")
+        return {"n": 1}
+
+    first = store.make("stage", 1, {"b": 2, "a": 1}, build)
+    second = store.make("stage", 1, {"a": 1, "b": 2}, build)
+    assert len(calls) == 1
+    assert (first.id, first.path, first.result, first.reused) == (second.id, second.path, {"n": 1}, False)
+    assert second.reused
+    assert (second.path / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize(("version", "key"), [(2, {"a": 1}), (1, {"a": 2})])
+def test_another_version_or_key_is_another_artefact(tmp_path, version, key):
+    store = Store(tmp_path)
+    assert store.make("s", 1, {"a": 1}, lambda w: None).id != store.make("s", version, key, lambda w: None).id
+
+
+def test_failure_is_not_stored_and_its_work_is_handed_back(tmp_path):
+    store = Store(tmp_path)
+
+    def fail(work):
+        (work / "half").write_text("1")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.make("s", 1, {}, fail)
+    made = store.make("s", 1, {}, lambda work: {"found": (work / "half").read_text()})
+    assert made.result == {"found": "1"}
+
+
+def test_damaged_artefact_is_made_again(tmp_path):
+    store = Store(tmp_path)
+    made = store.make("s", 1, {}, lambda work: (work / "x").write_text("whole") and None)
+    (made.path / "x").write_text("cut")
+    again = store.make("s", 1, {}, lambda work: (work / "x").write_text("whole") and None)
+    assert not again.reused
+    assert (again.path / "x").read_text() == "whole"
+
+
+def test_half_written_manifest_counts_as_unfinished(tmp_path):
+    store = Store(tmp_path)
+    made = store.make("s", 1, {}, lambda work: None)
+    manifest = made.path / "manifest.json"
+    manifest.write_text(manifest.read_text()[:20])
+    assert not store.make("s", 1, {}, lambda work: None).reused
+
+
+def test_two_at_once_are_refused(tmp_path):
+    store, inside, leave = Store(tmp_path), threading.Event(), threading.Event()
+
+    def slow(work):
+        inside.set()
+        leave.wait(10)
+
+    thread = threading.Thread(target=lambda: store.make("s", 1, {}, slow))
+    thread.start()
+    assert inside.wait(10)
+    try:
+        with pytest.raises(EdgekdError, match="another edgekd process"):
+            store.make("s", 1, {}, lambda work: None)
+    finally:
+        leave.set()
+        thread.join()
+
+
+def test_clear_frees_and_counts(tmp_path):
+    store = Store(tmp_path)
+    store.make("s", 1, {}, lambda work: (work / "x").write_bytes(b"0" * 1000) and None)
+    assert [stage for stage, _, _ in store.entries()] == ["s"]
+    assert store.clear() >= 1000
+    assert store.entries() == []
+
+
+def test_canonical_json_refuses_nan():
+    assert canonical({"b": 1, "a": [1, "é"]}) == '{"a":[1,"é"],"b":1}'
+    with pytest.raises(ValueError, match="JSON"):
+        canonical({"a": float("nan")})
+
+
+def test_manifest_says_what_decided_the_result(tmp_path):
+    made = Store(tmp_path).make("s", 3, {"seed": 1}, lambda work: {"n": 2})
+    manifest = json.loads((made.path / "manifest.json").read_text())
+    assert (manifest["stage"], manifest["version"], manifest["key"]) == ("s", 3, {"seed": 1})
