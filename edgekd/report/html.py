@@ -129,12 +129,8 @@ def _criterion(criterion: Criterion) -> list[Node]:
 
 
 def _with_interval(value: str, ends: Interval | None, unit: str = "") -> Node:
-    """The value, and beside or below it its interval."""
-    if ends is None:
-        return value
-    return join(
-        [tag("span", f"({wording.interval(ends, unit)}) ", class_="soft"), tag("span", value, class_="value")]
-    )
+    """The value, and below it its interval."""
+    return value if ends is None else join([value, tag("span", wording.interval(ends, unit), class_="below")])
 
 
 def _latency(result: Result, figure: Html | None) -> Html | None:
@@ -197,12 +193,8 @@ def _quality(result: Result, figure: Html | None) -> Html | None:
 
 
 def _choice(result: Result, figure: Html | None) -> Html | None:
-    kept = (
-        "Bars across a point’s line mark what was measured."
-        if any(c.measured_ms for c in result.candidates)
-        else ""
-    )
-    note = tag("p", kept, class_="note") if kept else None
+    measured = any(c.measured_ms is not None for c in result.candidates)
+    note = tag("p", "The bar beside a point marks what was measured.", class_="note") if measured else None
     lead = "The candidate that keeps most of the teacher within the budget less headroom becomes the student."
     return section(
         "How the student was chosen",
@@ -218,20 +210,10 @@ def _choice(result: Result, figure: Html | None) -> Html | None:
 def _candidates(result: Result) -> list[Html | None]:
     """The chosen one and the best of the others; the rest folded away."""
     ranked = sorted(result.candidates, key=lambda c: (not c.chosen, not c.fits, -c.kept))
-    heads = (
-        "Candidate",
-        "Shape",
-        "Precision",
-        "Predicted, ms",
-        "Measured, ms",
-        "Kept",
-        "Encoder",
-        "Fits",
-        "Note",
-    )
+    heads = ("Candidate", "Predicted, ms", "Measured, ms", "Kept", "Encoder", "Fits")
     rows = [_candidate(c) for c in ranked]
     marked = [i for i, c in enumerate(ranked) if c.chosen]
-    numeric = (3, 4, 5, 6)
+    numeric = (1, 2, 3, 4)
     rest = table(heads, rows[_SHOWN_CANDIDATES:], numeric)
     return [
         table(heads, rows[:_SHOWN_CANDIDATES], numeric, marked),
@@ -240,17 +222,14 @@ def _candidates(result: Result) -> list[Html | None]:
 
 
 def _candidate(c: Candidate) -> list[Node]:
-    measured = None if c.measured_ms is None else wording.number(c.measured_ms)
+    parts = (c.name, wording.precision_name(c.precision), c.note, "chosen" if c.chosen else "")
     return [
-        join([c.name, tag("span", " (chosen)", class_="soft") if c.chosen else None]),
-        c.shape,
-        wording.precision_name(c.precision),
-        wording.number(c.predicted_ms),
-        measured,
+        join([c.shape, tag("span", ", ".join(part for part in parts if part), class_="below")]),
+        wording.number(c.predicted_ms) if c.predicted_ms else None,
+        None if c.measured_ms is None else wording.number(c.measured_ms),
         wording.percent(c.kept),
-        wording.count(c.encoder_parameters),
+        wording.count(c.encoder_parameters) if c.encoder_parameters else None,
         "yes" if c.fits else "no",
-        c.note,
     ]
 
 
@@ -323,9 +302,7 @@ def _data(result: Result) -> Html | None:
 def _machine(result: Result) -> Html | None:
     seconds = [(stage, wording.duration(value)) for stage, value in result.timings.items()]
     total = wording.duration((result.finished - result.started).total_seconds())
-    hashes: list[list[Node]] = [
-        [tag("code", name), tag("code", digest)] for name, digest in result.files.items()
-    ]
+    hashes: list[list[Node]] = [[tag("code", name), tag("code", digest)] for name, digest in result.files.items()]
     return section(
         "Machine, versions and files",
         "",

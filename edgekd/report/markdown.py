@@ -84,7 +84,13 @@ def _quality(result: Result) -> str:
 
 def _latency(result: Result) -> str:
     rows = [
-        [name, timing.texts, wording.quantile(p.q), wording.ms(p.value_ms), wording.interval(p.interval) or wording.NONE]
+        [
+            name,
+            timing.texts,
+            wording.quantile(p.q),
+            wording.ms(p.value_ms),
+            wording.interval(p.interval) or wording.NONE,
+        ]
         for name, timing in (("fixed", result.latency.fixed), ("replay", result.latency.replay))
         if timing is not None
         for p in timing.percentiles
@@ -120,7 +126,7 @@ def _usage(result: Result) -> str:
 def _limits(result: Result) -> str:
     lines = [
         "- The latency holds for the machine above; measure again on any other: `edgekd validate bundle`.",
-        "- The quality holds for texts like those of the test split; the model learnt from its teacher and shares its errors.",
+        "- The quality holds for texts like those of the test split; the teacher’s errors are learnt with the rest.",
         "- Texts longer than the model’s maximum are cut.",
     ]
     if result.data.metric == "agreement with the teacher":
@@ -163,8 +169,8 @@ feeds = {i.name: np.array([columns[i.name]], dtype=np.int64) for i in session.ge
 logits = session.run(["logits"], feeds)[0]
 PRINT
 """
-_PRINT_LABEL = 'print(labels[str(logits[0].argmax())])'
-_PRINT_TOKENS = 'print([(piece, labels[str(i)]) for piece, i in zip(text.tokens, logits[0].argmax(-1))])'
+_PRINT_LABEL = "print(labels[str(logits[0].argmax())])"
+_PRINT_TOKENS = "print([(piece, labels[str(i)]) for piece, i in zip(text.tokens, logits[0].argmax(-1))])"
 
 _OPTIMUM = """
 from optimum.onnxruntime import CLASS

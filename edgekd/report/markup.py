@@ -23,9 +23,7 @@ def join(nodes: Iterable[Node]) -> Html:
 
 def tag(name: str, *children: Node, **attributes: str) -> Html:
     """One element; an attribute's trailing underscore is dropped, so that `class_` can be said."""
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items()
-    )
+    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
     return Html(f"<{name}{given}>{join(children)}</{name}>")
 
 
@@ -72,9 +70,7 @@ def facts(pairs: Iterable[tuple[str, Node]]) -> Html | None:
     shown = [(name, value) for name, value in pairs if value]
     if not shown:
         return None
-    return tag(
-        "dl", *[tag("div", tag("dt", name), tag("dd", value)) for name, value in shown], class_="facts"
-    )
+    return tag("dl", *[tag("div", tag("dt", name), tag("dd", value)) for name, value in shown], class_="facts")
 
 
 def bullets(items: Sequence[Node]) -> Html | None:

@@ -10,6 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ COLOURS = {
 INK, MUTED, LINE, PAPER, ACCENT, BUDGET, SECOND, THIRD = COLOURS.values()
 WIDE, NARROW = 9.6, 4.2
 _DASHES = ("-", "--", ":", "-.")
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.size": 10,
     "text.parse_math": False,
@@ -98,9 +99,7 @@ def quality(result: Result) -> Html | None:
             colour = ACCENT if row.shipped else INK
             if row.interval is not None:
                 upper = row.score if row.interval[1] is None else row.interval[1]
-                axes.plot(
-                    [row.interval[0], upper], [i, i], color=colour, lw=2, alpha=0.55, solid_capstyle="butt"
-                )
+                axes.plot([row.interval[0], upper], [i, i], color=colour, lw=2, alpha=0.55, solid_capstyle="butt")
             axes.plot(row.score, i, "D" if row.shipped else "o", color=colour, ms=8 if row.shipped else 6)
             axes.annotate(
                 wording.percent(row.score), (row.score, i), (0, 7), textcoords="offset points",
@@ -125,22 +124,23 @@ def quality(result: Result) -> Html | None:
 
 def frontier(result: Result) -> Html | None:
     """Predicted latency against what is kept of the teacher, or None without candidates."""
-    if not result.candidates:
+    known = [c for c in result.candidates if c.predicted_ms > 0]
+    if not known:
         return None
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for precision, marker, colour in _precisions(result.candidates):
-            _cloud(axes, [c for c in result.candidates if c.precision == precision], marker, colour)
+        for precision, marker, colour in _precisions(known):
+            _cloud(axes, [c for c in known if c.precision == precision], marker, colour)
         _budget_line(axes, result)
         chosen = result.chosen
-        if chosen is not None:
+        if chosen in known:
             axes.plot(chosen.predicted_ms, chosen.kept, "o", mfc="none", mec=INK, mew=1.4, ms=13)
             axes.annotate(
                 "chosen", (chosen.predicted_ms, chosen.kept), (-11, 6), textcoords="offset points",
                 ha="right", color=INK, fontweight="bold",
             )  # fmt: skip
-        times = [c.predicted_ms for c in result.candidates]
+        times = [c.predicted_ms for c in known]
         if max(times) > 12 * min(times):
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -172,12 +172,8 @@ def training(result: Result) -> Html | None:
         for axes, (key, title) in zip(figure.subplots(*shape, squeeze=False).flat, drawn, strict=True):
             for curve, colour, dash in zip(curves, _cycle(len(curves)), _dashes(len(curves)), strict=True):
                 marker = "o" if len(curve.points) <= 30 else ""
-                axes.plot(
-                    *_series(curve, key), dash, marker=marker, color=colour, lw=1.6, ms=3.5, label=curve.name
-                )
-            axes.set_title(
-                title if key == "train_loss" else f"{title} on validation", loc="left", fontsize=10
-            )
+                axes.plot(*_series(curve, key), dash, marker=marker, color=colour, lw=1.6, ms=3.5, label=curve.name)
+            axes.set_title(title if key == "train_loss" else f"{title} on validation", loc="left", fontsize=10)
             axes.grid(axis="y")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.set_xlabel(" / ".join(sorted({curve.unit for curve in curves})))
@@ -185,16 +181,12 @@ def training(result: Result) -> Html | None:
                 axes.yaxis.set_major_formatter(_as_percent)
         axes.legend(loc="lower right")
 
-    return (
-        _responsive("training", "Training curves", draw, height=2.9, tall=2.6 * len(drawn)) if drawn else None
-    )
+    return _responsive("training", "Training curves", draw, height=2.9, tall=2.6 * len(drawn)) if drawn else None
 
 
 def _latency_range(result: Result, timings: Sequence[Timing]) -> tuple[float, float]:
     """Ends of the axis in ms: all but the slowest hundredth, and the budget."""
-    high = [
-        max((p.value_ms for p in timing.percentiles), default=timing.samples_ms[-1]) for timing in timings
-    ]
+    high = [max((p.value_ms for p in timing.percentiles), default=timing.samples_ms[-1]) for timing in timings]
     low = min(min(min(timing.samples_ms) for timing in timings), result.budget_ms)
     top = max(*high, result.budget_ms)
     pad = 0.09 * (top - low) or 0.1 * top
@@ -249,10 +241,10 @@ def _precisions(candidates: Sequence[Candidate]) -> list[tuple[str, str, str]]:
 def _cloud(axes: Axes, group: Sequence[Candidate], marker: str, colour: str) -> None:
     """Candidates of one precision: filled where they fit, hollow where not; a line leads to what was measured."""
     for fits in (True, False):
-        points = [(c.predicted_ms, c.kept) for c in group if c.fits is fits]
+        points = [c for c in group if c.fits is fits]
         if points:
             axes.scatter(
-                *zip(*points, strict=True), marker=marker, s=34, linewidths=1.1, edgecolors=colour,
+                [c.predicted_ms for c in points], [c.kept for c in points], marker=marker, s=34, linewidths=1.1, edgecolors=colour,
                 facecolors=colour if fits else "none", alpha=0.9 if fits else 0.7,
                 label=f"{wording.precision_name(group[0].precision)}, {'fits' if fits else 'too slow'}",
             )  # fmt: skip
@@ -262,7 +254,7 @@ def _cloud(axes: Axes, group: Sequence[Candidate], marker: str, colour: str) -> 
             axes.plot(c.measured_ms, c.kept, "|", color=INK, ms=9, mew=1.4, zorder=3)
 
 
-def _as_percent(value: float, _: int | None = None) -> str:
+def _as_percent(value: float, _: float) -> str:
     return f"{100 * value:.4g}%"
 
 
@@ -302,7 +294,8 @@ def _responsive(name: str, told: str, draw: Draw, height: float, tall: float | N
 
 def _svg(salt: str, draw: Draw, size: tuple[float, float]) -> Html:
     """Draw on a fresh figure; `salt` keeps the ids of two figures of one page apart."""
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": salt}), warnings.catch_warnings():
+    settings: Any = {**_SETTINGS, "svg.hashsalt": salt}
+    with mpl.rc_context(settings), warnings.catch_warnings():
         # The browser has the glyphs that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=size, layout="constrained")

@@ -14,7 +14,7 @@ from edgekd.errors import ExitCode, UsageError
 from edgekd.models.spec import Spec
 from edgekd.profile import validated
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MAX_SAMPLES = 500
 
 Outcome = Literal["met", "missed", "inconclusive", "unmeasured"]
@@ -393,13 +393,9 @@ def read_record(path: Path, model: type[ModelT]) -> ModelT:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror}); name the folder of a finished run"
-        ) from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); name the folder of a finished run") from error
     except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); make it again"
-        ) from error
+        raise UsageError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); make it again") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8; make it again") from error
     if not isinstance(content, dict):

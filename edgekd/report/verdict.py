@@ -92,9 +92,7 @@ def verdict_json(result: Result) -> dict[str, Any]:
         demo=result.demo,
         task=result.data.task,
         metric=result.data.metric,
-        budget=VerdictBudget(
-            latency_ms=result.budget_ms, percentile=result.percentile, judge=result.latency.judge
-        ),
+        budget=VerdictBudget(latency_ms=result.budget_ms, percentile=result.percentile, judge=result.latency.judge),
         criteria=result.criteria,
         latency={judge: _without_samples(timing) for judge, timing in timings.items() if timing is not None},
         quality=result.quality,

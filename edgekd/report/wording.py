@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+
+from pydantic import JsonValue
 
 from edgekd.report.result import Criterion, Interval, Outcome, Percentile, QualityRow, Result
 
@@ -14,9 +17,7 @@ BADGE: dict[Outcome, str] = {
 }
 # A mark beside the word, so that nothing hangs on colour.
 MARK: dict[Outcome, str] = {"met": "✓", "missed": "✗", "inconclusive": "?", "unmeasured": "–"}
-DEMO_WARNING = (
-    "The data of this run are synthetic: they show how EdgeKD works, not how well it does on your texts."
-)
+DEMO_WARNING = "The data of this run are synthetic: they show how EdgeKD works, not how well it does on your texts."
 _OPENING = {
     "met": "Ready to deploy",
     "missed": "Not ready to deploy",
@@ -142,13 +143,17 @@ def retained(result: Result) -> float | None:
 def speedup(result: Result) -> float | None:
     """How many times faster than the FP32 teacher the shipped model is, at p95."""
     shipped, teacher = result.shipped, result.row("teacher")
-    return _ratio(teacher and teacher.p95_ms, shipped and shipped.p95_ms)
+    if shipped is None or teacher is None or shipped is teacher:
+        return None
+    return _ratio(teacher.p95_ms, shipped.p95_ms)
 
 
 def shrinkage(result: Result) -> float | None:
     """How many times smaller than the FP32 teacher's the shipped file is."""
     shipped, teacher = result.shipped, result.row("teacher")
-    return _ratio(teacher and teacher.size_mb, shipped and shipped.size_mb)
+    if shipped is None or teacher is None or shipped is teacher:
+        return None
+    return _ratio(teacher.size_mb, shipped.size_mb)
 
 
 def quality_rows(result: Result) -> list[QualityRow]:
@@ -179,17 +184,13 @@ def headline(result: Result) -> str:
 
 def reasons(result: Result) -> list[str]:
     """Why the verdict is not "met", one sentence a criterion."""
-    return [
-        f"{c.name}: {c.explanation or BADGE[c.outcome].lower()}"
-        for c in result.criteria
-        if c.outcome != "met"
-    ]
+    return [f"{c.name}: {c.explanation or BADGE[c.outcome].lower()}" for c in result.criteria if c.outcome != "met"]
 
 
 def pitch(result: Result) -> str:
     """What the shipped model is, in one line."""
     chosen = result.chosen
-    if chosen is None:
+    if chosen is None or not subject(result).endswith("student"):
         return subject(result)
     return f"{chosen.shape}, {precision_name(chosen.precision)}"
 
@@ -217,18 +218,20 @@ def _ratio(whole: float | None, part: float | None) -> float | None:
 
 def machine_line(result: Result) -> str:
     """The machine in a few words: its processor, or its GPU, and what of it was used."""
-    machine, target = result.machine, result.request.get("target")
-    name = machine.get("gpu") if _on_gpu(result) else None
-    parts = [name or machine.get("cpu_model") or machine.get("architecture")]
-    if isinstance(target, dict) and target.get("threads"):
-        threads = target["threads"]
-        parts.append(f"{threads} thread" if threads == 1 else f"{threads} threads")
+    machine, target = result.machine, _target(result)
+    on_gpu = target.get("kind") in ("onnxruntime-cuda", "tensorrt")
+    parts = [(machine.get("gpu") if on_gpu else None) or machine.get("cpu_model") or machine.get("architecture")]
+    threads = target.get("threads")
+    if threads and not on_gpu:
+        parts.append(f"{threads} thread{'' if threads == 1 else 's'}")
     runtime = next((key for key in ("onnxruntime", "onnxruntime-gpu") if key in result.versions), None)
     if runtime is not None:
         parts.append(f"{runtime} {result.versions[runtime]}")
     return ", ".join(str(part) for part in parts if part)
 
 
-def _on_gpu(result: Result) -> bool:
-    target = result.request.get("target")
-    return isinstance(target, dict) and target.get("kind") in ("onnxruntime-cuda", "tensorrt")
+def _target(result: Result) -> Mapping[str, JsonValue]:
+    """The target in the request; empty where the request has none."""
+    profile = result.request.get("profile")
+    target = profile.get("target") if isinstance(profile, dict) else None
+    return target if isinstance(target, dict) else {}

@@ -1,7 +1,7 @@
 """Two results: a rich one with every section, and the least there can be."""
 
 import hashlib
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from edgekd.report.result import (
     thin,
 )
 
-START = datetime(2026, 3, 14, 9, 26, 5, tzinfo=timezone.utc)
+START = datetime(2026, 3, 14, 9, 26, 5, tzinfo=UTC)
 EVIL = '<script>alert("x")</script> & $\\alpha$ | `tick`'
 
 
@@ -61,7 +61,7 @@ def candidates():
     best = max(fitting, key=lambda f: f[1])
     return tuple(
         Candidate(
-            name=f"{depth}x{width}-{precision}",
+            name=f"student {i}",
             shape=f"{depth} layers x {width}, heads {width // 32}, FFN {4 * width}",
             precision=precision,
             predicted_ms=predicted,
@@ -72,7 +72,7 @@ def candidates():
             chosen=f is best,
             note="finalist" if f in sorted(fitting, key=lambda g: -g[1])[:4] else "",
         )
-        for f in found
+        for i, f in enumerate(found, start=1)
         for predicted, kept, depth, width, precision in (f,)
     )
 
@@ -81,9 +81,7 @@ def curve(name, epochs, best, loss):
     return Curve(
         name=name,
         points=tuple(
-            CurvePoint(
-                at=e, train_loss=loss * 0.62**e + 0.05, validation=best - 0.25 * 0.45**e, seconds=14.0 * e
-            )
+            CurvePoint(at=e, train_loss=loss * 0.62**e + 0.05, validation=best - 0.25 * 0.45**e, seconds=14.0 * e)
             for e in range(1, epochs + 1)
         ),
     )
@@ -102,9 +100,14 @@ def quality(fixed):
     )
     return tuple(
         QualityRow(
-            name=name, score=score, interval=(score - 0.011, min(1.0, score + 0.009)), p50_ms=a, p95_ms=b,
-            size_mb=size, shipped=name == "student INT8",
-        )  # fmt: skip
+            name=name,
+            score=score,
+            interval=(score - 0.011, min(1.0, score + 0.009)),
+            p50_ms=a,
+            p95_ms=b,
+            size_mb=size,
+            shipped=name == "student INT8",
+        )
         for name, score, a, b, size in rows
     )
 
@@ -113,19 +116,33 @@ def criteria(fixed):
     found = fixed.at(95)
     return (
         Criterion(
-            name="latency p95", limit=10, unit="ms", value=found.value_ms, interval=found.interval, outcome="met",
+            name="latency p95",
+            limit=10,
+            unit="ms",
+            value=found.value_ms,
+            interval=found.interval,
+            outcome="met",
             explanation="The whole interval lies within the budget.",
         ),
         Criterion(
-            name="quality retained", limit=0.97, bound="at least", unit="share", value=0.9948,
-            interval=(0.9887, 1.0009), outcome="met",
+            name="quality retained",
+            limit=0.97,
+            bound="at least",
+            unit="share",
+            value=0.9948,
+            interval=(0.9887, 1.0009),
+            outcome="met",
             explanation="Paired bootstrap over 4,500 test rows against the teacher.",
         ),
         Criterion(
-            name="quantisation drop", limit=0.5, unit="points", value=0.07, outcome="met",
+            name="quantisation drop",
+            limit=0.5,
+            unit="points",
+            value=0.07,
+            outcome="met",
             explanation="INT8 against FP32 on validation.",
         ),
-    )  # fmt: skip
+    )
 
 
 def make_sample():
@@ -135,7 +152,11 @@ def make_sample():
         name="voice-assistant",
         demo=True,
         request={
-            "profile": {"name": "cpu", "budget": {"latency_ms": 10.0, "percentile": 95}},
+            "profile": {
+                "name": "cpu",
+                "budget": {"latency_ms": 10.0, "percentile": 95},
+                "target": {"kind": "onnxruntime-cpu", "threads": 1},
+            },
             "teacher": EVIL,
             "data": "./data",
         },
@@ -149,12 +170,16 @@ def make_sample():
             notes=(f"Label {EVIL} has only 12 rows.", "validation was missing: made from 10% of train, seed 0"),
         ),
         teacher=TeacherSummary(
-            name="my-<b>bert</b>", family="bert", shape="6 layers x 384, heads 12, FFN 1536",
-            parameters=22_713_216, validation=0.958, test=0.956,
+            name="my-<b>bert</b>",
+            family="bert",
+            shape="6 layers x 384, heads 12, FFN 1536",
+            parameters=22_713_216,
+            validation=0.958,
+            test=0.956,
         ),
         candidates=candidates(),
         chain=(
-            ChainStep(name="none", taken=True, reason="22.7 M to 6.2 M is within the range where assistants never paid"),
+            ChainStep(name="none", taken=True, reason="22.7 M to 6.2 M is where assistants never paid"),
             ChainStep(name="4 layers x 384", taken=False, reason="gain of 0.1 points is inside its interval"),
         ),
         training=(
@@ -165,23 +190,37 @@ def make_sample():
         quality=quality(fixed),
         latency=Latency(judge="fixed", fixed=fixed, replay=replay),
         parity=Parity(max_abs_gap=3.1e-6, agreement=1.0, rows=512),
-        quantisation=Quantisation(kept=True, drop_points=0.07, limit_points=0.5, reason="0.07 points are within the limit."),
+        quantisation=Quantisation(kept=True, drop_points=0.07, limit_points=0.5, reason="within the limit"),
         criteria=criteria(fixed),
         tries=(
-            Try(what="3 layers x 384, INT8", predicted_ms=9.2, measured_ms=10.9, action="table corrected by 1.18, planned again"),
+            Try(what="3 layers x 384, INT8", predicted_ms=9.2, measured_ms=10.9, action="table corrected by 1.18"),
             Try(what="4 layers x 288, INT8", predicted_ms=9.06, measured_ms=fixed.at(95).value_ms, action="accepted"),
         ),
         machine={
-            "cpu_model": "AMD EPYC 7B13", "architecture": "x86_64", "instruction_sets": ["avx2"],
-            "physical_cores": 1, "logical_cores": 2, "cpu_quota": 2.0, "governor": None, "memory_mb": 16033.5,
-            "container": ["docker"], "gpu": None, "load_average": 0.31,
+            "cpu_model": "AMD EPYC 7B13",
+            "architecture": "x86_64",
+            "instruction_sets": ["avx2"],
+            "physical_cores": 1,
+            "logical_cores": 2,
+            "cpu_quota": 2.0,
+            "governor": None,
+            "memory_mb": 16033.5,
+            "container": ["docker"],
+            "gpu": None,
+            "load_average": 0.31,
         },
-        versions={"edgekd": "0.1.0", "onnxruntime": "1.31.1", "torch": "2.13.0", "transformers": "5.23.0", "python": "3.11.9"},
+        versions={
+            "edgekd": "0.1.0",
+            "onnxruntime": "1.31.1",
+            "torch": "2.13.0",
+            "transformers": "5.23.0",
+            "python": "3.11.9",
+        },
         files={name: hashlib.sha256(name.encode()).hexdigest() for name in names},
         timings={"teach": 92.4, "plan": 31.0, "label": 12.2, "distill": 204.9, "export": 3.2, "validate": 41.7},
         started=START,
         finished=START + timedelta(minutes=6, seconds=48),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")
