@@ -290,6 +290,8 @@ def _is_unspaced(character: str) -> bool:
 
 
 def _unspaced(text: str, start: int, end: int) -> list[Span]:
+    if start < end and text[start:end].isascii():
+        return [(start, end)]
     cuts = {start, end}
     for i in range(start, end):
         if _is_unspaced(text[i]):
