@@ -46,7 +46,7 @@ def find_column(table: Table, role: str, columns: Columns) -> str:
     if found is None:
         named = getattr(columns, role)
         wanted = f"no column '{named}'" if named else f"no column for the {role.replace('_', ' ')}"
-        flag = f"--{role.replace('_', '-')}-column"
+        flag = f"--{role.removeprefix('text_')}-column"
         raise DataError(f"{table.origin}: {wanted} (found {', '.join(table.names)}); name it with {flag}")
     return found
 

@@ -85,7 +85,7 @@ def test_a_text_file_needs_no_column_names():
         ),
         ([{"text": "x", "label": "a"}], ONE, Columns(text="body"), r"no column 'body' \(found text, label\)"),
         ([{"text": "x", "id": 1}], ONE, Columns(label="y"), r"no column 'y' \(found text, id\); .* --label-column"),
-        ([{"text": "x", "label": "a"}], PAIR, Columns(), r"no column for the text pair .* --text-pair-column"),
+        ([{"text": "x", "label": "a"}], PAIR, Columns(), r"no column for the text pair .* --pair-column"),
         ([{"text": "x", "tags": ["O"]}], TOKENS, Columns(), r"no column for the tokens .* --tokens-column"),
         ([{"tokens": ["x"], "t": 1}], TOKENS, Columns(tags="y"), r"no column 'y' .* --tags-column"),
         ([{"text": "x", "label": "a"}, {"label": "a"}], ONE, Columns(), r"row 11: no text in column 'text'"),
