@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekd.errors import UsageError, require
-from edgekd.latency.timer import BundleJob, Job, LoadReport, RoundSample, Text
+from edgekd.latency.timer import BundleJob, Job, LoadReport, RoundSample
 from edgekd.targets.base import SessionSpec, check_local
 from edgekd.targets.spec import FakeTarget
 
@@ -110,10 +110,13 @@ def token_cost(model: Path, int8_gain: float) -> float:
 
 
 def _job_ms(job: Job, spec: FakeTarget) -> list[float]:
-    """Milliseconds of a call: one entry, or one a text for a bundle. Never zero: no measured duration is."""
+    """Milliseconds of a call: one entry, or one for each call of a bundle's cycle. Never zero: no duration is."""
     if isinstance(job, BundleJob):
         cost = token_cost(job.bundle / "model.onnx", spec.int8_gain)
-        tokens = _token_counts(job)
+        counts, batch = _token_counts(job), job.batch_size
+        # A batch is padded to its longest text.
+        starts = range(0, len(counts) * batch, batch)
+        tokens = [batch * max(counts[(start + i) % len(counts)] for i in range(batch)) for start in starts]
     else:
         cost = token_cost(job.model, spec.int8_gain) / spec.bias
         tokens = [job.batch_size * job.length]
@@ -121,15 +124,12 @@ def _job_ms(job: Job, spec: FakeTarget) -> list[float]:
 
 
 def _token_counts(job: BundleJob) -> list[int]:
-    """Tokens of each text by the bundle's tokenizer; without one, its words and two special tokens."""
+    """Tokens of each text, or pair, by the bundle's tokenizer; without one, its words and two special tokens."""
     path = job.bundle / "tokenizer.json"
+    pairs = [(text, None) if isinstance(text, str) else text for text in job.texts]
     if not path.is_file():
-        return [len(" ".join(_parts(text)).split()) + 2 for text in job.texts]
+        return [len(f"{first} {second or ''}".split()) + 2 for first, second in pairs]
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))
-    return [len(tokenizer.encode(*_parts(text)).ids) for text in job.texts]
-
-
-def _parts(text: Text) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else text
+    return [len(tokenizer.encode(first, second).ids) for first, second in pairs]

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +121,8 @@ class Model:
     provider = "CPUExecutionProvider"
     def timed_predict(self, texts):
         assert "torch" not in sys.modules
+        if isinstance(texts[0], tuple):
+            return [1, 1], *(float(len(pair)) for pair in texts), 0.0
         print("noise on stdout")
         seconds = float(texts[0])
         time.sleep(seconds)
@@ -131,17 +134,20 @@ def load(folder, threads=1):
 """
 
 
-def test_a_bundle_is_timed_by_parts_one_text_a_call(tmp_path, monkeypatch):
-    """With a runtime of its own beside the real package, since the protocol is what is tested."""
-    package = tmp_path / "edgekd"
-    for name in ("errors", "latency"):
-        (package).mkdir(exist_ok=True)
-        source = os.path.join(module._PACKAGE_PARENT, "edgekd", name + (".py" if name == "errors" else ""))
-        os.symlink(source, package / os.path.basename(source))
-    (package / "__init__.py").write_text("")
+@pytest.fixture
+def own_runtime(tmp_path, monkeypatch):
+    """The package with a runtime of the test's own: what is tested is the protocol."""
+    package, source = tmp_path / "edgekd", Path(module._PACKAGE_PARENT) / "edgekd"
+    package.mkdir()
+    for name in ("errors.py", "latency"):
+        (package / name).symlink_to(source / name)
+    (package / "__init__.py").touch()
     (package / "runtime.py").write_text(FAKE_RUNTIME)
     monkeypatch.setattr(module, "_PACKAGE_PARENT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_bundle_is_timed_by_parts_one_text_a_call(tmp_path, own_runtime):
     jobs = [BundleJob("b", tmp_path / "good", ("0.001", "0.01")), BundleJob("bad", tmp_path / "bad", ("0",))]
     with ProcessTimer(jobs, CPU) as timer:
         sample = timer.round("b", 4)
@@ -151,6 +157,12 @@ def test_a_bundle_is_timed_by_parts_one_text_a_call(tmp_path, monkeypatch):
     assert model_ms in ([1.0, 10.0, 1.0, 10.0], [10.0, 1.0, 10.0, 1.0])
     assert all(total >= ms for total, ms in zip(sample.total_ms, model_ms, strict=True))
     assert {(part[0], part[2]) for part in sample.parts_ms} == {(1.0, 2.0)}
+
+
+def test_a_bundle_is_served_pairs_in_batches(tmp_path, own_runtime):
+    pairs = (("a", "b"), ("a", "b"), ("a", "b"))
+    with ProcessTimer([BundleJob("b", tmp_path / "good", pairs, batch_size=2)], CPU) as timer:
+        assert timer.round("b", 3).parts_ms == ((2000.0, 2000.0, 0.0),) * 3
 
 
 def test_jobs_are_checked_before_anything_starts(tmp_path):

@@ -78,6 +78,14 @@ def test_fake_bundle_costs_its_own_texts_without_bias(plain):
     assert [sum(part) for part in sample.parts_ms] == list(sample.total_ms)
 
 
+def test_fake_bundle_pads_its_batches_and_takes_pairs(plain):
+    spec = FakeTarget(gflops=0.001, noise=0.0)
+    job = BundleJob("b", plain.parent, ("one", ("one", "two three"), "one two"), batch_size=2)
+    with build_target(spec).timer([job]) as timer:
+        # texts of 3, 5, 4 tokens: batches (3, 5), (4, 3), (5, 4)
+        assert timer.round("b", 4).total_ms == pytest.approx([4.096 * n for n in (10, 8, 10, 10)])
+
+
 def test_fake_bundle_counts_tokens_with_its_tokenizer(plain):
     from tokenizers import Tokenizer, models, pre_tokenizers
 
