@@ -9,7 +9,11 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# Compiling all of torch and transformers to bytecode would be two thirds of the installation, and most of it is never
+# imported: Python compiles what it uses, once. So it must be allowed to write that down, whatever the user's shell says.
+unexport PYTHONDONTWRITEBYTECODE
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PINNED := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -47,7 +51,7 @@ format: install-dev ## Let ruff mend and format the code
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-docs ## Build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/mkdocs build --strict
 
 clean: ## Remove the environment, caches and build outputs (never a bundle)
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache
@@ -62,7 +66,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed-cpu: $(PINNED) | $(VENV)/.made
-	@echo "installing EdgeKD into $(VENV): this takes a minute or more"
+	@echo "installing EdgeKD and what it needs into $(VENV); this takes a minute or more"
 	$(INSTALL) -e ".[cpu,demo]"
 	@touch $@
 

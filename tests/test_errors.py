@@ -44,9 +44,7 @@ def test_each_error_has_its_exit_code(error: type[EdgekdError], code: int) -> No
 
 
 def test_every_error_of_the_module_is_in_the_table_above() -> None:
-    classes = {
-        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)
-    }
+    classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
     assert classes == {EdgekdError, UsageError, DataError, UnavailableError, NoiseError}
 
 
@@ -69,24 +67,16 @@ def test_require_names_the_extra_in_one_line(module: str) -> None:
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_require_does_not_mask_what_an_installed_module_misses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "edgekd_broken_library.py").write_text(
-        "import edgekd_its_missing_dependency\n", encoding="utf-8"
-    )
+def test_require_does_not_mask_what_an_installed_module_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "edgekd_broken_library.py").write_text("import edgekd_its_missing_dependency\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError) as caught:
         require("edgekd_broken_library", "cpu", "test")
     assert caught.value.name == "edgekd_its_missing_dependency"
 
 
-def test_require_does_not_mask_an_installed_module_that_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "edgekd_failing_library.py").write_text(
-        "raise ImportError('a wrong libc')\n", encoding="utf-8"
-    )
+def test_require_does_not_mask_an_installed_module_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "edgekd_failing_library.py").write_text("raise ImportError('a wrong libc')\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match="a wrong libc") as caught:
         require("edgekd_failing_library", "cpu", "test")
