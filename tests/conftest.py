@@ -114,7 +114,7 @@ def fast_profile():
     return parse(
         {
             "name": "fake",
-            "budget": {"latency_ms": 0.1},
+            "budget": {"latency_ms": 0.03},
             "target": {"kind": "fake", "gflops": 10.0},
             "search": {"always_distill": True},
             "teach": {"training": {"epochs": 12, "learning_rate": 3e-3, "precision": "fp32", "evaluations": 3}},

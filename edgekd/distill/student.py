@@ -20,6 +20,7 @@ from edgekd.distill.losses import distillation_loss, hard_loss
 from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import Distill
 from edgekd.models.initialize import Weights
+from edgekd.models.quiet import quiet_transformers
 from edgekd.models.spec import EncoderShape
 from edgekd.models.student import StudentModel, from_weights
 from edgekd.runtime.tokenise import Encodings
@@ -133,7 +134,8 @@ def distill(
 
 def load_student(folder: Path) -> StudentModel:
     """Load a trained student, in eval mode on the CPU."""
-    model = StudentModel.from_pretrained(folder, local_files_only=True)
+    with quiet_transformers():
+        model = StudentModel.from_pretrained(folder, local_files_only=True)
     model.eval()
     assert isinstance(model, StudentModel)
     return model
@@ -160,7 +162,8 @@ def _train(
     trained = train(
         model, lesson.encodings, objective, score, spec.training, engine, work / "state", title
     )  # fmt: skip
-    model.to("cpu").save_pretrained(work)
+    with quiet_transformers():
+        model.to("cpu").save_pretrained(work)
     shutil.rmtree(work / "state")
     return {
         "untrained": untrained,

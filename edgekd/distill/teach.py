@@ -17,6 +17,7 @@ from edgekd.distill.losses import hard_loss
 from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import Teach
 from edgekd.errors import DataError
+from edgekd.models.quiet import quiet_transformers
 from edgekd.models.teacher import load_encoder
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.store import Artefact, Store
@@ -85,7 +86,8 @@ def _fine_tune(
         model, train_set, objective, held_out.scorer(task, engine), spec.training, engine, work / "state",
         "teacher: fine-tune",
     )  # fmt: skip
-    model.to("cpu").save_pretrained(work)
+    with quiet_transformers():
+        model.to("cpu").save_pretrained(work)
     for name in TOKENIZER_FILES:
         if (encoder / name).is_file():
             shutil.copyfile(encoder / name, work / name)

@@ -244,7 +244,8 @@ def _cloud(axes: Axes, group: Sequence[Candidate], marker: str, colour: str) -> 
         points = [c for c in group if c.fits is fits]
         if points:
             axes.scatter(
-                [c.predicted_ms for c in points], [c.kept for c in points], marker=marker, s=34, linewidths=1.1, edgecolors=colour,
+                [c.predicted_ms for c in points], [c.kept for c in points],
+                marker=marker, s=34, linewidths=1.1, edgecolors=colour,
                 facecolors=colour if fits else "none", alpha=0.9 if fits else 0.7,
                 label=f"{wording.precision_name(group[0].precision)}, {'fits' if fits else 'too slow'}",
             )  # fmt: skip

@@ -35,7 +35,7 @@ def summary(result: Result, folder: str | None = None) -> RenderableType:
     parts += [_line(f"  - {reason}") for reason in wording.reasons(result)[:_MOST_REASONS]]
     parts.append(_facts(result, folder))
     if result.quality:
-        parts.append(_quality(result))
+        parts += [Text(), _quality(result)]
     return Group(*parts)
 
 
@@ -107,8 +107,9 @@ def _tries(result: Result) -> str:
 
 def _quality(result: Result) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
-    table.add_column("Test", no_wrap=True, overflow="ellipsis")
-    for head in (wording.metric(result), "interval", "p50", "p95", "size"):
+    table.add_column("Test (* this bundle)" if result.shipped else "Test", no_wrap=True, overflow="ellipsis")
+    # The longest metric takes two lines of the head rather than the names' room.
+    for head in (wording.metric(result).replace("with ", "with\n"), "interval", "p50", "p95", "size"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in wording.quality_rows(result):
         name = f"{row.name} *" if row.shipped else row.name
@@ -117,6 +118,4 @@ def _quality(result: Result) -> Table:
             wording.ms(row.p50_ms), wording.ms(row.p95_ms), wording.megabytes(row.size_mb),
             style="bold" if row.shipped else "",
         )  # fmt: skip
-    table.caption = "* this is the bundle’s model" if result.shipped else None
-    table.caption_justify = "left"
     return table

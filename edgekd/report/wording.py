@@ -17,7 +17,7 @@ BADGE: dict[Outcome, str] = {
 }
 # A mark beside the word, so that nothing hangs on colour.
 MARK: dict[Outcome, str] = {"met": "✓", "missed": "✗", "inconclusive": "?", "unmeasured": "–"}
-DEMO_WARNING = "The data of this run are synthetic: they show how EdgeKD works, not how well it does on your texts."
+DEMO_WARNING = "Synthetic data: this shows how EdgeKD works, not how well it does on your texts."
 _OPENING = {
     "met": "Ready to deploy",
     "missed": "Not ready to deploy",

@@ -1,0 +1,173 @@
+"""The whole road on the fake target: tiny teacher in, bundle and verdict out."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from edgekd.errors import UsageError
+from edgekd.pipeline import compress
+from edgekd.profile import override
+from edgekd.report.verdict import read_verdict
+from edgekd.request import Request, load_request
+from edgekd.runtime import load
+
+
+@pytest.fixture(scope="module")
+def request_(tiny_teacher, intent_data, fast_profile):
+    return Request(teacher=str(tiny_teacher), data=str(intent_data), profile=fast_profile)
+
+
+@pytest.fixture(scope="module")
+def bundle(shared_session, request_, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "bundle"
+    return out, compress(shared_session, request_, out)
+
+
+def test_budget_and_quality_are_met(bundle):
+    out, result = bundle
+    assert result.outcome == "met"
+    assert result.exit_code == 0
+    assert result.chosen.shape != result.teacher.shape
+    assert {c.name for c in result.criteria} == {"latency p95", "accuracy kept of the teacher's"}
+
+
+def test_bundle_holds_what_the_design_promises(bundle):
+    out, _ = bundle
+    names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert {
+        "model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "config.json", "tokenizer.json",
+        "tokenizer_config.json", "edgekd.yaml", "verdict.json", "README.md", "report.html", "student/model.safetensors",
+    } <= names  # fmt: skip
+    assert not out.with_name("bundle.work").exists()
+
+
+def test_verdict_names_every_file_by_checksum(bundle):
+    out, result = bundle
+    verdict = read_verdict(out / "verdict.json")
+    assert verdict.model.sha256 == result.files["model.onnx"]
+    assert set(verdict.files) == set(result.files) >= {"model.onnx", "config.json", "report.html", "README.md"}
+
+
+def test_config_is_one_that_foreign_loaders_accept(bundle):
+    out, _ = bundle
+    config = json.loads((out / "config.json").read_text())
+    assert config["model_type"] == "bert"
+    assert set(config["id2label"].values()) == {"alarm", "lights", "music", "weather"}
+    assert config["edgekd"]["max_length"] % 8 == 0
+
+
+def test_bundle_answers_like_the_trained_student(bundle, intent_data):
+    import torch
+
+    from edgekd.distill.student import load_student
+
+    out, _ = bundle
+    texts = [json.loads(line)["text"] for line in (intent_data / "test.jsonl").read_text().splitlines()]
+    model = load(out / "onnx") if (out / "onnx" / "config.json").exists() else load(out)
+    answers = [a["label"] for a in model.predict(texts)]
+    student = load_student(out / "student")
+    encodings, _ = model._encode(texts, None)
+    with torch.inference_mode():
+        rows = [
+            student(**{k: torch.from_numpy(v) for k, v in encodings.batch([i]).items()}).logits[0]
+            for i in range(len(texts))
+        ]
+    expected = [student.config.id2label[int(r.argmax())] for r in rows]
+    assert np.mean([a == b for a, b in zip(answers, expected, strict=True)]) >= 0.97
+
+
+def test_quality_table_has_every_contender(bundle):
+    _, result = bundle
+    assert {row.name for row in result.quality} == {
+        "teacher", "teacher, INT8", "student, fine-tuned without distillation", "student after slicing, untrained",
+        "student FP32", "student INT8",
+    }  # fmt: skip
+    assert sum(row.shipped for row in result.quality) == 1
+
+
+def test_same_request_again_trains_nothing(bundle, shared_session, request_, monkeypatch):
+    out, first = bundle
+    monkeypatch.setattr("edgekd.distill.student.train", lambda *a, **k: pytest.fail("trained again"))
+    again = compress(shared_session, request_, out)
+    assert again.files["student/model.safetensors"] == first.files["student/model.safetensors"]
+
+
+def test_edgekd_yaml_makes_the_same_request(bundle, request_):
+    out, _ = bundle
+    assert load_request(out / "edgekd.yaml") == request_
+
+
+def test_folder_of_another_request_is_refused(bundle, shared_session, request_):
+    out, _ = bundle
+    other = request_.model_copy(update={"profile": override(request_.profile, {"budget.latency_ms": 0.2})})
+    before = (out / "verdict.json").read_bytes()
+    with pytest.raises(UsageError, match="holds something else"):
+        compress(shared_session, other, out)
+    assert (out / "verdict.json").read_bytes() == before
+
+
+def test_foreign_folder_is_refused(shared_session, request_, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(UsageError, match="--overwrite"):
+        compress(shared_session, request_, tmp_path)
+    assert (tmp_path / "photo.jpg").read_bytes() == b"x"
+
+
+def test_teacher_that_fits_is_shipped_unchanged(shared_session, request_, tmp_path):
+    profile = override(request_.profile, {"budget.latency_ms": 50, "search.always_distill": False})
+    result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
+    assert result.outcome == "met"
+    assert result.chosen.shape == "unchanged"
+    assert next(r for r in result.quality if r.shipped).name in ("teacher", "teacher, INT8")
+    assert load(tmp_path / "b").predict("turn the lamp")[0]["label"] in ("alarm", "lights", "music", "weather")
+
+
+def test_impossible_budget_is_missed_with_the_floor_and_the_nearest(shared_session, request_, tmp_path):
+    profile = override(request_.profile, {"budget.latency_ms": 0.001})
+    result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
+    assert result.exit_code == 1
+    assert any("the floor is" in c.note for c in result.candidates)
+    assert (tmp_path / "b" / "model.onnx").is_file()
+
+
+def test_plan_that_was_too_hopeful_is_corrected(shared_session, request_, tmp_path):
+    """Graphs seem 1.4 times faster while planning than the exported file is: the first try must miss."""
+    profile = override(request_.profile, {"target.bias": 1.4})
+    result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
+    assert len(result.tries) >= 2
+    assert "plan again" in result.tries[0].action
+    assert result.outcome == "met"
+
+
+def test_pinned_plan_is_followed(bundle, shared_session, request_, tmp_path):
+    out, first = bundle
+    shutil.copy(out / "plan.json", tmp_path / "plan.json")
+    pinned = request_.model_copy(update={"plan": str(tmp_path / "plan.json")})
+    result = compress(shared_session, pinned, tmp_path / "b")
+    assert result.files["student/model.safetensors"] == first.files["student/model.safetensors"]
+
+
+def test_token_classification(shared_session, tiny_encoder, tag_data, fast_profile, tmp_path):
+    from edgekd.data.read import read_data
+    from edgekd.session import teach_from
+
+    teacher = teach_from(shared_session, str(tiny_encoder), read_data(tag_data), fast_profile).path
+    request = Request(teacher=str(teacher), data=str(tag_data), profile=fast_profile)
+    result = compress(shared_session, request, tmp_path / "b")
+    assert result.data.metric == "span F1"
+    assert result.outcome == "met"
+    spans = load(tmp_path / "b").predict("please play jazz now")[0]["spans"]
+    assert {s["label"] for s in spans} == {"music"}
+
+
+def test_without_gold_labels_the_metric_is_agreement(shared_session, tiny_teacher, intent_data, fast_profile, tmp_path):
+    (tmp_path / "unlabeled.txt").write_text(
+        "\n".join(json.loads(line)["text"] for line in (intent_data / "train.jsonl").read_text().splitlines()) + "\n"
+    )
+    request = Request(teacher=str(tiny_teacher), data=str(tmp_path / "unlabeled.txt"), profile=fast_profile)
+    result = compress(shared_session, request, tmp_path / "b")
+    assert result.data.metric == "agreement with the teacher"
+    assert all("accuracy" not in c.name for c in result.criteria)
+    assert result.row("teacher").score == 1.0
