@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekd.graph.writer import random_weights, write_student
+from edgekd.graph.writer import write_student
 from edgekd.models.spec import EncoderShape, HeadShape
 
 # Every layer has another number of heads, of neurons.
@@ -28,12 +28,13 @@ def make_shape(**changes):
 
 
 def make_weights(shape, seed=0):
-    """Random weights large enough for every part to show in the output, norms included."""
+    """Weights that keep every layer's values near 1, so that no activation saturates; norms and biases count."""
     rng = np.random.default_rng(seed)
-    weights = random_weights(shape)
-    return {
-        k: (15 * (v % 1 if v.ndim == 1 else v) + rng.normal(0, 0.3, v.shape)).astype("f4") for k, v in weights.items()
-    }
+    weights = {}
+    for name, size in shape.weight_shapes().items():
+        spread = 0.3 if len(size) == 1 else 1 if name.startswith("embeddings.") else size[1] ** -0.5
+        weights[name] = (rng.normal(0, spread, size) + name.endswith("norm.weight")).astype(np.float32)
+    return weights
 
 
 def make_batch(shape, batch, length, seed=0):
