@@ -1,0 +1,198 @@
+"""The command line from outside: exit codes, one-line errors, and what is never imported."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from edgekd.cli import COMMANDS, main
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
+
+
+def refused(capsys, *arguments, code=2):
+    """The one line of an error."""
+    found, out, err = run(capsys, *arguments)
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert found == code, err
+    assert len(lines) == 1
+    assert "Traceback" not in err
+    assert out == ""
+    return lines[0]
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom edgekd.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'onnxruntime', 'onnx', 'datasets', 'matplotlib', 'numpy', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert "compress" in found.stdout
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_has_help_and_the_group_knows_it(capsys, name):
+    code, out, _ = run(capsys, name, "--help")
+    assert code == 0
+    assert "--help" in out
+
+
+def test_no_arguments_shows_help(capsys):
+    code, out, err = run(capsys)
+    assert code == 2 or "compress" in out + err
+
+
+def test_unknown_command_did_you_mean(capsys):
+    assert "did you mean 'compress'" in refused(capsys, "compres")
+
+
+def test_unknown_flag(capsys):
+    assert "--latencyms" in refused(capsys, "compress", "--latencyms", "10")
+
+
+@pytest.mark.parametrize("budget", ["0", "-3", "nan", "inf"])
+def test_impossible_budget(capsys, budget):
+    assert "budget.latency_ms" in refused(capsys, "compress", f"--latency-ms={budget}", "--dry-run")
+
+
+def test_budget_that_is_no_number(capsys):
+    assert "'ten'" in refused(capsys, "compress", "--latency-ms", "ten")
+
+
+def test_missing_budget(capsys):
+    assert "--latency-ms is missing" in refused(capsys, "compress", "--dry-run")
+
+
+@pytest.mark.parametrize("flag", ["--teacher", "--data"])
+def test_empty_teacher_or_data_is_never_the_demo(capsys, flag):
+    assert f"{flag} is empty" in refused(capsys, "compress", flag, "", "--latency-ms", "10")
+
+
+@pytest.mark.parametrize(("flag", "missing"), [("--teacher", "--data"), ("--data", "--teacher")])
+def test_one_alone_is_refused(capsys, flag, missing):
+    assert f"{missing} is missing" in refused(capsys, "compress", flag, "x", "--latency-ms", "10")
+
+
+def test_json_demo_needs_the_flag(capsys):
+    assert "--demo" in refused(capsys, "compress", "--latency-ms", "10", "--json")
+
+
+def test_unknown_profile(capsys):
+    line = refused(capsys, "compress", "--latency-ms", "10", "--profile", "cpu4t")
+    assert "did you mean 'cpu-4t'" in line
+
+
+def test_more_threads_than_there_are(capsys):
+    assert "--threads 4096" in refused(capsys, "compress", "--latency-ms", "10", "--threads", "4096")
+
+
+def test_device_elsewhere_asks_for_a_probe(capsys):
+    line = refused(capsys, "compress", "--latency-ms", "10", "--profile", "raspberry-pi-5", code=3)
+    assert "raspberry-pi-5" in line
+    assert "probe" in line
+
+
+def test_missing_library_names_the_extra(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    line = refused(capsys, "compress", "--latency-ms", "10", code=3)
+    assert "edgekd[cpu]" in line
+
+
+def test_missing_teacher_folder(capsys, intent_data, tmp_path):
+    line = refused(
+        capsys, "compress", "--teacher", tmp_path / "none", "--data", intent_data, "--latency-ms", "10", "--out", tmp_path / "b"
+    )  # fmt: skip
+    assert "none" in line
+
+
+def test_dry_run_prints_the_request_and_measures_nothing(capsys, tmp_path):
+    out = tmp_path / "bundle"
+    code, stdout, _ = run(capsys, "compress", "--latency-ms", "7", "--threads", "1", "--out", out, "--dry-run")
+    assert code == 0
+    assert "latency_ms: 7.0" in stdout
+    assert "plan: not measured yet" in stdout
+    assert not out.exists()
+
+
+def test_dry_run_json_is_a_request_that_runs_again(capsys):
+    code, out, _ = run(capsys, "compress", "--latency-ms", "7", "--dry-run", "--json", "--demo")
+    assert code == 0
+    assert json.loads(out)["request"]["profile"]["budget"]["latency_ms"] == 7.0
+
+
+def test_profiles_lists_and_shows(capsys):
+    code, out, _ = run(capsys, "profiles")
+    assert code == 0
+    assert "raspberry-pi-5" in out
+    assert "needs a probe" in out
+    code, out, _ = run(capsys, "profiles", "cpu", "--json")
+    assert json.loads(out)["target"]["threads"] == 1
+    code, out, _ = run(capsys, "profiles", "--schema")
+    assert json.loads(out)["title"] == "Profile"
+
+
+def test_cache_shows_and_clears(capsys, tmp_path):
+    from edgekd.store import Store
+
+    Store(tmp_path).make("stage", 1, {}, lambda work: (work / "x").write_bytes(b"0" * 5000) and None)
+    _, out, _ = run(capsys, "cache", "--cache-dir", tmp_path)
+    assert "stage" in out
+    _, out, _ = run(capsys, "cache", "--cache-dir", tmp_path, "--clear", "--json")
+    assert json.loads(out)["freed_bytes"] >= 5000
+
+
+def test_doctor_names_two_runtimes(capsys, monkeypatch):
+    monkeypatch.setattr("edgekd.cli.doctor._installed", lambda name: True)
+    code, out, _ = run(capsys, "doctor")
+    assert code == 3
+    assert "overwrite each other" in out
+
+
+def test_doctor_is_content_here(capsys):
+    code, out, _ = run(capsys, "doctor", "--json")
+    assert code == 0
+    assert json.loads(out)["problems"] == []
+
+
+def test_uncaught_exception_is_exit_four_in_one_line(capsys, monkeypatch):
+    def explode(*_, **__):
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr("edgekd.profile.available", explode)
+    line = refused(capsys, "profiles", code=4)
+    assert "ZeroDivisionError" in line
+    assert "--debug" in line
+
+
+def test_debug_shows_the_traceback(capsys):
+    code, _, err = run(capsys, "--debug", "profiles", "nonsense")
+    assert code == 2
+    assert "Traceback" in err
+
+
+def test_no_space_left(capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "/cache/x")
+
+    monkeypatch.setattr("edgekd.profile.available", full)
+    assert "no space left" in refused(capsys, "profiles", code=4)
+
+
+def test_ctrl_c_is_130(capsys, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgekd.profile.available", stop)
+    code, _, err = run(capsys, "profiles")
+    assert code == 130
+    assert "run the same command again" in err
