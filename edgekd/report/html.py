@@ -91,7 +91,9 @@ def _tiles(result: Result) -> Html | None:
         tiles.append((f"Latency, {wording.quantile(found.q)}", wording.ms(found.value_ms), aside))
     shipped, teacher = result.shipped, result.row("teacher")
     if shipped is not None:
-        aside = f"teacher {wording.percent(teacher.score)}" if teacher is not None else ""
+        # The teacher's agreement with itself tells nothing.
+        told = teacher is not None and result.data.metric != "agreement with the teacher"
+        aside = f"teacher {wording.percent(teacher.score)}" if teacher is not None and told else ""
         tiles.append((wording.metric(result), wording.percent(shipped.score), aside))
     faster = wording.speedup(result)
     if faster is not None and teacher is not None:
@@ -146,7 +148,9 @@ def _latency(result: Result, figure: Html | None) -> Html | None:
         lead,
         figure,
         tag("p", band, class_="note") if figure else None,
-        table(("", *timings), _timing_rows(list(timings.values())), numeric=range(1, 1 + len(timings))),
+        table(("", *timings), _timing_rows(list(timings.values())), numeric=range(1, 1 + len(timings)))
+        if timings
+        else None,
     )
 
 
@@ -306,7 +310,7 @@ def _machine(result: Result) -> Html | None:
     return section(
         "Machine, versions and files",
         "",
-        facts([(key.replace("_", " "), _plain(value)) for key, value in result.machine.items()]),
+        facts([(_title(key), _plain(value)) for key, value in result.machine.items()]),
         *_titled("Versions", facts(list(result.versions.items()))),
         *_titled("Time taken", facts([*seconds, ("whole run", total)])),
         fold("Checksums of the bundle’s files (SHA-256)", table(("File", "SHA-256"), hashes)),
@@ -330,6 +334,12 @@ def _again(result: Result) -> Html | None:
 
 def _titled(title: str, body: Html | None) -> list[Html]:
     return [] if body is None else [tag("h3", title), body]
+
+
+def _title(key: str) -> str:
+    """A field's name as people write it, such as "memory MB"."""
+    written = {"cpu": "CPU", "gpu": "GPU", "mb": "MB", "mhz": "MHz"}
+    return " ".join(written.get(word, word) for word in key.split("_"))
 
 
 def _plain(value: object) -> str | None:

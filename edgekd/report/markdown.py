@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import yaml
@@ -86,7 +87,7 @@ def _latency(result: Result) -> str:
     rows = [
         [
             name,
-            timing.texts,
+            _plain(timing.texts),
             wording.quantile(p.q),
             wording.ms(p.value_ms),
             wording.interval(p.interval) or wording.NONE,
@@ -143,7 +144,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _plain(text: str) -> str:
     """User text that Markdown cannot take for markup, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|#&$])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]|#$])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
 _RUNTIME = """

@@ -61,7 +61,7 @@ def table(
         )
         for i, row in enumerate(rows)
     ]
-    wide = "scroll many" if len(heads) > 4 else "scroll"
+    wide = "scroll few" if len(heads) == 2 and numeric else "scroll many" if len(heads) > 4 else "scroll"
     return tag("div", tag("table", tag("thead", top), tag("tbody", *lines)), class_=wide, tabindex="0")
 
 

@@ -80,7 +80,9 @@ def latency(result: Result) -> Html | None:
         rows = figure.subplots(len(timings), 1, sharex=True, squeeze=False)[:, 0]
         for i, (axes, (name, timing)) in enumerate(zip(rows, timings, strict=True)):
             _distribution(axes, result, timing, ends, judged=name == result.latency.judge, first=i == 0)
-            axes.set_title(f"{name}: {timing.texts}", loc="left", fontsize=10, color=MUTED)
+            # On the side where the budget's label is not.
+            side = "left" if result.budget_ms > sum(ends) / 2 else "right"
+            axes.set_title(f"{name}: {timing.texts}", loc=side, fontsize=10, color=MUTED)
         rows[-1].set_xlabel("end-to-end latency of one call, ms")
 
     told = f"Histogram of measured latency against the budget of {wording.limit_ms(result)}"
@@ -113,7 +115,7 @@ def quality(result: Result) -> Html | None:
         axes.set_yticks(range(len(rows)), names, color=INK)
         axes.set_ylim(len(rows) - 0.5, -0.75)
         axes.xaxis.set_major_formatter(_as_percent)
-        axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8))
+        axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8, steps=[1, 2, 5, 10]))
         axes.grid(axis="x")
         axes.margins(x=0.08)
         axes.set_xlabel(f"{result.data.metric} on test")
@@ -146,13 +148,12 @@ def frontier(result: Result) -> Html | None:
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
-        else:
-            axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(_as_percent)
         axes.grid(axis="y")
         axes.set_xlabel(f"predicted {wording.quantile(result.percentile)}, ms")
         axes.set_ylabel("kept of the teacher’s importance")
-        axes.legend(loc="lower right", handletextpad=0.2, borderaxespad=0.2)
+        columns = 4 if figure.get_figwidth() == WIDE else 2
+        figure.legend(loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.6)
 
     told = "Candidates by predicted latency and by the share of the teacher’s importance they keep"
     return _responsive("frontier", told, draw, height=3.5)

@@ -109,13 +109,14 @@ def _quality(result: Result) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     table.add_column("Test (* this bundle)" if result.shipped else "Test", no_wrap=True, overflow="ellipsis")
     # The longest metric takes two lines of the head rather than the names' room.
-    for head in (wording.metric(result).replace("with ", "with\n"), "interval", "p50", "p95", "size"):
+    metric = wording.metric(result).replace("with ", "with\n")
+    for head in (metric, "interval", "p50, ms", "p95, ms", "MB"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in wording.quality_rows(result):
-        name = f"{row.name} *" if row.shipped else row.name
-        table.add_row(
-            Text(name), wording.percent(row.score), wording.interval(row.interval, "share") or wording.NONE,
-            wording.ms(row.p50_ms), wording.ms(row.p95_ms), wording.megabytes(row.size_mb),
-            style="bold" if row.shipped else "",
-        )  # fmt: skip
+        interval = wording.interval(row.interval, "share") or wording.NONE
+        sizes = [
+            wording.NONE if value is None else wording.number(value) for value in (row.p50_ms, row.p95_ms, row.size_mb)
+        ]
+        name, style = (f"{row.name} *", "bold") if row.shipped else (row.name, "")
+        table.add_row(Text(name), wording.percent(row.score), interval, *sizes, style=style)
     return table

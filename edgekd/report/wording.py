@@ -60,7 +60,7 @@ def count(value: int) -> str:
 
 def duration(seconds: float) -> str:
     """Such as "12.3 s", "4 min 05 s" or "2 h 10 min"."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

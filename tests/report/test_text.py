@@ -1,0 +1,60 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from edgekd.report.text import summary
+
+
+def shown(result, folder="./bundle"):
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(summary(result, folder))
+    return console.export_text()
+
+
+def lines(text):
+    return text.rstrip("\n").split("\n")
+
+
+def test_it_fits_one_screen(sample):
+    text = lines(shown(sample))
+    assert len(text) <= 24
+    assert max(map(len, text)) <= 100
+
+
+@pytest.mark.parametrize("outcome", ["missed", "inconclusive", "unmeasured"])
+def test_bad_news_fits_one_screen_too(sample, outcome):
+    worse = tuple(c.model_copy(update={"outcome": outcome, "explanation": "because " * 40}) for c in sample.criteria)
+    data = sample.data.model_copy(update={"metric": "agreement with the teacher"})
+    # Without gold labels there is no TF-IDF baseline, and a demo has labels.
+    text = shown(
+        sample.model_copy(update={"criteria": worse * 3, "data": data, "demo": False, "quality": sample.quality[:6]})
+    )
+    assert len(lines(text)) <= 24
+    assert "41.2" in text
+    assert "90.4" in text
+
+
+def test_it_says_what_matters(sample):
+    text = shown(sample)
+    assert "MET" in text
+    assert "10 ms at p95" in text
+    assert "student INT8 *" in text
+    assert "./bundle: model.onnx" in text
+    assert sample.chosen.shape in text
+
+
+def test_a_demo_says_so(sample):
+    assert "Synthetic data" in shown(sample)
+    assert "ynthetic" not in shown(sample.model_copy(update={"demo": False}))
+
+
+def test_markup_in_user_text_is_printed_as_it_is(sample):
+    chosen = tuple(c.model_copy(update={"shape": "[red]x[/red] [/]"}) for c in sample.candidates)
+    assert "[red]x[/red] [/]" in shown(sample.model_copy(update={"candidates": chosen}))
+
+
+def test_minimal(minimal):
+    text = shown(minimal, None)
+    assert "NOT MEASURED" in text
+    assert "Files" not in text
