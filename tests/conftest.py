@@ -76,7 +76,9 @@ def tiny_encoder(tmp_path_factory):
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("encoder")
-    words = sorted({w for ws in INTENTS.values() for w in ws} | set(FILLERS) | set("abcdefghijklmnopqrstuvwxyz0123456789"))
+    words = sorted(
+        {w for ws in INTENTS.values() for w in ws} | set(FILLERS) | set("abcdefghijklmnopqrstuvwxyz0123456789")
+    )
     pieces = SPECIALS + words + [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
     tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()

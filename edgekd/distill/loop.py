@@ -175,7 +175,7 @@ class _Run:
         warmup: int = max(1, round(self.spec.warmup * self.total))
         if step < warmup:
             return (step + 1) / warmup
-        return max(0.0, (self.total - step) / max(1, self.total - warmup))
+        return float(max(0.0, (self.total - step) / max(1, self.total - warmup)))
 
     def _look(self) -> None:
         score = self.evaluate(self.plain)

@@ -32,7 +32,8 @@ def test_help_imports_nothing_heavy():
     script = (
         "import sys\nfrom edgekd.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'transformers', 'onnxruntime', 'onnx', 'datasets', 'matplotlib', 'numpy', 'rich'} & set(sys.modules)\n"
+        "names = {'torch', 'transformers', 'onnxruntime', 'onnx', 'datasets', 'matplotlib', 'numpy', 'rich'}\n"
+        "heavy = names & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -110,7 +111,8 @@ def test_missing_library_names_the_extra(capsys, monkeypatch):
 
 def test_missing_teacher_folder(capsys, intent_data, tmp_path):
     line = refused(
-        capsys, "compress", "--teacher", tmp_path / "none", "--data", intent_data, "--latency-ms", "10", "--out", tmp_path / "b"
+        capsys, "compress", "--teacher", tmp_path / "none", "--data", intent_data, "--latency-ms", "10",
+        "--out", tmp_path / "b",
     )  # fmt: skip
     assert "none" in line
 

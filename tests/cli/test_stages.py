@@ -30,8 +30,8 @@ def test_the_road_on_foot(capsys, tmp_path, profile_file, cache, tiny_encoder, i
     shared = ("--cache-dir", cache)
     work = ("--teacher", tmp_path / "teacher", "--data", intent_data, "--profile", profile_file, *shared)
     taught = step(
-        "teach", "--encoder", tiny_encoder, "--data", intent_data, "--profile", profile_file, "--out", tmp_path / "teacher",
-        *shared,
+        "teach", "--encoder", tiny_encoder, "--data", intent_data, "--profile", profile_file,
+        "--out", tmp_path / "teacher", *shared,
     )  # fmt: skip
     assert taught["validation"] > 0.9
     assert step("transfer", "--data", intent_data, "--out", tmp_path / "transfer")["labelled"] == 160
@@ -91,7 +91,7 @@ def test_labels_that_the_teacher_lacks(capsys, tmp_path, tiny_teacher, intent_da
 
 def test_length_beyond_the_teacher(capsys, tmp_path, tiny_teacher, intent_data, cache):
     line = refused(
-        capsys, "compress", "--teacher", tiny_teacher, "--data", intent_data, "--latency-ms", "10", "--max-length", "9999",
-        "--out", tmp_path / "b", "--cache-dir", cache,
+        capsys, "compress", "--teacher", tiny_teacher, "--data", intent_data, "--latency-ms", "10",
+        "--max-length", "9999", "--out", tmp_path / "b", "--cache-dir", cache,
     )  # fmt: skip
     assert "--max-length 9999" in line

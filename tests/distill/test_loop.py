@@ -100,7 +100,16 @@ def test_best_look_is_kept_and_patience_stops(tmp_path, engine):
 def test_nan_stops_with_the_step_and_the_mend(tmp_path, engine):
     spec = Training(epochs=1, learning_rate=1e-2, precision="fp32")
     with pytest.raises(EdgekdError, match=r"loss became nan at step 0: lower the learning rate"):
-        train(Toy(), toy_encodings(), lambda rows, ids: rows.sum() * float("nan"), lambda m: 0.0, spec, engine, tmp_path, "t")
+        train(
+            Toy(),
+            toy_encodings(),
+            lambda rows, ids: rows.sum() * float("nan"),
+            lambda m: 0.0,
+            spec,
+            engine,
+            tmp_path,
+            "t",
+        )
 
 
 def test_epoch_batches_hold_every_text_once_and_differ_by_epoch():

@@ -26,7 +26,7 @@ def bundle(shared_session, request_, tmp_path_factory):
 
 
 def test_budget_and_quality_are_met(bundle):
-    out, result = bundle
+    _, result = bundle
     assert result.outcome == "met"
     assert result.exit_code == 0
     assert result.chosen.shape != result.teacher.shape

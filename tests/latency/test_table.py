@@ -27,7 +27,9 @@ def test_fit_recovers_a_piecewise_linear_device():
     table = LatencyTable(batch_size=1, length=16, costs=(costs,), tail=1.0)
     for _ in range(30):
         depth = rng.integers(1, 7)
-        shape = narrowed(TEACHER, 64, rng.choice([2, 4, 6, 8], depth).tolist(), rng.choice([32, 64, 128, 200, 256], depth).tolist())
+        shape = narrowed(
+            TEACHER, 64, rng.choice([2, 4, 6, 8], depth).tolist(), rng.choice([32, 64, 128, 200, 256], depth).tolist()
+        )
         assert table.median_ms(shape, "fp32") == pytest.approx(true_ms(shape), rel=0.01)
 
 

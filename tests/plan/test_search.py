@@ -15,9 +15,7 @@ HEADS, FFN = (1, 2, 4), (2, 4, 8)
 @pytest.fixture(params=range(4))
 def value(request):
     rng = np.random.default_rng(request.param)
-    return value_of(
-        Importance([rng.random(4) for _ in range(3)], [rng.random(8) for _ in range(3)], rng.random(3))
-    )
+    return value_of(Importance([rng.random(4) for _ in range(3)], [rng.random(8) for _ in range(3)], rng.random(3)))
 
 
 def costs():

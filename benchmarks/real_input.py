@@ -1,0 +1,108 @@
+"""Real input: teach a teacher, then compress to one quarter of its FP32 ONNX p95 (same length, one thread).
+
+    python benchmarks/real_input.py --data ../shared/data --sets clinc150 mr snips
+
+Finished steps are kept in the store, so an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from record import write_record
+
+from edgekd.cli.console import ConsoleProgress, error_console
+from edgekd.data.demo.generate import demo_encoder
+from edgekd.data.read import read_data
+from edgekd.pipeline import compress, gather, planner_of
+from edgekd.plan.stage import Device
+from edgekd.profile import Profile, load, override
+from edgekd.report.result import Result
+from edgekd.request import Request
+from edgekd.session import Session, teach_from
+from edgekd.store import Store, default_root
+from edgekd.targets.build import build_target
+from edgekd.tasks.spec import TaskSpec, TextClassification, TokenClassification
+
+# Set: task, settings of the teacher, seeds of the student, share of the teacher's metric to keep.
+SETS: dict[str, tuple[TaskSpec, dict[str, Any], int, float]] = {
+    "clinc150": (TextClassification(), {}, 1, 0.99),
+    "mr": (TextClassification(), {"teach.training.epochs": 3, "teach.training.learning_rate": 5e-5}, 3, 0.98),
+    "snips": (TokenClassification(), {"teach.training.epochs": 4}, 1, 0.98),
+}
+
+
+def run_set(session: Session, name: str, folder: Path, out: Path, share: float) -> dict[str, Any]:
+    """Teach, measure, compress; return the figures of one set."""
+    task, settings, seeds, floor = SETS[name]
+    profile = override(load("cpu"), settings)
+    data = read_data(folder, task=task)
+    taught = teach_from(session, str(demo_encoder()), data, profile)
+    request = Request(teacher=str(taught.path), data=str(folder), task=task, profile=_budget(profile, 1000.0, 0))
+    planner = planner_of(session, gather(session, request), Device.of(build_target(profile.target)))
+    teacher_p95 = planner.latency.p95_ms["fp32"]
+    runs = []
+    for seed in range(seeds):
+        wanted = request.model_copy(update={"profile": _budget(profile, share * teacher_p95, seed)})
+        result = compress(session, wanted, out / f"{name}-{seed}", overwrite=True)
+        runs.append(_figures(result) | {"seed": seed})
+    shares = [run["retained"] for run in runs]
+    return {
+        "teacher_p95_ms": teacher_p95,
+        "budget_ms": share * teacher_p95,
+        "max_length": planner.inputs.max_length,
+        "teacher_seconds": taught.result["seconds"],
+        "teacher_validation": taught.result["validation"],
+        "floor": floor,
+        "retained_mean": mean(shares),
+        "reached": mean(shares) >= floor and all(run["latency"]["outcome"] == "met" for run in runs),
+        "runs": runs,
+    }
+
+
+def _budget(profile: Profile, budget_ms: float, seed: int) -> Profile:
+    return override(profile, {"budget.latency_ms": budget_ms, "distill.training.seed": seed})
+
+
+def _figures(result: Result) -> dict[str, Any]:
+    latency, quality = (c.model_dump(mode="json") for c in result.criteria)
+    judged = result.latency.judged
+    chosen = result.chosen
+    return {
+        "outcome": result.outcome,
+        "retained": quality["value"],
+        "latency": latency,
+        "quality": quality,
+        "student": None if chosen is None else chosen.model_dump(mode="json"),
+        "table": [row.model_dump(mode="json") for row in result.quality],
+        "tries": [t.model_dump(mode="json") for t in result.tries],
+        "timings": result.timings,
+        "samples_ms": [] if judged is None else list(judged.samples_ms),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with clinc150, mr and snips")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--share", type=float, default=0.25, help="budget as a share of the FP32 teacher's p95")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder for the bundles")
+    parser.add_argument("--name", default="real_input", help="name of the result file")
+    options = parser.parse_args()
+    session = Session.open(Store(default_root()), ConsoleProgress(error_console()))
+    found: dict[str, Any] = {}
+    for name in options.sets:
+        found[name] = run_set(session, name, options.data / name, options.out, options.share)
+        print(name, {k: v for k, v in found[name].items() if k != "runs"})
+        for run in found[name]["runs"]:
+            print(
+                "  ", run["outcome"], run["student"]["shape"], f"{100 * run['retained']:.2f}%", run["latency"]["value"]
+            )
+    print("written:", write_record(options.name, {"sets": found}))
+
+
+if __name__ == "__main__":
+    main()
