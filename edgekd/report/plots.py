@@ -104,8 +104,8 @@ def quality(result: Result) -> Html | None:
                 axes.plot([row.interval[0], upper], [i, i], color=colour, lw=2, alpha=0.55, solid_capstyle="butt")
             axes.plot(row.score, i, "D" if row.shipped else "o", color=colour, ms=8 if row.shipped else 6)
             axes.annotate(
-                wording.percent(row.score), (row.score, i), (0, 7), textcoords="offset points",
-                ha="center", fontsize=9, color=colour, bbox={"fc": PAPER, "ec": "none", "pad": 0.6},
+                wording.percent(row.score), (row.score, i), (0, 8), textcoords="offset points",
+                ha="center", fontsize=9, color=colour, bbox={"fc": PAPER, "ec": "none", "pad": 0.3},
             )  # fmt: skip
         teacher = result.row("teacher")
         if teacher is not None:
