@@ -9,8 +9,6 @@ import numpy as np
 from edgekd.data.spec import Transfer
 from edgekd.data.split import Split, TaskData
 from edgekd.errors import DataError
-from edgekd.runtime.tokenise import Encodings
-from edgekd.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -26,14 +24,6 @@ class TransferSet:
     labelled: Split | None
     split: Split
     notes: tuple[str, ...]
-
-    def target_rows(self, task: Task, encodings: Encodings) -> np.ndarray:
-        """Gold label id of each logit row (rows,), -100 where a text has none."""
-        targets = np.full(int(encodings.rows[-1]), -100, dtype=np.int64)
-        if self.labelled is not None and len(self.labelled):
-            known = encodings.take(np.arange(len(self.labelled)))
-            targets[: int(known.rows[-1])] = task.target_rows(self.labelled, known)
-        return targets
 
 
 def build_transfer_set(data: TaskData, spec: Transfer, seed: int) -> TransferSet:

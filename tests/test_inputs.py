@@ -1,0 +1,60 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from edgekd.data.read import read_data
+from edgekd.errors import UsageError
+from edgekd.inputs import folder_id, prepare, resolve_length, round_up_length
+from edgekd.models.teacher import load_teacher
+from edgekd.profile import override
+
+
+def test_length_covers_the_long_tail_and_is_a_multiple_of_eight():
+    lengths = np.concatenate([np.full(9989, 10), np.full(11, 33)])
+    assert round_up_length(lengths) == 40
+    assert round_up_length(np.concatenate([np.full(9999, 10), [500]])) == 16
+
+
+def test_auto_length_is_capped_by_the_teacher(tiny_teacher, intent_data, fast_profile, tmp_path):
+    teacher, data = load_teacher(tiny_teacher), read_data(intent_data)
+    assert resolve_length(fast_profile, teacher, data) <= 24
+    long = tmp_path / "long"
+    shutil.copytree(intent_data, long)
+    with (long / "unlabeled.jsonl").open("a") as handle:
+        for i in range(9):
+            handle.write(f'{{"text": "{"lamp " * 100}{i}"}}\n')
+    assert resolve_length(fast_profile, teacher, read_data(long)) == teacher.max_length == 64
+
+
+def test_asked_length_is_taken_or_refused(tiny_teacher, intent_data, fast_profile):
+    teacher, data = load_teacher(tiny_teacher), read_data(intent_data)
+    assert resolve_length(override(fast_profile, {"workload.max_length": 12}), teacher, data) == 12
+    with pytest.raises(UsageError, match="--max-length 65: the teacher takes at most 64"):
+        resolve_length(override(fast_profile, {"workload.max_length": 65}), teacher, data)
+
+
+def test_folder_id_follows_the_content(tiny_teacher, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_teacher, copy)
+    assert folder_id(copy) == folder_id(tiny_teacher)
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    assert folder_id(copy) != folder_id(tiny_teacher)
+
+
+def test_task_and_teacher_must_match(shared_session, tiny_teacher, tag_data, fast_profile):
+    with pytest.raises((UsageError,), match=r"teacher"):
+        prepare(
+            shared_session.store, shared_session.engine, fast_profile, load_teacher(tiny_teacher), read_data(tag_data)
+        )
+
+
+def test_teacher_labels_everything_once(shared_session, tiny_teacher, intent_data, fast_profile, monkeypatch):
+    teacher, data = load_teacher(tiny_teacher), read_data(intent_data)
+    first = prepare(shared_session.store, shared_session.engine, fast_profile, teacher, data)
+    monkeypatch.setattr("edgekd.distill.label.predict_rows", lambda *a, **k: pytest.fail("labelled again"))
+    again = prepare(shared_session.store, shared_session.engine, fast_profile, teacher, data)
+    assert np.array_equal(first.rows, again.rows)
+    assert first.rows.shape == (320, 4)
+    assert first.lesson().id == again.lesson().id != first.labelled_lesson().id
+    assert (first.lesson().targets == -100).sum() == 160
