@@ -44,9 +44,7 @@ _CHOICE = re.compile(r"\(([^()]*)\)")
 _WORD = re.compile(r"\w+|[^\w\s]")
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _NEIGHBOURS = {
-    letter: "".join(row[max(i - 1, 0) : i] + row[i + 1 : i + 2])
-    for row in _ROWS
-    for i, letter in enumerate(row)
+    letter: "".join(row[max(i - 1, 0) : i] + row[i + 1 : i + 2]) for row in _ROWS for i, letter in enumerate(row)
 }
 
 
@@ -132,9 +130,7 @@ def tfidf_baseline(folder: Path) -> float:
     text = require("sklearn.feature_extraction.text", "demo", purpose)
     linear = require("sklearn.linear_model", "demo", purpose)
     vectorizer = text.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    (texts, labels), (test_texts, test_labels) = (
-        _labelled(folder / f"{split}.jsonl") for split in ("train", "test")
-    )
+    (texts, labels), (test_texts, test_labels) = (_labelled(folder / f"{split}.jsonl") for split in ("train", "test"))
     # C=10: the best of 1, 10 and 100 on this task; a weak baseline would flatter the encoder.
     classifier = linear.LogisticRegression(C=10.0, max_iter=200)
     classifier.fit(vectorizer.fit_transform(texts), labels)
@@ -204,9 +200,7 @@ class _Speaker:
             return self.punctuated(self.ramble(request))
         if self.rng.random() < _CORRECTION:
             slip = self.plain(self.rng.choice(self.siblings[intent]))
-            request = (
-                f"{slip}{self.pause()} {self.rng.choice(self.corrections)}{self.pause()} {self.plain(intent)}"
-            )
+            request = f"{slip}{self.pause()} {self.rng.choice(self.corrections)}{self.pause()} {self.plain(intent)}"
         elif self.rng.random() < _ASIDE:
             aside = self.rng.choice(self.asides)
             first, second = (aside, request) if self.rng.random() < 0.6 else (request, aside)
@@ -286,9 +280,7 @@ class _Speaker:
         if self.rng.random() < _CAPITAL:
             text = re.sub(r"\bi\b", "I", text[0].upper() + text[1:])
         if self.rng.random() < _PUNCTUATED:
-            text += (
-                "?" if text.split()[0].lower() in self.grammar.talk["questions"] else self.rng.choice(".!")
-            )
+            text += "?" if text.split()[0].lower() in self.grammar.talk["questions"] else self.rng.choice(".!")
         return text.upper() if self.rng.random() < _SHOUTED else text
 
     def pause(self) -> str:

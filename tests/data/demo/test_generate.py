@@ -103,7 +103,12 @@ def test_slots_values_are_in_one_pool_and_every_slot_of_a_template_exists(gramma
     for slot, pools in grammar.slots.items():
         values = [value for pool in POOLS for value in pools[pool]]
         assert len(values) == len(set(values)), slot
-    used = {slot for pools in grammar.intents.values() for t in itertools.chain(*pools.values()) for slot in _SLOT.findall(t)}
+    used = {
+        slot
+        for pools in grammar.intents.values()
+        for t in itertools.chain(*pools.values())
+        for slot in _SLOT.findall(t)
+    }
     assert used == set(grammar.slots)
 
 
@@ -121,9 +126,7 @@ def test_held_out_values_and_phrases_are_in_no_other_split(
 
 
 def test_test_wordings_are_in_no_other_text(rows: dict[str, list[dict[str, str]]], grammar: Grammar) -> None:
-    texts = "\n".join(
-        normalised(row["text"]) for split in ("train", "unlabeled", "validation") for row in rows[split]
-    )
+    texts = "\n".join(normalised(row["text"]) for split in ("train", "unlabeled", "validation") for row in rows[split])
     # A test wording with another pool's value in its slots counts as seen, too.
     values = {
         slot: "(?:" + "|".join(normalised(value) for value in itertools.chain(*pools.values())) + ")"
