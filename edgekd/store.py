@@ -25,6 +25,9 @@ from edgekd.errors import EdgekdError
 
 MANIFEST = "manifest.json"
 
+# Given by the user, not made by a stage: never listed as a stage, never cleared.
+_DEVICES = "devices"
+
 
 @dataclass(frozen=True)
 class Artefact:
@@ -115,11 +118,19 @@ class Store:
     def entries(self) -> list[tuple[str, Path, int]]:
         """List (stage, folder, bytes) of everything stored, unfinished work included."""
         found = []
-        for stage in sorted(p for p in self.root.glob("*") if p.is_dir()):
+        for stage in sorted(p for p in self.root.glob("*") if p.is_dir() and p.name != _DEVICES):
             for folder in sorted(p for p in stage.iterdir() if p.is_dir()):
                 size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
                 found.append((stage.name, folder, size))
         return found
+
+    def device_folder(self, name: str) -> Path:
+        """Where the profile and the probe of a device that is elsewhere are kept."""
+        return self.root / _DEVICES / name
+
+    def device_names(self) -> list[str]:
+        """The devices that were added."""
+        return sorted(path.parent.name for path in self.root.glob(f"{_DEVICES}/*/profile.yaml"))
 
     def clear(self) -> int:
         """Delete everything stored that no running process holds; return the bytes freed."""
