@@ -108,6 +108,10 @@ class Store:
             work.rename(final)
         return Artefact(f"{stage}-{digest}", final, result, seconds, reused=False)
 
+    def forget(self, artefact: Artefact) -> None:
+        """Delete an artefact that must not be answered from again, such as a measurement on a busy machine."""
+        shutil.rmtree(artefact.path, ignore_errors=True)
+
     def _find(self, stage: str, digest: str) -> Artefact | None:
         path = self.root / stage / digest
         manifest = read_manifest(path)

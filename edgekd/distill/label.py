@@ -31,7 +31,7 @@ def label(store: Store, engine: Engine, teacher: Teacher, teacher_id: str, encod
     Returns:
         An artefact with `logits.npy`: float32 (rows, labels).
     """
-    key = {"teacher": teacher_id, "texts": fingerprint(encodings), "device": engine.device}
+    key = {"teacher": teacher_id, "texts": fingerprint(encodings)}
 
     def build(work: Path) -> None:
         parts = work / "parts"

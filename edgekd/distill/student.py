@@ -132,7 +132,6 @@ def distill(
         "lesson": lesson.id,
         "distilled": lesson.teacher_rows is not None,
         "spec": spec.model_dump(),
-        "threads": engine.threads if engine.device == "cpu" else engine.device,
     }
 
     def build(work: Path) -> dict[str, Any]:

@@ -57,7 +57,6 @@ def teach(
         "data": data.fingerprint,
         "max_length": max_length,
         "training": training.model_dump(),
-        "threads": engine.threads if engine.device == "cpu" else None,
     }
 
     def build(work: Path) -> dict[str, Any]:

@@ -72,13 +72,13 @@ class LatencyTable(Spec):
         batch_size: Texts a call.
         length: Tokens a text.
         costs: One entry for each width and precision.
-        tail: 95th percentile over median, as measured on quiet rounds.
+        disturbed: Share of the rounds that other load disturbed.
     """
 
     batch_size: int
     length: int
     costs: tuple[WidthCosts, ...]
-    tail: float
+    disturbed: float = 0.0
 
     def at(self, width: int, precision: Precision) -> WidthCosts:
         """The costs at a width and precision.
@@ -146,13 +146,13 @@ def measure_table(
                 jobs, target, processes=1, rounds=rounds, calls=calls, progress=lambda a, b: bar.update(a / b)
             )
     medians = np.array([measured[job.name].percentile(50) for job in jobs])
-    tails = [measured[job.name].percentile(95) / measured[job.name].percentile(50) for job in jobs]
+    disturbed = float(np.mean([found.disturbed_share for found in measured.values()]))
     costs = []
     for width in widths:
         for precision in precisions:
             mine = [i for i, (w, p, _) in enumerate(plan) if (w, p) == (width, precision)]
             costs.append(fit(width, precision, [plan[i][2] for i in mine], medians[mine], teacher))
-    return LatencyTable(batch_size=batch_size, length=length, costs=tuple(costs), tail=float(np.median(tails)))
+    return LatencyTable(batch_size=batch_size, length=length, costs=tuple(costs), disturbed=disturbed)
 
 
 def write_graph(

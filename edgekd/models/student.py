@@ -271,7 +271,8 @@ def from_weights(
     config = StudentConfig(shape, dropout=dropout, pad_token_id=pad_token_id, **names)
     with torch.device("meta"):
         model = StudentModel(config)
-    tensors = {name: torch.tensor(array, dtype=torch.float32) for name, array in weights.items()}
+    # Contiguous: a sliced array keeps its strides through torch.tensor, and the optimiser's moments copy them.
+    tensors = {name: torch.tensor(np.ascontiguousarray(array), dtype=torch.float32) for name, array in weights.items()}
     model.load_state_dict(tensors, strict=True, assign=True)
     model.eval()
     return model

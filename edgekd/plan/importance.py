@@ -53,7 +53,7 @@ def importance_stage(
         encodings: Transfer texts.
         rows: The teacher's logits on them, (rows, labels).
     """
-    key = {"teacher": teacher_id, "texts": fingerprint(encodings), "device": engine.device}
+    key = {"teacher": teacher_id, "texts": fingerprint(encodings)}
 
     def build(work: Path) -> None:
         shape, weights = hosted

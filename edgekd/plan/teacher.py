@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgekd.bundle import Core, write_core
-from edgekd.latency.measure import compare
+from edgekd.latency.measure import MAX_DISTURBED, compare
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.plan.make import TeacherLatency
 from edgekd.progress import Progress
-from edgekd.store import Store
+from edgekd.store import Artefact, Store
 from edgekd.targets.base import Target
 from edgekd.targets.spec import Precision
 
@@ -79,6 +81,20 @@ def measure_teacher(
             "p95_ms": {name: m.percentile(95) for name, m in found.items()},
             "overhead_ms": parts["tokenise"] + parts["postprocess"],
             "tail": max(1.0, fastest.percentile(percentile) / fastest.percentile(50)),
+            "disturbed": float(np.mean([m.disturbed_share for m in found.values()])),
         }
 
-    return TeacherLatency(**store.make("measure_teacher", VERSION, key, build).result, dropped=dict(dropped))
+    made = store.make("measure_teacher", VERSION, key, build)
+    result = dict(made.result)
+    keep_if_quiet(store, made, result.pop("disturbed"), progress)
+    return TeacherLatency(**result, dropped=dict(dropped))
+
+
+def keep_if_quiet(store: Store, artefact: Artefact, disturbed: float, progress: Progress) -> None:
+    """Use a measurement that was taken on a busy machine this once, with a warning, and never again."""
+    if disturbed > MAX_DISTURBED:
+        store.forget(artefact)
+        progress.say(
+            f"warning: other load disturbed {100 * disturbed:.0f}% of the measurement; "
+            "the plan may be off, and the next run measures again"
+        )

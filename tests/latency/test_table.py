@@ -24,7 +24,7 @@ def test_fit_recovers_a_piecewise_linear_device():
     costs = fit(64, "fp32", shapes, np.array([true_ms(s) for s in shapes]), TEACHER)
     assert costs.residual < 1e-3
     rng = np.random.default_rng(0)
-    table = LatencyTable(batch_size=1, length=16, costs=(costs,), tail=1.0)
+    table = LatencyTable(batch_size=1, length=16, costs=(costs,))
     for _ in range(30):
         depth = rng.integers(1, 7)
         shape = narrowed(
@@ -47,7 +47,7 @@ def test_table_of_the_fake_target_predicts_it():
 
 
 def test_unmeasured_width_is_refused():
-    table = LatencyTable(batch_size=1, length=16, costs=(), tail=1.0)
+    table = LatencyTable(batch_size=1, length=16, costs=())
     with pytest.raises(UsageError, match="no entry for width 64"):
         table.median_ms(TEACHER, "fp32")
 
