@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekd import collect
 from edgekd.bundle import Core, write_core
+from edgekd.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.label import logits_of
 from edgekd.distill.predict import predict_rows
@@ -44,11 +45,12 @@ class Attempt:
         plan: The plan it followed.
         candidate: What was tried.
         exported: The ONNX files.
+        precision: Of the one that is shipped.
         judged: The measurement that decides.
         fixed: At the fixed length.
         replay: On real texts.
         quality: How much of the teacher's metric the file keeps on test.
-        criteria: Latency and quality.
+        criteria: Latency, quality, and what else was asked for.
         rows: Its lines of the quality table.
         curves: Its training.
         start: The student before training; None for the unchanged teacher.
@@ -58,6 +60,7 @@ class Attempt:
     plan: Plan
     candidate: Candidate
     exported: Artefact
+    precision: Precision
     judged: Judgement
     fixed: Timing
     replay: Timing
@@ -81,12 +84,12 @@ class Attempt:
 
     def next_action(self, *, can_replan: bool, trained_longer: bool) -> str:
         """What should follow: "done", "without INT8", "plan again" or "train longer"."""
-        latency, quality = (criterion.outcome for criterion in self.criteria)
+        outcomes = {criterion.kind: criterion.outcome for criterion in self.criteria}
         if can_replan and self.int8_refused:
             return "without INT8"
-        if can_replan and latency == "missed":
+        if can_replan and outcomes["latency"] == "missed":
             return "plan again"
-        if quality == "missed" and not trained_longer and self.student is not None:
+        if outcomes["quality"] == "missed" and not trained_longer and self.student is not None:
             return "train longer"
         return "done"
 
@@ -207,15 +210,20 @@ def _measured(
         logits = _answers(planner, exported, precision)
         quality = _row("teacher", planner, logits)[1]
     accept = planner.inputs.profile.accept
-    criteria = (
-        collect.latency_criterion(judged),
-        collect.quality_criterion(quality, planner.inputs.metric_name, accept.min_retained),
-    )
+    criteria = [
+        latency_criterion(judged),
+        quality_criterion(quality, planner.inputs.metric_name, accept.min_retained),
+    ]
+    if accept.max_mb is not None:
+        criteria.append(size_criterion(work / "model.onnx", accept.max_mb))
+    if accept.max_memory_mb is not None:
+        peak = max(found.measurement.peak_memory_mb for found in (fixed, replay))
+        criteria.append(memory_criterion(peak, accept.max_memory_mb))
     curves = () if student is None else (collect.curve("student", student.result["points"]),)
     return Attempt(
-        plan, candidate, exported, judged,
+        plan, candidate, exported, precision, judged,
         collect.timing(fixed, f"{planner.inputs.max_length} tokens"), collect.timing(replay, "real texts"),
-        quality, criteria, tuple(rows), curves, start, student,
+        quality, tuple(criteria), tuple(rows), curves, start, student,
     )  # fmt: skip
 
 

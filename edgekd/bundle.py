@@ -8,14 +8,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import UsageError
 from edgekd.models.spec import EncoderShape
-from edgekd.models.teacher import Teacher
 from edgekd.request import Request, load_request
 from edgekd.store import write_json
 from edgekd.tasks.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from edgekd.models.teacher import Teacher
 
 SCHEMA_VERSION = 1
 

@@ -18,7 +18,6 @@ from edgekd.plan.result import Plan
 from edgekd.report.result import (
     Candidate,
     Contender,
-    Criterion,
     Curve,
     CurvePoint,
     DataSummary,
@@ -31,7 +30,7 @@ from edgekd.report.result import (
     thin,
 )
 from edgekd.tasks.base import Task
-from edgekd.validate import Retained, outcome_at_least, retained
+from edgekd.validate import Retained, retained
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
 
@@ -156,38 +155,6 @@ def timing(judgement: Judgement, texts: str) -> Timing:
         peak_memory_mb=found.peak_memory_mb,
         disturbed_share=found.disturbed_share,
         samples_ms=thin(found.samples().tolist()),
-    )
-
-
-def latency_criterion(judgement: Judgement) -> Criterion:
-    """Whether the latency budget is met."""
-    return Criterion(
-        name=f"latency p{judgement.percentile:g}",
-        limit=judgement.budget_ms,
-        bound="at most",
-        unit="ms",
-        value=judgement.measurement.percentile(judgement.percentile),
-        interval=judgement.interval,
-        outcome=judgement.outcome,
-        explanation=judgement.reason,
-    )
-
-
-def quality_criterion(kept: Retained, metric: str, limit: float) -> Criterion:
-    """Whether enough of the teacher's metric is kept, by the paired interval."""
-    outcome = outcome_at_least(kept.interval, limit)
-    ends = f"{100 * kept.interval[0]:.1f} to {100 * kept.interval[1]:.1f}%"
-    few = " (more test rows would tell)" if outcome == "inconclusive" else ""
-    return Criterion(
-        name=f"{metric} kept of the teacher's",
-        limit=limit,
-        bound="at least",
-        unit="share",
-        value=kept.value,
-        interval=kept.interval,
-        outcome=outcome,
-        explanation=f"{100 * kept.student:.1f}% against {100 * kept.teacher:.1f}% on {kept.rows} test texts: "
-        f"{ends} kept, by a paired bootstrap{few}",
     )
 
 

@@ -15,6 +15,7 @@ from edgekd.bundle import claim, publish
 from edgekd.data.split import TaskData
 from edgekd.demo import demo_profile, demo_sources, demo_tfidf
 from edgekd.errors import UsageError
+from edgekd.evidence import write_evidence
 from edgekd.inputs import Inputs, prepare
 from edgekd.latency.machine import read_machine
 from edgekd.models.teacher import load_teacher
@@ -26,7 +27,7 @@ from edgekd.request import Request
 from edgekd.session import Session, read
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import Precision
-from edgekd.validate import fixed_texts
+from edgekd.validate import fixed_texts, replay_texts
 
 # A miss on latency is planned again at most so often.
 _REPLANS = 2
@@ -72,6 +73,8 @@ def compress(session: Session, request: Request, out: Path, *, overwrite: bool =
     final, tries = _attempts(planner, plan, work, clock, pinned=request.plan is not None)
     with clock.stage("baselines"):
         rows = _quality(session, request, planner, final)
+    with clock.stage("evidence"):
+        _keep_evidence(planner, final, work, own_texts=request.bundle_texts)
     result = Result(
         name=out.name,
         demo=request.demo,
@@ -156,6 +159,21 @@ def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: b
         with clock.stage("plan"):
             plan = planner.make(correction, refused)
         say_plan(planner.session, plan)
+
+
+def _keep_evidence(planner: Planner, final: Attempt, work: Path, *, own_texts: bool) -> None:
+    """Keep in the bundle what `edgekd validate` compares with later."""
+    inputs = planner.inputs
+    write_evidence(
+        work,
+        planner.device.target,
+        final.precision,
+        planner.texts,
+        inputs.profile.workload.batch_size,
+        final.judged.measurement.percentile(50),
+        planner.progress,
+        replay_texts(inputs.transfer.split) if own_texts else (),
+    )
 
 
 def _quality(session: Session, request: Request, planner: Planner, final: Attempt) -> list[QualityRow]:

@@ -52,15 +52,20 @@ class Workload(Spec):
 
 
 class Accept(Spec):
-    """The quality floor.
+    """The quality floor, and the limits beside latency.
 
     Attributes:
         min_retained: Share of the teacher's metric on test that the student must keep, by a paired interval.
         max_drop: Points of the metric that quantisation may cost, on validation.
+        max_mb: Largest model.onnx, in MB of 10^6 bytes; None sets no limit.
+        max_memory_mb: Most memory that the process which runs the bundle may ever hold, Python and the runtime
+            included, in MB of 2^20 bytes; None sets no limit.
     """
 
     min_retained: float = Field(default=0.97, gt=0, le=1)
     max_drop: float = Field(default=0.5, ge=0)
+    max_mb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_memory_mb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class Profile(Spec):

@@ -1,46 +1,297 @@
-"""A finished bundle, measured again: are its files whole, and does it still meet its budget here?"""
+"""A finished bundle, checked again on any host: whole, same answers, no slower? Imports no torch."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import Any, Literal
 
+from edgekd import __version__
 from edgekd.bundle import checksums
+from edgekd.criteria import latency_criterion, memory_criterion
 from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
-from edgekd.latency.measure import Judgement
+from edgekd.evidence import Evidence, measure_ratio, read_evidence, regression, replay
+from edgekd.latency.machine import Machine, fingerprint, read_machine, usable_cpus
+from edgekd.latency.timer import Text
+from edgekd.profile import Profile
 from edgekd.progress import Progress
-from edgekd.report.verdict import read_verdict
+from edgekd.report.result import EXIT_CODES, Criterion, Outcome, Record, overall
+from edgekd.report.verdict import Verdict, read_verdict
 from edgekd.request import load_request
+from edgekd.runtime.model import BundleConfig, read_config
 from edgekd.runtime.tokenise import load_tokenizer
-from edgekd.store import read_json
 from edgekd.targets.build import build_target
 from edgekd.validate import fixed_texts, judge_latency
 
+Part = Literal["answers", "latency"]
 
-def recheck(bundle: Path, budget_ms: float | None, percentile: float | None, progress: Progress) -> Judgement:
-    """Check a bundle's files and measure its latency at the fixed length, with generic sentences.
+# What decides answers or speed, of all that a verdict says of its machine.
+_MACHINE = (
+    "cpu_model", "architecture", "instruction_sets", "cpu_quota", "affinity", "governor", "gpu", "gpu_driver",
+)  # fmt: skip
+_LIBRARIES = ("edgekd", "python", "numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers")
+
+
+class Change(Record):
+    """Something that was otherwise when the bundle was made; `None` where there was, or is, none."""
+
+    what: str
+    then: str | None
+    now: str | None
+
+
+class Recheck(Record):
+    """What `edgekd validate` found; what `--json` prints.
+
+    Attributes:
+        schema_version: 1.
+        outcome: The worst of the criteria's.
+        exit_code: What the command returns.
+        judged: How latency was judged: "absolute" against the budget, "ratio" against the anchor, or not at all.
+        criteria: What was checked, and what was found.
+        changes: What was otherwise when the bundle was made.
+        notes: What was left out, and why.
+    """
+
+    schema_version: Literal[1] = 1
+    outcome: Outcome
+    exit_code: int
+    judged: Literal["absolute", "ratio"] | None = None
+    criteria: tuple[Criterion, ...]
+    changes: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `edgekd validate` was asked for.
+
+    Attributes:
+        only: Check the answers alone, or the latency alone.
+        max_regression: On another machine: how many times slower beside its anchor the bundle may be.
+        judge_here: Judge the budget itself, whatever machine this is.
+        latency_ms: Another budget than the bundle's; implies `judge_here`.
+        percentile: Another percentile than the bundle's; implies `judge_here`.
+    """
+
+    only: Part | None = None
+    max_regression: float = 1.15
+    judge_here: bool = False
+    latency_ms: float | None = None
+    percentile: float | None = None
+
+    @property
+    def absolute(self) -> bool:
+        """Whether the budget itself is to be judged."""
+        return self.judge_here or self.latency_ms is not None or self.percentile is not None
+
+
+def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
+    """Check a bundle's files, replay its answers, and judge its latency as far as this machine allows.
 
     Args:
         bundle: The bundle.
-        budget_ms: The limit; None takes the bundle's.
-        percentile: None takes the bundle's.
+        asked: What to check.
         progress: Where progress is shown.
 
     Raises:
-        UsageError: A file is missing or does not match its checksum.
+        UsageError: A file is missing, broken, of a newer schema, or does not match its checksum.
         UnavailableError: The target cannot run here.
     """
+    _check(asked)
     verdict = read_verdict(bundle / "verdict.json")
+    criteria = [check_files(bundle, verdict)]
+    notes: list[str] = []
+    evidence, config = read_evidence(bundle), read_config(bundle / "config.json")
+    if asked.only != "latency":
+        if evidence is not None:
+            criteria += answer_criteria(bundle, evidence)
+        elif asked.only == "answers":
+            raise UsageError(f"{bundle}: made before bundles kept their answers: make it again to compare them")
+        else:
+            notes.append("answers: not compared, the bundle was made before bundles kept them")
+    judged = None
+    if asked.only != "answers":
+        subject = _Subject(bundle, verdict, evidence, config, load_request(bundle / "edgekd.yaml").profile)
+        judged, found = subject.latency(asked, progress)
+        criteria += found
+    if config.threads > usable_cpus():
+        notes.append(f"the bundle runs {config.threads} threads, this process may use {usable_cpus()}")
+    outcome = overall(criteria)
+    return Recheck(
+        outcome=outcome,
+        exit_code=int(EXIT_CODES[outcome]),
+        judged=judged,
+        criteria=tuple(criteria),
+        changes=changes(verdict, read_machine()),
+        notes=tuple(notes),
+    )
+
+
+def _check(asked: Asked) -> None:
+    if not (math.isfinite(asked.max_regression) and asked.max_regression > 0):
+        raise UsageError(f"--max-regression {asked.max_regression:g}: give a factor above 0, such as 1.15")
+    if asked.percentile is not None and not 0 < asked.percentile < 100:
+        raise UsageError(f"--percentile {asked.percentile:g}: give one between 0 and 100, such as 95")
+    if asked.only == "answers" and asked.absolute:
+        raise UsageError("--only answers measures no latency: leave out --judge-here, --latency-ms and --percentile")
+
+
+def check_files(bundle: Path, verdict: Verdict) -> Criterion:
+    """Every file that the verdict names is there and whole.
+
+    Raises:
+        UsageError: One is not.
+    """
     found = checksums(bundle)
+    if verdict.model.file not in verdict.files:
+        raise UsageError(f"{bundle / 'verdict.json'}: no checksum of {verdict.model.file}; make the bundle again")
     for name, expected in verdict.files.items():
         if name not in found:
             raise UsageError(f"{bundle / name}: missing; copy the whole bundle again")
         if found[name] != expected:
             raise UsageError(f"{bundle / name}: does not match its checksum in verdict.json; copy the bundle again")
-    target = build_target(load_request(bundle / "edgekd.yaml").profile.target)
-    target.check()
-    length = int(read_json(bundle / "config.json")["edgekd"]["max_length"])
-    texts = fixed_texts(load_tokenizer(bundle), generic_split(), length)
-    limit = budget_ms if budget_ms is not None else verdict.budget.latency_ms
-    q = percentile if percentile is not None else verdict.budget.percentile
-    return judge_latency(bundle, texts, target, limit, q, progress, f"validate: p{q:g} at {length} tokens")
+    return Criterion(
+        kind="files", name="files whole", limit=1.0, bound="at least", unit="share", value=1.0, outcome="met",
+        explanation=f"{len(verdict.files)} files match their checksums",
+    )  # fmt: skip
+
+
+def answer_criteria(bundle: Path, evidence: Evidence) -> list[Criterion]:
+    """The stored texts answered again: the same labels, and logits near the stored ones."""
+    found = replay(bundle, evidence)
+    same = 1.0 - len(found.changed) / found.texts
+    said = f"the same labels on all {found.texts} stored texts"
+    if found.changed:
+        said = f"other labels on {len(found.changed)} of {found.texts} stored texts, such as {found.example}"
+    drift = min(found.drift, 1e9)  # JSON has no infinity
+    return [
+        Criterion(
+            kind="answers", name="answers unchanged", limit=1.0, bound="at least", unit="share", value=same,
+            outcome="missed" if found.changed else "met", explanation=said,
+        ),
+        Criterion(
+            kind="drift", name="drift of the logits", limit=found.tolerance, unit="share", value=drift,
+            outcome="met" if drift <= found.tolerance else "missed",
+            explanation=f"the logits moved by {100 * drift:.2g}% of their size",
+        ),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A whole bundle, and all that says how its latency is to be judged."""
+
+    bundle: Path
+    verdict: Verdict
+    evidence: Evidence | None
+    config: BundleConfig
+    profile: Profile
+
+    def latency(self, asked: Asked, progress: Progress) -> tuple[Literal["absolute", "ratio"] | None, list[Criterion]]:
+        """Judge the budget on the machine it was given for, or where that is asked for; elsewhere the ratio."""
+        device = self.profile.target.device
+        if not asked.absolute:
+            if device != "local":
+                return None, [self._unmeasured(f"the device {device!r} is elsewhere: measure there")]
+            if not self._same_machine() or self._texts_missing():
+                if self.evidence is None or self.evidence.ratio is None:
+                    why = "another machine, and the bundle was made before bundles kept an anchor"
+                    return None, [self._unmeasured(f"{why}: add --judge-here to judge the budget itself")]
+                return "ratio", [self._ratio(self.evidence, asked.max_regression, progress)]
+        return "absolute", self._absolute(asked, progress)
+
+    def _same_machine(self) -> bool:
+        if self.evidence is not None:
+            return self.evidence.fingerprint == fingerprint(read_machine())
+        try:
+            then = Machine.from_json(dict(self.verdict.machine))
+        except UsageError:
+            return False
+        return fingerprint(then) == fingerprint(read_machine())
+
+    def _texts_missing(self) -> bool:
+        """Whether the budget is on real texts that the bundle does not hold."""
+        own = self.evidence.own if self.evidence is not None else 0
+        return self.verdict.budget.judge == "replay" and not own
+
+    def _absolute(self, asked: Asked, progress: Progress) -> list[Criterion]:
+        length, texts = self._fixed()
+        what = f"at {length} tokens"
+        if self.verdict.budget.judge == "replay" and self.evidence is not None and self.evidence.own:
+            texts, what = self.evidence.own_texts, "on the texts in the bundle"
+        budget, accept = self.verdict.budget, self.profile.accept
+        q = asked.percentile if asked.percentile is not None else budget.percentile
+        judgement = judge_latency(
+            self.bundle,
+            texts,
+            build_target(self.profile.target.model_copy(update={"device": "local"})),
+            asked.latency_ms if asked.latency_ms is not None else budget.latency_ms,
+            q,
+            progress,
+            f"validate: p{q:g} {what}",
+            batch_size=self.profile.workload.batch_size,
+        )
+        found = latency_criterion(judgement)
+        criteria = [found.model_copy(update={"explanation": f"{found.explanation}, {what}"})]
+        if accept.max_memory_mb is not None:
+            criteria.append(memory_criterion(judgement.measurement.peak_memory_mb, accept.max_memory_mb))
+        return criteria
+
+    def _ratio(self, evidence: Evidence, limit: float, progress: Progress) -> Criterion:
+        then = evidence.ratio
+        assert then is not None
+        target = build_target(self.profile.target)
+        now = measure_ratio(
+            self.bundle, target, self._fixed()[1], self.profile.workload.batch_size, then.bundle_ms, progress
+        )
+        value, interval, outcome = regression(then, now, limit)
+        said = f"{now.value:.3g} times its anchor's time here, {then.value:.3g} times when it was made"
+        if outcome == "inconclusive":
+            said += f" ({100 * now.disturbed_share:.0f}% of the rounds disturbed: too close or too noisy to tell)"
+        return Criterion(
+            kind="latency", name="latency beside the anchor, over that when made", limit=limit, value=value,
+            interval=interval, outcome=outcome, explanation=said,
+        )  # fmt: skip
+
+    def _unmeasured(self, why: str) -> Criterion:
+        budget = self.verdict.budget
+        return Criterion(
+            kind="latency", name=f"latency p{budget.percentile:g}", limit=budget.latency_ms, unit="ms",
+            outcome="unmeasured", explanation=why,
+        )  # fmt: skip
+
+    def _fixed(self) -> tuple[int, tuple[Text, ...]]:
+        split = generic_split(self.config.pair)
+        return self.config.max_length, fixed_texts(load_tokenizer(self.bundle), split, self.config.max_length)
+
+
+def changes(verdict: Verdict, machine: Machine) -> tuple[Change, ...]:
+    """What was otherwise when the verdict was given: libraries, processor, its instructions, its share."""
+    here = machine.to_json()
+    pairs: list[tuple[str, Any, Any]] = [
+        (n, verdict.versions.get(n), _version(n, machine.versions)) for n in _LIBRARIES
+    ]
+    pairs += [(name.replace("_", " "), verdict.machine.get(name), here[name]) for name in _MACHINE]
+    return tuple(Change(what=what, then=_shown(a), now=_shown(b)) for what, a, b in pairs if a != b)
+
+
+def _version(name: str, known: Mapping[str, str]) -> str | None:
+    if name == "edgekd":
+        return __version__
+    if name in known:
+        return known[name]
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _shown(value: Any) -> str | None:
+    if value is None:
+        return None
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -26,6 +26,7 @@ class Request(Spec):
         profile: Everything else.
         plan: A plan that pins the student.
         trust_remote_code: Run model code that comes with the teacher.
+        bundle_texts: Keep some of the user's own texts in the bundle, for `edgekd validate`.
     """
 
     demo: bool = False
@@ -37,6 +38,7 @@ class Request(Spec):
     profile: Profile
     plan: str | None = None
     trust_remote_code: bool = False
+    bundle_texts: bool = False
 
     def save(self, path: Path) -> None:
         """Write it as YAML."""

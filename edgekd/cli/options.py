@@ -29,6 +29,8 @@ OVERRIDES = {
     "precision": "target.precisions",
     "always_distill": "search.always_distill",
     "min_retained": "accept.min_retained",
+    "max_mb": "accept.max_mb",
+    "max_memory_mb": "accept.max_memory_mb",
     "seed": "distill.training.seed",
 }
 
@@ -70,6 +72,8 @@ def profile_options(function: F) -> F:
             click.option("--judge", type=click.Choice(["fixed", "replay"]), help="Texts the budget is judged on."),
             click.option("--precision", type=click.Choice(["fp32", "int8", "fp16"]), help="Deploy only this."),
             click.option("--min-retained", type=float, help="Share of the teacher's metric to keep."),
+            click.option("--max-mb", type=float, help="Largest model.onnx."),
+            click.option("--max-memory-mb", type=float, help="Most memory of the process that runs the bundle."),
             click.option("--seed", type=int, help="Seed of the student's training."),
         ]
     )(function)

@@ -1,8 +1,7 @@
-"""`edgekd validate`: measure a bundle against its budget, here and now."""
+"""`edgekd validate`: is a bundle whole, does it answer as it did, is it still fast enough?"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +9,53 @@ import click
 
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import json_option
-from edgekd.errors import ExitCode, UsageError, require
-
-_CODES = {"met": ExitCode.MET, "missed": ExitCode.MISSED, "inconclusive": ExitCode.INCONCLUSIVE}
+from edgekd.errors import UsageError, require
 
 
 @click.command(name="validate")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--latency-ms", type=float, help="Another budget than the bundle's.")
-@click.option("--percentile", type=float, help="Another percentile than the bundle's.")
+@click.option("--only", type=click.Choice(["answers", "latency"]), help="Check only these; the files always.")
+@click.option(
+    "--max-regression", type=float, default=1.15, show_default=True,
+    help="On another machine: how many times slower beside its anchor the bundle may be.",
+)  # fmt: skip
+@click.option("--judge-here", is_flag=True, help="Judge the budget itself on this machine, whatever it is.")
+@click.option("--latency-ms", type=float, help="Another budget than the bundle's; implies --judge-here.")
+@click.option("--percentile", type=float, help="Another percentile than the bundle's; implies --judge-here.")
 @json_option
 def command(bundle: Path, **flags: Any) -> int:
-    """Check BUNDLE's files against their checksums, then measure it and judge its latency budget.
+    """Check BUNDLE on any host: its files, its answers to stored texts, and its latency.
 
-    Nothing is answered from an earlier run: every call measures.
+    On the machine that it was made on, latency is judged by the budget. On another one it is compared with a small
+    anchor graph that the bundle brings. Nothing is answered from an earlier run: every call measures.
     """
     if not bundle.is_dir():
         raise UsageError(f"{bundle}: no such bundle")
     require("onnxruntime", "runtime", "run a bundle")
-    from edgekd.recheck import recheck
+    from edgekd.recheck import Asked, recheck
+    from edgekd.report.wording import BADGE, MARK
 
     console = error_console()
-    judgement = recheck(bundle, flags["latency_ms"], flags["percentile"], ConsoleProgress(console))
-    value = judgement.measurement.percentile(judgement.percentile)
-    console.print(f"{judgement.outcome}: p{judgement.percentile:g} {value:.2f} ms; {judgement.reason}")
+    asked = Asked(
+        only=flags["only"],
+        max_regression=flags["max_regression"],
+        judge_here=flags["judge_here"],
+        latency_ms=flags["latency_ms"],
+        percentile=flags["percentile"],
+    )
+    found = recheck(bundle, asked, ConsoleProgress(console))
+    for change in found.changes:
+        _say(console, f"changed: {change.what}: {change.then or 'none'} -> {change.now or 'none'}")
+    for note in found.notes:
+        _say(console, f"note: {note}")
+    for criterion in found.criteria:
+        mark = f"{MARK[criterion.outcome]} {BADGE[criterion.outcome].lower()}"
+        _say(console, f"{mark}: {criterion.name}: {criterion.explanation}")
+    _say(console, f"{found.outcome}: {bundle}")
     if flags["as_json"]:
-        click.echo(json.dumps(judgement.to_json()))
-    return int(_CODES[judgement.outcome])
+        click.echo(found.model_dump_json())
+    return found.exit_code
+
+
+def _say(console: Any, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False)

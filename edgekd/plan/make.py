@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ from edgekd.targets.spec import Precision
 # INT8 moves the answers a little: of two that keep the same, the exact one is taken.
 _INT8_PENALTY = 0.99
 
+# Names and nodes of a layer in the file.
+_LAYER_BYTES = {"fp32": 4000, "int8": 8000, "fp16": 4000}
+
+# Rooms tried below the whole of the time, where a smaller file is wanted than what fills it.
+_TIGHTER = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
+
 # Rounds and calls of each finalist: enough for a median within a percent on a quiet machine.
 _ROUNDS, _CALLS = 12, 10
 
@@ -39,7 +46,7 @@ class TeacherLatency:
         p95_ms: The 95th percentile, by precision.
         overhead_ms: Median of tokenising plus post-processing.
         tail: Percentile over median.
-        dropped: Precisions whose drop in the metric was over the limit, with the reason.
+        dropped: Precisions that cost too much of the metric, or are too large, with the reason.
     """
 
     measured_ms: dict[Precision, float]
@@ -130,7 +137,12 @@ def with_students(
     if not found:
         floor = _floor(plan, profile, search, precisions)
         return plan.model_copy(update={"candidates": (*plan.candidates, floor), "reason": floor.note})
-    finalists = sorted(found, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
+    light = [c for c in found if c.fits]
+    if not light:
+        smallest = min(model_mb(c.shape, c.precision) for c in found if c.shape is not None)
+        reason = f"nothing is within --max-mb {profile.accept.max_mb:g}: the smallest in time is {smallest:.3g} MB"
+        return plan.model_copy(update={"candidates": (*plan.candidates, *found), "reason": reason})
+    finalists = sorted(light, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
     measured = _measure(plan, profile, target, search, finalists, progress)
     students = measured + [c for c in found if c not in finalists]
     candidates = (*plan.candidates, *students)
@@ -145,6 +157,30 @@ def with_students(
     )
 
 
+def over_size(size_mb: float, profile: Profile) -> str:
+    """Why a file of this size is not taken; empty where it may be."""
+    limit = profile.accept.max_mb
+    return f"{size_mb:.3g} MB, over --max-mb {limit:g}" if limit is not None and size_mb > limit else ""
+
+
+def model_mb(shape: EncoderShape, precision: Precision) -> float:
+    """Size of the file that the graph writer, and for INT8 the quantiser, makes of a shape, in MB of 10^6 bytes.
+
+    INT8 holds a byte for each entry of a table or a product, and a scale and a zero point for each column of a
+    product. Positions, and the product that yields the logits, stay FP32.
+    """
+    total = 0.0
+    for name, size in shape.weight_shapes().items():
+        entries = math.prod(size)
+        if precision == "fp32" or len(size) < 2 or name.startswith(("head.output", "embeddings.position")):
+            total += 4 * entries
+        elif name.startswith("embeddings."):
+            total += entries
+        else:
+            total += entries + 5 * size[0]
+    return (total + _LAYER_BYTES[precision] * (1 + shape.depth)) / 1e6
+
+
 def _score(candidate: Candidate) -> float:
     return candidate.kept * (_INT8_PENALTY if candidate.precision == "int8" else 1.0)
 
@@ -153,12 +189,15 @@ def _frontier(plan: Plan, profile: Profile, search: SearchInput, precisions: Seq
     heads, ffn = ladders(search.shape, profile)
     # Predictions are of the median of the model alone; the budget is a percentile of the whole call.
     room = plan.limit_ms / (plan.tail * plan.correction) - plan.overhead_ms
+    rooms = [room] if profile.accept.max_mb is None else [room, *(share * room for share in _TIGHTER)]
     found = []
     for costs in search.table.costs:
         if costs.precision not in precisions or costs.width not in search.explained:
             continue
-        for slice_ in best_slices(search.value, costs, heads, ffn, room):
+        slices = (s for r in rooms for s in best_slices(search.value, costs, heads, ffn, r))
+        for slice_ in {s.choice: s for s in slices}.values():
             shape = narrowed_slice(search.shape, costs.width, slice_.choice)
+            note = over_size(model_mb(shape, costs.precision), profile)
             found.append(
                 Candidate(
                     kind="student",
@@ -168,7 +207,8 @@ def _frontier(plan: Plan, profile: Profile, search: SearchInput, precisions: Seq
                     kept=slice_.kept * search.explained[costs.width],
                     predicted_ms=(slice_.median_ms + plan.overhead_ms) * plan.tail * plan.correction,
                     measured_ms=None,
-                    fits=True,
+                    fits=not note,
+                    note=note,
                 )
             )
     return found

@@ -20,7 +20,7 @@ from edgekd.latency.timer import Text
 from edgekd.models.families import Hosted
 from edgekd.models.initialize import project_width, slice_weights
 from edgekd.plan.importance import Measured, importance_stage, read_importance
-from edgekd.plan.make import SearchInput, TeacherLatency, explained_by_width, frame, widths_of, with_students
+from edgekd.plan.make import SearchInput, TeacherLatency, explained_by_width, frame, over_size, widths_of, with_students
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.teacher import measure_teacher
 from edgekd.plan.value import value_of
@@ -125,6 +125,11 @@ class Planner:
         dropped: dict[Precision, str] = {}
         if int8 is not None and not int8["kept"]:
             dropped["int8"] = f"INT8 costs {int8['drop']:.2f} points on validation (at most {int8['limit']:g})"
+        for precision in self.precisions:
+            size = model_file(self.exported, precision).stat().st_size / 1e6
+            note = over_size(size, self.inputs.profile)
+            if note:
+                dropped.setdefault(precision, note)
         return measure_teacher(
             self.session.store,
             self.device.target,

@@ -18,6 +18,7 @@ SCHEMA_VERSION: Literal[1] = 1
 MAX_SAMPLES = 500
 
 Outcome = Literal["met", "missed", "inconclusive", "unmeasured"]
+Kind = Literal["latency", "quality", "size", "memory", "files", "answers", "drift"]
 Metric = Literal["accuracy", "span F1", "agreement with the teacher"]
 Contender = Literal[
     "teacher",
@@ -30,7 +31,7 @@ Contender = Literal[
 ]
 
 _WORST_FIRST: tuple[Outcome, ...] = ("missed", "inconclusive", "unmeasured", "met")
-_EXIT_CODES = {
+EXIT_CODES = {
     "met": ExitCode.MET,
     "missed": ExitCode.MISSED,
     "inconclusive": ExitCode.INCONCLUSIVE,
@@ -250,7 +251,8 @@ class Criterion(Record):
     """One thing that was asked for, and what was found.
 
     Attributes:
-        name: Such as "latency p95".
+        kind: What it is about, for programs.
+        name: The same for people, such as "latency p95".
         limit: What was asked for.
         bound: Which side of the limit is wanted.
         unit: Of limit, value and interval; a "share" is between 0 and 1 and printed in percent.
@@ -260,10 +262,11 @@ class Criterion(Record):
         explanation: One sentence.
     """
 
+    kind: Kind | None = None
     name: str
     limit: float
     bound: Literal["at most", "at least"] = "at most"
-    unit: Literal["ms", "share", "points", ""] = ""
+    unit: Literal["ms", "MB", "share", "points", ""] = ""
     value: float | None = None
     interval: Interval | None = None
     outcome: Outcome
@@ -344,7 +347,7 @@ class Result(Record):
     @property
     def exit_code(self) -> ExitCode:
         """What the command returns to the shell."""
-        return _EXIT_CODES[self.outcome]
+        return EXIT_CODES[self.outcome]
 
     @property
     def chosen(self) -> Candidate | None:

@@ -20,6 +20,7 @@ def test_keys_are_stable(sample, minimal):
     found = verdict_json(sample)
     assert set(found) == set(verdict_json(minimal)) == KEYS
     assert set(found["criteria"][0]) == {
+        "kind",
         "name",
         "limit",
         "bound",
