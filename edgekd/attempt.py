@@ -16,6 +16,7 @@ from edgekd.distill.batches import fingerprint
 from edgekd.distill.label import logits_of
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.student import Start, distill, load_student
+from edgekd.elsewhere import unmeasured_latency, unmeasured_memory
 from edgekd.export import export_student, model_file, onnx_rows
 from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
@@ -46,7 +47,7 @@ class Attempt:
         candidate: What was tried.
         exported: The ONNX files.
         precision: Of the one that is shipped.
-        judged: The measurement that decides.
+        judged: The measurement that decides; None where the device is elsewhere, as are the two below.
         fixed: At the fixed length.
         replay: On real texts.
         quality: How much of the teacher's metric the file keeps on test.
@@ -61,9 +62,9 @@ class Attempt:
     candidate: Candidate
     exported: Artefact
     precision: Precision
-    judged: Judgement
-    fixed: Timing
-    replay: Timing
+    judged: Judgement | None
+    fixed: Timing | None
+    replay: Timing | None
     quality: Retained
     criteria: tuple[Criterion, ...]
     rows: tuple[QualityRow, ...]
@@ -72,9 +73,14 @@ class Attempt:
     student: Artefact | None = None
 
     @property
+    def measured_ms(self) -> float | None:
+        """Latency at the budget's percentile; None where the device is elsewhere."""
+        return None if self.judged is None else self.judged.measurement.percentile(self.judged.percentile)
+
+    @property
     def miss_factor(self) -> float:
-        """Measured latency over what was predicted."""
-        return self.judged.measurement.percentile(self.judged.percentile) / self.candidate.best_known_ms
+        """Measured latency over what was predicted; 1 where nothing was measured."""
+        return 1.0 if self.measured_ms is None else self.measured_ms / self.candidate.best_known_ms
 
     @property
     def int8_refused(self) -> bool:
@@ -104,7 +110,7 @@ class Attempt:
         return Try(
             what=self.candidate.describe(),
             predicted_ms=self.candidate.best_known_ms,
-            measured_ms=self.judged.measurement.percentile(self.judged.percentile),
+            measured_ms=self.measured_ms,
             action=said[action],
         )
 
@@ -156,12 +162,17 @@ def teacher_rows(planner: Planner, shipped: Candidate) -> list[QualityRow]:
             "teacher" if exact else "teacher, INT8",
             planner,
             logits,
-            latency=(latency.median_ms[precision], latency.p95_ms[precision]),
+            latency=None if latency.predicted else (latency.median_ms[precision], latency.p95_ms[precision]),
             file=model_file(planner.exported, precision),
             shipped=shipped.kind == "teacher" and shipped.precision == precision,
         )
         rows.append(row)
     return rows
+
+
+def shipped_answers(planner: Planner, attempt: Attempt) -> np.ndarray:
+    """Logit rows (rows, labels) of the bundle's model on test, as it answers here."""
+    return _answers(planner, attempt.exported, attempt.precision)
 
 
 def train_student(session: Session, inputs: Inputs, start: Start, *, longer: bool) -> Artefact:
@@ -203,26 +214,30 @@ def _measured(
     if precision == "int8" and not exported.result["int8"]["kept"]:
         precision = "fp32"  # accuracy comes first; the plan learns of it afterwards
     _write(planner, exported, precision, work, start, student)
-    fixed, replay = _judge(planner, work)
-    judged = fixed if planner.inputs.profile.workload.judge == "fixed" else replay
+    found = None if planner.device.probe is not None else _judge(planner, work)
+    judged = found[planner.inputs.profile.workload.judge] if found is not None else None
     rows, quality = _student_rows(planner, exported, precision, judged) if student is not None else ([], None)
     if quality is None:
         logits = _answers(planner, exported, precision)
         quality = _row("teacher", planner, logits)[1]
     accept = planner.inputs.profile.accept
     criteria = [
-        latency_criterion(judged),
+        latency_criterion(judged)
+        if judged is not None
+        else unmeasured_latency(planner.inputs.profile, planner.budget_ms, candidate.best_known_ms),
         quality_criterion(quality, planner.inputs.metric_name, accept.min_retained),
     ]
     if accept.max_mb is not None:
         criteria.append(size_criterion(work / "model.onnx", accept.max_mb))
     if accept.max_memory_mb is not None:
-        peak = max(found.measurement.peak_memory_mb for found in (fixed, replay))
-        criteria.append(memory_criterion(peak, accept.max_memory_mb))
+        peaks = [judgement.measurement.peak_memory_mb for judgement in (found or {}).values()]
+        limit = accept.max_memory_mb
+        criteria.append(memory_criterion(max(peaks), limit) if peaks else unmeasured_memory(limit))
     curves = () if student is None else (collect.curve("student", student.result["points"]),)
     return Attempt(
         plan, candidate, exported, precision, judged,
-        collect.timing(fixed, f"{planner.inputs.max_length} tokens"), collect.timing(replay, "real texts"),
+        collect.timing(found["fixed"], f"{planner.inputs.max_length} tokens") if found is not None else None,
+        collect.timing(found["replay"], "real texts") if found is not None else None,
         quality, tuple(criteria), tuple(rows), curves, start, student,
     )  # fmt: skip
 
@@ -258,39 +273,37 @@ def _write(
             shutil.copyfile(student.path / name, work / "student" / name)
 
 
-def _judge(planner: Planner, bundle: Path) -> tuple[Judgement, Judgement]:
+def _judge(planner: Planner, bundle: Path) -> dict[str, Judgement]:
     """Measure the bundle at the fixed length and on real texts; the one that is judged gets all looks."""
     profile, real = planner.inputs.profile, replay_texts(planner.inputs.transfer.split)
-    found = []
+    found = {}
     for judge, texts in (("fixed", planner.texts), ("replay", real)):
-        found.append(
-            judge_latency(
-                bundle,
-                texts,
-                planner.device.target,
-                planner.budget_ms,
-                profile.budget.percentile,
-                planner.progress,
-                f"validate: latency, {judge} texts",
-                batch_size=profile.workload.batch_size,
-                looks=_LOOKS if judge == profile.workload.judge else _REPORTED_LOOKS,
-            )
+        found[judge] = judge_latency(
+            bundle,
+            texts,
+            planner.device.target,
+            planner.budget_ms,
+            profile.budget.percentile,
+            planner.progress,
+            f"validate: latency, {judge} texts",
+            batch_size=profile.workload.batch_size,
+            looks=_LOOKS if judge == profile.workload.judge else _REPORTED_LOOKS,
         )
-    return found[0], found[1]
+    return found
 
 
 def _student_rows(
-    planner: Planner, exported: Artefact, shipped: Precision, judged: Judgement
+    planner: Planner, exported: Artefact, shipped: Precision, judged: Judgement | None
 ) -> tuple[list[QualityRow], Retained]:
     rows, quality = [], None
     for precision in planner.precisions:
         mine = precision == shipped
-        measured = judged.measurement
+        measured = judged.measurement if judged is not None and mine else None
         row, kept = _row(
             "student FP32" if precision == "fp32" else "student INT8",
             planner,
             _answers(planner, exported, precision),
-            latency=(measured.percentile(50), measured.percentile(95)) if mine else None,
+            latency=(measured.percentile(50), measured.percentile(95)) if measured is not None else None,
             file=model_file(exported, precision),
             shipped=mine,
         )

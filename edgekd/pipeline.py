@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekd import collect
-from edgekd.attempt import Attempt, attempt, baselines, teacher_rows
+from edgekd.attempt import Attempt, attempt, baselines, shipped_answers, teacher_rows
 from edgekd.bundle import claim, publish
 from edgekd.data.split import TaskData
 from edgekd.demo import demo_profile, demo_sources, demo_tfidf
+from edgekd.elsewhere import keep_reference, make_verify_kit
 from edgekd.errors import UsageError
 from edgekd.evidence import write_evidence
 from edgekd.inputs import Inputs, prepare
 from edgekd.latency.machine import read_machine
+from edgekd.latency.timer import Text
 from edgekd.models.teacher import load_teacher
 from edgekd.plan.result import Plan, read_plan
 from edgekd.plan.stage import Device, Planner
@@ -63,7 +65,7 @@ def compress(session: Session, request: Request, out: Path, *, overwrite: bool =
     """
     started, clock = datetime.now(UTC), _Clock()
     work = claim(out, request, overwrite)
-    device = Device.of(build_target(request.profile.target))
+    device = Device.of(build_target(request.profile.target), session.store)
     with clock.stage("teacher and data"):
         inputs = gather(session, request)
     planner = planner_of(session, inputs, device)
@@ -91,13 +93,17 @@ def compress(session: Session, request: Request, out: Path, *, overwrite: bool =
         quantisation=collect.quantisation(final.exported.result),
         criteria=final.criteria,
         tries=tuple(tries),
-        machine=read_machine().to_json(),
+        machine=read_machine().to_json() if device.probe is None else dict(device.probe.machine),
         versions=collect.versions(),
         timings=clock.seconds,
         started=started,
         finished=datetime.now(UTC),
     )
+    if device.probe is not None:
+        _keep_reference(planner, final, work)
     result = write_reports(work, result, request, final.plan)
+    if device.probe is not None:
+        _verify_kit(planner, work)
     publish(work, out)
     return result
 
@@ -170,9 +176,37 @@ def _keep_evidence(planner: Planner, final: Attempt, work: Path, *, own_texts: b
         final.precision,
         planner.texts,
         inputs.profile.workload.batch_size,
-        final.judged.measurement.percentile(50),
+        final.measured_ms or final.candidate.best_known_ms,
         planner.progress,
         replay_texts(inputs.transfer.split) if own_texts else (),
+    )
+
+
+def _keep_reference(planner: Planner, final: Attempt, work: Path) -> None:
+    """Keep in the bundle what a device's answers will be compared with."""
+    inputs = planner.inputs
+    keep_reference(
+        work,
+        inputs.task,
+        inputs.metric_name,
+        inputs.test.gold,
+        inputs.test.counts(inputs.task, inputs.test_rows),
+        shipped_answers(planner, final).argmax(axis=-1),
+        inputs.test.encodings,
+    )
+
+
+def _verify_kit(planner: Planner, work: Path) -> None:
+    """Write the kit that proves the bundle on its device; it holds the user's texts, and they are told so."""
+    inputs, test = planner.inputs, planner.inputs.test.split
+    texts: Sequence[Text] | Sequence[Sequence[str]] = test.words or test.texts
+    if test.pairs is not None:
+        texts = list(zip(test.texts, test.pairs, strict=True))
+    replay = replay_texts(inputs.transfer.split)
+    kit = make_verify_kit(work, inputs.profile, planner.budget_ms, planner.texts, replay, texts)
+    planner.progress.say(
+        f"{kit.name}: run it on {inputs.profile.target.device}; it holds your test texts, so leave it out where you "
+        "deploy the bundle"
     )
 
 

@@ -17,6 +17,7 @@ from edgekd.graph.spec import GraphOptions
 from edgekd.models.spec import Spec
 from edgekd.plan.spec import Search
 from edgekd.resources import resource
+from edgekd.store import Store, default_root
 from edgekd.targets.spec import CpuTarget, TargetSpec
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -84,18 +85,24 @@ class Profile(Spec):
     accept: Accept = Accept()
 
 
-def available() -> dict[str, Path]:
-    """Name and file of every shipped profile."""
-    return {path.stem: path for path in sorted(resource("profiles").glob("*.yaml"))}
+def available(store: Store | None = None) -> dict[str, Path]:
+    """Name and file of every shipped profile, and of every device added to `store` (None: at its usual place)."""
+    store = store or Store(default_root())
+    devices = {name: store.device_folder(name) / "profile.yaml" for name in store.device_names()}
+    return {path.stem: path for path in sorted(resource("profiles").glob("*.yaml"))} | devices
 
 
-def load(name: str) -> Profile:
-    """Load a shipped profile by name, or a YAML file by path.
+def load(name: str, store: Store | None = None) -> Profile:
+    """Load a shipped profile or that of an added device by name, or a YAML file by path.
+
+    Args:
+        name: Name or path.
+        store: Where devices were added; None is the usual place.
 
     Raises:
         UsageError: No such profile ("did you mean"), not YAML, or a field is wrong.
     """
-    known = available()
+    known = available(store)
     path = known.get(name) or Path(name)
     if not path.is_file():
         close = difflib.get_close_matches(name, known, n=1)

@@ -33,6 +33,7 @@ Part = Literal["answers", "latency"]
 _MACHINE = (
     "cpu_model", "architecture", "instruction_sets", "cpu_quota", "affinity", "governor", "gpu", "gpu_driver",
 )  # fmt: skip
+_ELSEWHERE = "run the bundle's verify-kit.zip there, then `edgekd validate BUNDLE --measured result.json`"
 _LIBRARIES = ("edgekd", "python", "numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers")
 
 
@@ -197,7 +198,7 @@ class _Subject:
         device = self.profile.target.device
         if not asked.absolute:
             if device != "local":
-                return None, [self._unmeasured(f"the device {device!r} is elsewhere: measure there")]
+                return None, [self._unmeasured(f"the device {device!r} is elsewhere: {_ELSEWHERE}")]
             if not self._same_machine() or self._texts_missing():
                 if self.evidence is None or self.evidence.ratio is None:
                     why = "another machine, and the bundle was made before bundles kept an anchor"

@@ -23,6 +23,7 @@ COMMANDS = {
     "export": ("edgekd.cli.export", "Write a student as ONNX, FP32 and INT8, proven equal."),
     "validate": ("edgekd.cli.validate", "Measure a bundle against its budget, here and now."),
     "report": ("edgekd.cli.report", "Write the report of a bundle again."),
+    "probe": ("edgekd.cli.probe", "Measure a device that is elsewhere, and plan for it here."),
     "profiles": ("edgekd.cli.profiles", "List the profiles, or show one."),
     "cache": ("edgekd.cli.cache", "Show or clear what earlier runs have kept."),
     "doctor": ("edgekd.cli.doctor", "Check this installation and this machine."),

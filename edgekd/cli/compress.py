@@ -50,7 +50,7 @@ def command(**flags: Any) -> int:
     if flags["dry_run"]:
         _dry_run(request, flags)
         return 0
-    _require_everything(request.profile)
+    _require_everything(request.profile, flags)
     from edgekd.pipeline import compress
     from edgekd.report.text import summary
     from edgekd.report.verdict import verdict_json
@@ -107,7 +107,7 @@ def _dry_run(request: Request, flags: dict[str, Any]) -> None:
 
     known = "plan: not measured yet"
     try:
-        _require_everything(request.profile)
+        _require_everything(request.profile, flags)
     except UnavailableError as error:
         known += f" ({error})"
     if flags["as_json"]:
@@ -117,11 +117,13 @@ def _dry_run(request: Request, flags: dict[str, Any]) -> None:
     click.echo(known)
 
 
-def _require_everything(profile: Profile) -> None:
+def _require_everything(profile: Profile, flags: dict[str, Any]) -> None:
     """Fail now, not after an hour: everything that the run imports later must be there."""
+    from edgekd.devices import find_probe
     from edgekd.targets.base import check_local
 
     extra = "cpu" if profile.target.kind in ("onnxruntime-cpu", "fake") else "gpu"
     for module in ("torch", "transformers", "accelerate", "onnx", "onnxruntime", "datasets", "matplotlib"):
         require(module, extra, "compress a model")
-    check_local(profile.target.device)
+    if find_probe(store_of(flags["cache_dir"]), profile.target.device) is None:
+        check_local(profile.target.device)

@@ -50,8 +50,8 @@ def command(**flags: Any) -> None:
     from edgekd.targets.build import build_target
 
     console = error_console()
-    device = Device.of(build_target(request.profile.target))
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
+    device = Device.of(build_target(request.profile.target), session.store)
     exported = export_of(session, gather(session, request), device, load_student(folder), folder_id(folder))
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(exported.path, out, ignore=shutil.ignore_patterns("manifest.json"))

@@ -114,7 +114,7 @@ def resolve_profile(name: str, flags: dict[str, Any]) -> Profile:
         changes["target.precisions"] = [changes["target.precisions"]]
     if changes.get("search.always_distill") is False:
         del changes["search.always_distill"]
-    return profiles.override(profiles.load(name), changes)
+    return profiles.override(profiles.load(name, store_of(flags.get("cache_dir"))), changes)
 
 
 def budget_of(profile: Profile) -> float:

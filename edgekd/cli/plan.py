@@ -38,8 +38,8 @@ def command(**flags: Any) -> int:
     from edgekd.targets.build import build_target
 
     console = error_console()
-    device = Device.of(build_target(request.profile.target))
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
+    device = Device.of(build_target(request.profile.target), session.store)
     plan = planner_of(session, gather(session, request), device).make()
     out: Path = flags["out"]
     out.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")

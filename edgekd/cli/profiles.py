@@ -7,6 +7,7 @@ import json
 import click
 
 from edgekd import profile as profiles
+from edgekd.cli.options import store_of
 
 
 @click.command(name="profiles")
@@ -14,7 +15,7 @@ from edgekd import profile as profiles
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a profile, for editors.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str | None, schema: bool, as_json: bool) -> None:
-    """List the shipped profiles, or show NAME (a profile or a YAML file) with all its defaults."""
+    """List the profiles, added devices among them, or show NAME (a profile or a YAML file) with all its defaults."""
     if schema:
         click.echo(json.dumps(profiles.Profile.model_json_schema(), indent=1))
         return
@@ -31,7 +32,8 @@ def command(name: str | None, schema: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({key: profile.description for key, profile in loaded.items()}))
         return
-    width = max(map(len, loaded))
+    width, probed = max(map(len, loaded)), store_of(None).device_names()
     for key, profile in loaded.items():
-        elsewhere = "" if profile.target.device == "local" else "  [elsewhere: needs a probe]"
+        device = profile.target.device
+        elsewhere = "" if device in ("local", *probed) else "  [elsewhere: needs a probe]"
         click.echo(f"{key:<{width}}  {profile.description.strip()}{elsewhere}")

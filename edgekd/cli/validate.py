@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import json_option
 from edgekd.errors import UsageError, require
+
+if TYPE_CHECKING:
+    from edgekd.recheck import Asked, Recheck
 
 
 @click.command(name="validate")
@@ -22,6 +25,7 @@ from edgekd.errors import UsageError, require
 @click.option("--judge-here", is_flag=True, help="Judge the budget itself on this machine, whatever it is.")
 @click.option("--latency-ms", type=float, help="Another budget than the bundle's; implies --judge-here.")
 @click.option("--percentile", type=float, help="Another percentile than the bundle's; implies --judge-here.")
+@click.option("--measured", type=click.Path(path_type=Path), help="Judge what verify-kit.zip wrote on its device.")
 @json_option
 def command(bundle: Path, **flags: Any) -> int:
     """Check BUNDLE on any host: its files, its answers to stored texts, and its latency.
@@ -43,7 +47,10 @@ def command(bundle: Path, **flags: Any) -> int:
         latency_ms=flags["latency_ms"],
         percentile=flags["percentile"],
     )
-    found = recheck(bundle, asked, ConsoleProgress(console))
+    if flags["measured"] is not None:
+        found = _measured(bundle, asked, flags["measured"])
+    else:
+        found = recheck(bundle, asked, ConsoleProgress(console))
     for change in found.changes:
         _say(console, f"changed: {change.what}: {change.then or 'none'} -> {change.now or 'none'}")
     for note in found.notes:
@@ -55,6 +62,14 @@ def command(bundle: Path, **flags: Any) -> int:
     if flags["as_json"]:
         click.echo(found.model_dump_json())
     return found.exit_code
+
+
+def _measured(bundle: Path, asked: Asked, result: Path) -> Recheck:
+    if asked.only is not None or asked.judge_here:
+        raise UsageError("--measured judges what another device measured: leave out --only and --judge-here")
+    from edgekd.elsewhere import judge_measured
+
+    return judge_measured(bundle, result, asked.latency_ms, asked.percentile)
 
 
 def _say(console: Any, text: str) -> None:

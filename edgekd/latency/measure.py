@@ -255,23 +255,65 @@ def judge_budget(
     Raises:
         UsageError: The budget is not a positive number.
     """
-    if not (math.isfinite(budget_ms) and budget_ms > 0):
-        raise UsageError(f"--latency-ms {budget_ms:g}: a budget is a number above 0")
-    first = min_samples or (1000 if percentile >= 99 else 200)
+    _check_budget(budget_ms)
+    first = min_samples or _first_look(percentile)
     most = first * 2 ** (looks - 1)
-    level = statistics.split_confidence(confidence, looks)
     with target.timer([job], processes) as timer:
         series = _Series(timer, job.name, calls, baseline_ms, time.monotonic() + max_seconds)
         for look in range(1, looks + 1):
             series.extend(first * 2 ** (look - 1), (lambda n: progress(min(n, most), most)) if progress else None)
-            measurement = series.measurement()
-            interval = measurement.interval(percentile, level, resamples=resamples)
-            enough = measurement.quiet_samples >= first and measurement.disturbed_share <= MAX_DISTURBED
-            outcome = statistics.judge(interval, budget_ms) if enough else "inconclusive"
-            if outcome != "inconclusive" or series.late():
+            judgement = judge_samples(
+                series.measurement(), budget_ms, percentile,
+                confidence=confidence, looks=looks, look=look, min_samples=first, resamples=resamples,
+            )  # fmt: skip
+            if judgement.outcome != "inconclusive" or series.late():
                 break
-    judgement = Judgement(outcome, budget_ms, percentile, interval, confidence, look, "", measurement)
-    return replace(judgement, reason=_reason(judgement, first, look < looks))
+    return judgement
+
+
+def judge_samples(
+    measurement: Measurement,
+    budget_ms: float,
+    percentile: float = 95.0,
+    *,
+    confidence: float = 0.95,
+    looks: int = 5,
+    look: int | None = None,
+    min_samples: int | None = None,
+    resamples: int = 2000,
+) -> Judgement:
+    """One look at samples that were taken, here or elsewhere: the verdict of `judge_budget` on them.
+
+    Args:
+        measurement: The samples.
+        budget_ms: The limit, above 0.
+        percentile: Such as 95 or 99.
+        confidence: Of the whole procedure.
+        looks: That the procedure may take: the error is split over them.
+        look: Which one this is; None is the last.
+        min_samples: Quiet samples that a verdict needs; 200, or 1000 from the 99th percentile.
+        resamples: Draws of the bootstrap.
+
+    Raises:
+        UsageError: The budget is not a positive number.
+    """
+    _check_budget(budget_ms)
+    first = min_samples or _first_look(percentile)
+    interval = measurement.interval(percentile, statistics.split_confidence(confidence, looks), resamples=resamples)
+    enough = measurement.quiet_samples >= first and measurement.disturbed_share <= MAX_DISTURBED
+    outcome = statistics.judge(interval, budget_ms) if enough else "inconclusive"
+    taken = looks if look is None else look
+    judgement = Judgement(outcome, budget_ms, percentile, interval, confidence, taken, "", measurement)
+    return replace(judgement, reason=_reason(judgement, first, taken < looks))
+
+
+def _check_budget(budget_ms: float) -> None:
+    if not (math.isfinite(budget_ms) and budget_ms > 0):
+        raise UsageError(f"--latency-ms {budget_ms:g}: a budget is a number above 0")
+
+
+def _first_look(percentile: float) -> int:
+    return 1000 if percentile >= 99 else 200
 
 
 @dataclass

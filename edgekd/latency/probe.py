@@ -168,7 +168,9 @@ class Probe(Spec):
         for precision in precisions:
             if not any(c.width == teacher.hidden and c.precision == precision for c in costs):
                 raise UsageError(f"the probe did not measure {precision} at width {teacher.hidden}: probe again")
-        return LatencyTable(batch_size=self.batch_size, length=length, costs=tuple(costs), tail=self.tail(95))
+        return LatencyTable(
+            batch_size=self.batch_size, length=length, costs=tuple(costs), disturbed=self.disturbed_share
+        )
 
     def _medians(
         self, teacher: int, width: int, precision: Precision, length: int
@@ -235,6 +237,8 @@ def make_plan_kit(
     for teacher in teachers:
         if max(lengths) > teacher.positions:
             raise UsageError(f"--length {max(lengths)}: the teacher takes at most {teacher.positions} tokens")
+    # The vocabulary moves a file's size, never its speed.
+    teachers = [teacher.model_copy(update={"vocabulary": VOCABULARY}) for teacher in teachers]
     plan = [
         (i, width, precision, shape)
         for i, teacher in enumerate(teachers)

@@ -38,7 +38,7 @@ _ROUNDS, _CALLS = 12, 10
 
 @dataclass(frozen=True)
 class TeacherLatency:
-    """The unchanged teacher, measured end to end on the target.
+    """The unchanged teacher, measured end to end on the target, or predicted where the device is elsewhere.
 
     Attributes:
         measured_ms: At the budget's percentile, by precision.
@@ -47,6 +47,7 @@ class TeacherLatency:
         overhead_ms: Median of tokenising plus post-processing.
         tail: Percentile over median.
         dropped: Precisions that cost too much of the metric, or are too large, with the reason.
+        predicted: Where nothing was measured, what the latencies were predicted from.
     """
 
     measured_ms: dict[Precision, float]
@@ -55,6 +56,7 @@ class TeacherLatency:
     overhead_ms: float
     tail: float
     dropped: dict[Precision, str]
+    predicted: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,13 @@ def frame(profile: Profile, budget_ms: float, max_length: int, latency: TeacherL
     """A plan that holds the unchanged teacher alone; it is chosen if it fits and no student is asked for."""
     limit = budget_ms * (1 - profile.budget.headroom)
     candidates = []
-    for precision, measured in latency.measured_ms.items():
+    for precision, known in latency.measured_ms.items():
         note = latency.dropped.get(precision, "")
         candidates.append(
             Candidate(
-                kind="teacher", precision=precision, shape=None, choice=None, kept=1.0, predicted_ms=None,
-                measured_ms=measured, fits=measured <= limit and not note, note=note,
+                kind="teacher", precision=precision, shape=None, choice=None, kept=1.0,
+                predicted_ms=known if latency.predicted else None, measured_ms=None if latency.predicted else known,
+                fits=known <= limit and not note, note=note or latency.predicted,
             )
         )  # fmt: skip
     fitting = [i for i, c in enumerate(candidates) if c.fits]
@@ -122,6 +125,7 @@ def with_students(
     search: SearchInput,
     precisions: Sequence[Precision],
     progress: Progress,
+    predicted: str = "",
 ) -> Plan:
     """Add the students that keep most at each depth, width and precision; measure the finalists and choose.
 
@@ -132,6 +136,7 @@ def with_students(
         search: Teacher and device.
         precisions: What may be deployed.
         progress: Where progress is shown.
+        predicted: Why no finalist can be measured, where the device is elsewhere.
     """
     found = _frontier(plan, profile, search, precisions)
     if not found:
@@ -143,7 +148,10 @@ def with_students(
         reason = f"nothing is within --max-mb {profile.accept.max_mb:g}: the smallest in time is {smallest:.3g} MB"
         return plan.model_copy(update={"candidates": (*plan.candidates, *found), "reason": reason})
     finalists = sorted(light, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
-    measured = _measure(plan, profile, target, search, finalists, progress)
+    if predicted:
+        measured = [c.model_copy(update={"note": predicted}) for c in finalists]
+    else:
+        measured = _measure(plan, profile, target, search, finalists, progress)
     students = measured + [c for c in found if c not in finalists]
     candidates = (*plan.candidates, *students)
     fitting = [c for c in measured if c.fits]
@@ -152,6 +160,8 @@ def with_students(
     best = max(fitting, key=_score)
     teachers = len(plan.candidates)
     reason = f"keeps {100 * best.kept:.0f}% of the teacher's importance, the most of {len(students)} frontier students"
+    if predicted:
+        reason += f"; {predicted}"
     return plan.model_copy(
         update={"candidates": candidates, "chosen": teachers + students.index(best), "reason": reason}
     )

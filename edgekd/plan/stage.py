@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core
+from edgekd.devices import check_probe, find_probe
 from edgekd.distill.student import Start
 from edgekd.errors import UsageError
 from edgekd.export import export_teacher, model_file
 from edgekd.graph.writer import WRITER_VERSION
 from edgekd.inputs import Inputs
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
+from edgekd.latency.probe import Probe
 from edgekd.latency.table import LatencyTable, measure_table
 from edgekd.latency.timer import Text
 from edgekd.models.families import Hosted
 from edgekd.models.initialize import project_width, slice_weights
 from edgekd.plan.importance import Measured, importance_stage, read_importance
 from edgekd.plan.make import SearchInput, TeacherLatency, explained_by_width, frame, over_size, widths_of, with_students
+from edgekd.plan.probed import overhead_there, predict_teacher
 from edgekd.plan.result import Candidate, Plan
-from edgekd.plan.teacher import measure_teacher
+from edgekd.plan.teacher import keep_if_quiet, measure_teacher
 from edgekd.plan.value import value_of
 from edgekd.progress import Progress
 from edgekd.session import Session
-from edgekd.store import Artefact
+from edgekd.store import Artefact, Store
 from edgekd.targets.base import Target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 
@@ -41,17 +44,27 @@ class Device:
         target: The target.
         fingerprint: The machine's.
         instruction_set: Preset of the INT8 quantiser; None where INT8 is not deployed.
+        probe: What the device's probe said, where it is elsewhere.
     """
 
     target: Target
     fingerprint: str
     instruction_set: str | None
+    probe: Probe | None = None
 
     @staticmethod
-    def of(target: Target) -> Device:
-        """Check the target and read the machine."""
-        target.check()
+    def of(target: Target, store: Store) -> Device:
+        """Check the target and read the machine, or find the probe of a device that is elsewhere.
+
+        Raises:
+            UnavailableError: It cannot run here, and there is no probe of it.
+        """
         spec, instruction_set = target.spec, None
+        probe = find_probe(store, spec.device)
+        if probe is not None:
+            chosen = probe.instruction_set if "int8" in spec.precisions else None
+            return Device(target, probe.fingerprint, chosen, probe)
+        target.check()
         if "int8" in spec.precisions:
             asked = spec.instruction_set if isinstance(spec, CpuTarget) else "auto"
             instruction_set = detect_instruction_set() if asked == "auto" else asked
@@ -130,6 +143,8 @@ class Planner:
             note = over_size(size, self.inputs.profile)
             if note:
                 dropped.setdefault(precision, note)
+        if self.device.probe is not None:
+            return self._predicted(self.device.probe, dropped)
         return measure_teacher(
             self.session.store,
             self.device.target,
@@ -142,6 +157,22 @@ class Planner:
             self.inputs.profile.workload.batch_size,
             self.progress,
         )
+
+    def _predicted(self, probe: Probe, dropped: Mapping[Precision, str]) -> TeacherLatency:
+        inputs = self.inputs
+        profile, hosted = inputs.profile, inputs.teacher.hosted
+        check_probe(probe, profile, self.precisions)
+        if hosted is None:
+            kind = inputs.teacher.model.config.model_type
+            raise UsageError(f"a probe tells nothing of a {kind} teacher: compress it on the device itself")
+        overhead = overhead_there(
+            self.session.store, probe, self.core("fp32"), inputs.teacher_id, self.texts, profile.workload.batch_size,
+            self.progress,
+        )  # fmt: skip
+        return predict_teacher(
+            probe, profile.target.device, hosted[0], self.precisions, inputs.max_length, profile.budget.percentile,
+            overhead, dropped,
+        )  # fmt: skip
 
     @cached_property
     def measured(self) -> Measured:
@@ -167,6 +198,7 @@ class Planner:
             self._search(inputs.teacher.hosted),
             precisions,
             self.progress,
+            self.latency.predicted,
         )
 
     def _search(self, hosted: Hosted) -> SearchInput:
@@ -184,6 +216,8 @@ class Planner:
         """The device's latency table, measured once for this kind of teacher and workload."""
         profile, hosted = self.inputs.profile, self.inputs.teacher.hosted
         assert hosted is not None
+        if self.device.probe is not None:
+            return self.device.probe.table(hosted[0], widths, self.precisions, self.inputs.max_length)
         shape = hosted[0].model_copy(update={"vocabulary": 1})  # the vocabulary never moves latency
         key: dict[str, Any] = {
             "machine": self.device.fingerprint,
@@ -209,7 +243,10 @@ class Planner:
                 progress=self.progress,
             ).model_dump(mode="json")
 
-        return LatencyTable.model_validate(self.session.store.make("measure_device", TABLE_VERSION, key, build).result)
+        made = self.session.store.make("measure_device", TABLE_VERSION, key, build)
+        table = LatencyTable.model_validate(made.result)
+        keep_if_quiet(self.session.store, made, table.disturbed, self.progress)
+        return table
 
 
 def importance_of(session: Session, inputs: Inputs) -> Measured:

@@ -98,7 +98,7 @@ class Model:
         firsts, seconds = self._check(texts)
         encodings, words = self._encode(firsts, seconds)
         tokenised = time.perf_counter()
-        rows = self._run(encodings, batch_size)
+        rows = self.run(encodings, batch_size)
         modelled = time.perf_counter()
         answers = self._answers(firsts, encodings, words, rows, all_scores)
         return answers, tokenised - start, modelled - tokenised, time.perf_counter() - modelled
@@ -106,7 +106,7 @@ class Model:
     def logits(self, texts: str | Sequence[Text], *, batch_size: int = 32) -> NDArray[Any]:
         """Logit rows (rows, labels), text after text: one a text, or one a word that the model has seen."""
         encodings, _ = self._encode(*self._check(texts))
-        return self._run(encodings, batch_size)
+        return self.run(encodings, batch_size)
 
     def _check(self, texts: str | Sequence[Text]) -> tuple[list[str], list[str] | None]:
         """First texts and second texts, once each is known to be a string that can be encoded."""
@@ -132,7 +132,8 @@ class Model:
         self.truncated += encodings.truncated
         return encodings, words
 
-    def _run(self, encodings: Encodings, batch_size: int) -> NDArray[Any]:
+    def run(self, encodings: Encodings, batch_size: int) -> NDArray[Any]:
+        """Logit rows (rows, labels) of encoded texts, text after text; those of like length run together."""
         rows = np.zeros((int(encodings.rows[-1]), len(self.config.labels)), dtype=np.float32)
         order = np.argsort(encodings.lengths, kind="stable")
         for start in range(0, len(order), batch_size):

@@ -5,7 +5,7 @@ python probe.py [--threads N] [--out device.json]
 
 import sys
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036 - which Python a device has is not ours to choose
     sys.exit(f"error: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
 
 import argparse

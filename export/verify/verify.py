@@ -1,0 +1,114 @@
+"""Prove a model on this device for EdgeKD. It needs Python 3.11, numpy, onnxruntime and tokenizers.
+
+python verify.py [--out result.json]
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - which Python a device has is not ours to choose
+    sys.exit(f"error: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
+
+import argparse
+import base64
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BUNDLE = HERE / "bundle"
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Measure the model here, answer the test texts, write result.json.")
+    parser.add_argument("--out", type=Path, default=Path("result.json"))
+    options = parser.parse_args(arguments)
+    try:
+        from edgekd import runtime  # noqa: F401 - only to see that tokenizers is there
+        from edgekd.errors import EdgekdError
+        from edgekd.latency import kit
+    except ModuleNotFoundError as error:
+        return fail(f"{error.name} is missing: pip install numpy onnxruntime tokenizers", 3)
+    try:
+        write(options.out, kit.open_kit(HERE, "verify-kit"))
+    except EdgekdError as error:
+        return fail(str(error), int(error.exit_code))
+    except OSError as error:
+        return fail(f"{error.filename or 'this device'}: {error.strerror}", 4)
+    except KeyboardInterrupt:
+        return fail("interrupted: nothing was written", 130)
+    return 0
+
+
+def write(out, content):
+    """Measure at the fixed length and on real texts, answer the test texts, and write what was found."""
+    from edgekd.latency import kit
+
+    texts = json.loads((HERE / "texts.json").read_text(encoding="utf-8"))
+    latency = {judge: measure(judge, texts[judge], content) for judge in ("fixed", "replay")}
+    print(f"answering {len(texts['test'])} test texts", file=sys.stderr)
+    rows, truncated = answer(texts["test"], content)
+    described = kit.describe_here(("tokenizers",))
+    kit.write_sealed(
+        out,
+        described
+        | {
+            "schema_version": kit.SCHEMA_VERSION,
+            "kind": "result",
+            "edgekd": content["edgekd"],
+            "bundle": {name[7:]: checksum for name, checksum in content["files"].items() if name.startswith("bundle/")},
+            "session": content["session"],
+            "latency": latency,
+            "logits": base64.b64encode(rows.astype("<f4").tobytes()).decode(),
+            "truncated": truncated,
+            "finished": datetime.now(UTC).isoformat(),
+        },
+    )
+    print(
+        f"written: {out}; take it to the machine that made this kit: edgekd validate BUNDLE --measured {out.name}",
+        file=sys.stderr,
+    )
+
+
+def measure(judge, texts, content):
+    """End to end, in processes of their own; looked at until the budget is decided, as `edgekd validate` does."""
+    from edgekd.latency.kit import KitTarget
+    from edgekd.latency.measure import judge_budget
+    from edgekd.latency.timer import BundleJob
+
+    print(f"measuring on {judge} texts", file=sys.stderr)
+    pairs = tuple(text if isinstance(text, str) else tuple(text) for text in texts)
+    judgement = judge_budget(
+        BundleJob(judge, BUNDLE, pairs, content["batch_size"]),
+        KitTarget(content["session"]),
+        content["budget_ms"],
+        content["percentile"],
+        looks=content["looks"] if judge == content["judge"] else 1,
+    )
+    value = judgement.measurement.percentile(judgement.percentile)
+    print(f"  p{judgement.percentile:g} {value:.3f} ms; {judgement.reason}", file=sys.stderr)
+    return judgement.measurement.to_json()
+
+
+def answer(texts, content):
+    """Logit rows of the test texts, (rows, labels), and how many texts were cut."""
+    from edgekd.runtime import load
+    from edgekd.runtime.tokenise import encode_texts, encode_words, load_tokenizer
+
+    model = load(BUNDLE, threads=content["session"]["threads"])
+    tokenizer, length = load_tokenizer(BUNDLE), content["max_length"]
+    if content["task"] == "token-classification":
+        encodings = encode_words(tokenizer, texts, length)
+    elif isinstance(texts[0], str):
+        encodings = encode_texts(tokenizer, texts, None, length)
+    else:
+        encodings = encode_texts(tokenizer, [pair[0] for pair in texts], [pair[1] for pair in texts], length)
+    return model.run(encodings, content["batch_size"]), int(encodings.truncated)
+
+
+def fail(line, code):
+    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

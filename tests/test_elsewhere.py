@@ -1,0 +1,251 @@
+"""A bundle for a device that is elsewhere: planned from its probe, proved by its verify kit."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.devices import add_device
+from edgekd.elsewhere import Reference, _kept, judge_measured, keep_reference, make_verify_kit
+from edgekd.errors import UsageError
+from edgekd.latency.kit import seal
+from edgekd.latency.probe import make_plan_kit
+from edgekd.models.teacher import load_teacher
+from edgekd.pipeline import compress
+from edgekd.plan.make import widths_of
+from edgekd.profile import load, override
+from edgekd.progress import Progress
+from edgekd.report.result import read_record
+from edgekd.report.verdict import read_verdict
+from edgekd.request import Request
+from edgekd.runtime.tokenise import Encodings
+from edgekd.session import Session
+from edgekd.store import Store
+from edgekd.targets.base import SessionSpec
+from edgekd.tasks.build import build_task
+from edgekd.tasks.spec import TokenClassification
+
+ROOT = Path(__file__).parents[1]
+
+# What a kit may import beside itself, even if the Python that runs it has much more.
+FORBID = """
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+class Forbid(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in ("torch", "pydantic", "transformers", "onnx", "yaml", "click", "rich"):
+            raise ModuleNotFoundError(f"forbidden in a kit: {name}", name=top)
+        spec = PathFinder.find_spec(name, path) if top == "edgekd" else None
+        if spec is not None and str(spec.origin).startswith(ROOT):
+            raise ModuleNotFoundError(f"not the kit's own: {spec.origin}", name=name)
+        return None
+sys.meta_path.insert(0, Forbid())
+"""
+
+
+def run_kit(folder, script, *arguments, path=()):
+    """Run a kit's script in an environment that has no more than a kit may use; children included."""
+    guard = folder.parent / "guard"
+    guard.mkdir(exist_ok=True)
+    (guard / "sitecustomize.py").write_text(FORBID.replace("ROOT", repr(str(ROOT) + os.sep)))
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "EDGEKD_CACHE")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(guard), *map(str, path)])
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def unpack(archive, folder):
+    with zipfile.ZipFile(archive) as kit:
+        kit.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory, engine):
+    return Session(Store(tmp_path_factory.mktemp("cache")), engine)
+
+
+@pytest.fixture(scope="module")
+def device_json(tiny_teacher, tmp_path_factory):
+    """What a kit for the tiny teacher writes when it runs outside the checkout."""
+    folder = tmp_path_factory.mktemp("plan")
+    shape = load_teacher(tiny_teacher).hosted[0]
+    make_plan_kit(
+        folder / "plan-kit.zip", [shape], [widths_of(shape, (1.0,))], ("fp32", "int8"), session=SessionSpec(),
+        lengths=[32], batch_size=1, options=load("cpu").export, progress=Progress(),
+    )  # fmt: skip
+    done = run_kit(unpack(folder / "plan-kit.zip", folder / "kit"), "probe.py", "--out", folder / "device.json")
+    assert done.returncode == 0, done.stderr
+    return folder / "device.json"
+
+
+@pytest.fixture(scope="module")
+def bundle(session, device_json, tiny_teacher, intent_data, fast_profile, tmp_path_factory):
+    profile = add_device(session.store, device_json, "box")
+    wanted = {name: getattr(fast_profile, name) for name in ("search", "distill", "accept")}
+    # Half of what the teacher would take there: what is kept is a student.
+    profile = override(profile.model_copy(update=wanted), {"budget.latency_ms": 5.0})
+    request = Request(teacher=str(tiny_teacher), data=str(intent_data), profile=profile)
+    out = tmp_path_factory.mktemp("out") / "bundle"
+    return out, compress(session, request, out)
+
+
+@pytest.fixture(scope="module")
+def result_json(bundle, tmp_path_factory):
+    """What the verify kit writes outside the checkout."""
+    folder = tmp_path_factory.mktemp("verify")
+    done = run_kit(unpack(bundle[0] / "verify-kit.zip", folder / "kit"), "verify.py", "--out", folder / "result.json")
+    assert done.returncode == 0, done.stderr
+    return folder / "result.json"
+
+
+def test_it_is_unmeasured_until_the_device_has_spoken(bundle, device_json):
+    _, result = bundle
+    assert (result.outcome, result.exit_code) == ("unmeasured", 6)
+    latency = next(c for c in result.criteria if c.kind == "latency")
+    assert latency.outcome == "unmeasured"
+    assert "predicted from the probe of box" in latency.explanation
+    assert result.latency.fixed is None
+    assert result.latency.replay is None
+    assert all(row.p50_ms is None for row in result.quality)
+    assert result.machine == json.loads(device_json.read_text())["machine"]
+    assert all(c.measured_ms is None for c in result.candidates)
+    assert "predicted from the probe of box" in result.chosen.note
+
+
+def test_texts_are_in_the_kit_and_nowhere_else_in_the_bundle(bundle, intent_data):
+    out, _ = bundle
+    text = json.loads((intent_data / "test.jsonl").read_text().splitlines()[0])["text"].encode()
+    holding = {p.name for p in out.rglob("*") if p.is_file() and text in p.read_bytes()}
+    assert holding == set()
+    with zipfile.ZipFile(out / "verify-kit.zip") as kit:
+        assert text in kit.read("texts.json")
+        assert "your own test set" in kit.read("README.md").decode()
+    assert "verify-kit.zip" not in read_verdict(out / "verdict.json").files
+
+
+def test_verdict_from_the_device(bundle, result_json):
+    out, _ = bundle
+    found = judge_measured(out, result_json, budget_ms=1000.0)
+    assert [c.kind for c in found.criteria] == ["files", "latency", "quality"]
+    assert any("100.0% of its answers" in note for note in found.notes)
+    assert found.criteria[2].outcome == "met"
+    # A busy machine may leave it open, but can never miss a budget of a second, nor meet one of ten nanoseconds.
+    assert found.criteria[1].outcome in ("met", "inconclusive")
+    assert judge_measured(out, result_json, budget_ms=1e-5).criteria[1].outcome in ("missed", "inconclusive")
+
+
+def changed(source, target, **values):
+    """A result with other values, sealed again: what an edit that went unnoticed would give."""
+    content = json.loads(source.read_text()) | values
+    target.write_text(json.dumps(seal(content)))
+    return target
+
+
+def test_quality_is_judged_from_the_answers_of_the_device(bundle, result_json, tmp_path):
+    """All answers the same label: whatever the bundle answered here, it keeps nothing there."""
+    rows = np.frombuffer(base64.b64decode(json.loads(result_json.read_text())["logits"]), "<f4").reshape(-1, 4).copy()
+    rows[:, 0] = 1e3
+    worse = changed(result_json, tmp_path / "r.json", logits=base64.b64encode(rows.tobytes()).decode())
+    found = judge_measured(bundle[0], worse)
+    assert found.criteria[2].outcome == "missed"
+    assert found.exit_code == 1
+    assert not any("100.0% of its answers" in note for note in found.notes)
+
+
+def test_logits_that_are_too_few_or_no_numbers(bundle, result_json, tmp_path):
+    few = changed(result_json, tmp_path / "r.json", logits=base64.b64encode(np.zeros(8, "<f4").tobytes()).decode())
+    with pytest.raises(UsageError, match="8 logits where 120 x 4"):
+        judge_measured(bundle[0], few)
+    none = np.full((120, 4), np.nan, "<f4").tobytes()
+    with pytest.raises(UsageError, match="finite"):
+        judge_measured(bundle[0], changed(result_json, few, logits=base64.b64encode(none).decode()))
+
+
+def test_result_edited_by_hand(bundle, result_json, tmp_path):
+    content = json.loads(result_json.read_text())
+    content["latency"]["fixed"]["rounds"][0]["total_ms"][0] *= 0.5
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="edited"):
+        judge_measured(bundle[0], tmp_path / "r.json")
+
+
+def test_result_of_another_schema_version(bundle, result_json, tmp_path):
+    with pytest.raises(UsageError, match="schema version 2"):
+        judge_measured(bundle[0], changed(result_json, tmp_path / "r.json", schema_version=2))
+
+
+def test_result_of_another_bundle(bundle, result_json, tmp_path):
+    other = json.loads(result_json.read_text())["bundle"] | {"model.onnx": "0" * 64}
+    with pytest.raises(UsageError, match="measured with another"):
+        judge_measured(bundle[0], changed(result_json, tmp_path / "r.json", bundle=other))
+
+
+def test_bundle_that_does_not_match_its_checksums(bundle, result_json, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle[0], copy)
+    with (copy / "verify.json").open("a") as handle:
+        handle.write(" ")
+    with pytest.raises(UsageError, match=r"verify\.json: does not match its checksum"):
+        judge_measured(copy, result_json)
+
+
+def test_kit_that_does_not_match_its_checksums(bundle, tmp_path):
+    kit = unpack(bundle[0] / "verify-kit.zip", tmp_path / "kit")
+    with (kit / "bundle" / "model.onnx").open("ab") as handle:
+        handle.write(b"x")
+    done = run_kit(kit, "verify.py")
+    assert done.returncode == 2
+    assert "model.onnx: does not match its checksum" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (kit / "result.json").exists()
+
+
+def test_kit_without_its_kit_json(bundle, tmp_path):
+    kit = unpack(bundle[0] / "verify-kit.zip", tmp_path / "kit")
+    (kit / "kit.json").unlink()
+    done = run_kit(kit, "verify.py")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_bundle_of_this_machine_has_nothing_to_judge_elsewhere(bundle, result_json, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle[0], copy)
+    verdict = json.loads((copy / "verdict.json").read_text())
+    del verdict["files"]["verify.json"]
+    (copy / "verdict.json").write_text(json.dumps(verdict))
+    (copy / "verify.json").unlink()
+    with pytest.raises(UsageError, match="only a bundle for a device that is elsewhere"):
+        judge_measured(copy, result_json)
+
+
+def test_kit_without_texts(bundle, fast_profile):
+    with pytest.raises(UsageError, match="no texts"):
+        make_verify_kit(bundle[0], fast_profile, 1.0, ["a"], ["a"], [])
+
+
+def test_words_are_judged_by_their_spans(tmp_path):
+    """Two texts of three and two words, the last word of the first cut off: the rows find their words again."""
+    task = build_task(TokenClassification(), ("O", "B-x", "I-x"))
+    encodings = Encodings(
+        np.zeros(0, np.int32), np.zeros(3, np.int64), answer_positions=np.zeros(4, np.int32),
+        answer_words=np.array([0, 1, 0, 1], np.int32), answer_offsets=np.array([0, 2, 4]),
+        words=np.array([3, 2], np.int32),
+    )  # fmt: skip
+    gold = [["B-x", "I-x", "O"], ["O", "B-x"]]
+    right = np.array([1, 2, 0, 1])
+    teacher = task.counts(gold, task.answers(right, encodings))
+    keep_reference(tmp_path, task, "span F1", gold, teacher, right, encodings)
+    reference = read_record(tmp_path / "verify.json", Reference)
+    assert _kept(reference, right).value == 1.0
+    # The second span is missed: one of two found, none wrong.
+    assert _kept(reference, np.array([1, 2, 0, 0])).student == pytest.approx(2 / 3)
