@@ -42,7 +42,7 @@ def run_set(session: Session, name: str, folder: Path, out: Path, share: float) 
     data = read_data(folder, task=task)
     taught = teach_from(session, str(demo_encoder()), data, profile)
     request = Request(teacher=str(taught.path), data=str(folder), task=task, profile=_budget(profile, 1000.0, 0))
-    planner = planner_of(session, gather(session, request), Device.of(build_target(profile.target)))
+    planner = planner_of(session, gather(session, request), Device.of(build_target(profile.target), session.store))
     teacher_p95 = planner.latency.p95_ms["fp32"]
     runs = []
     for seed in range(seeds):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
-from edgekd.data.demo.generate import demo_encoder, generate_demo, tfidf_baseline
+from edgekd.data.demo.generate import GRAMMAR, demo_encoder, generate_demo, tfidf_baseline
 from edgekd.data.read import read_data
 from edgekd.data.split import TaskData
 from edgekd.profile import Profile, override
 from edgekd.session import Session, teach_from
-from edgekd.store import Store
+from edgekd.store import Artefact, Store
 
 VERSION = 1
 
@@ -17,6 +18,7 @@ VERSION = 1
 _SETTINGS = {
     "search.always_distill": True,
     "teach.training.epochs": 3,
+    "teach.training.learning_rate": 2e-4,
     "teach.training.evaluations": 3,
     "transfer.max_texts": 9000,
     "distill.training.epochs": 4,
@@ -29,13 +31,13 @@ def demo_profile(profile: Profile) -> Profile:
     return override(profile, _SETTINGS)
 
 
-def demo_folder(store: Store) -> Path:
-    """Folder of the generated data."""
+def demo_folder(store: Store) -> Artefact:
+    """The generated data, made again when the grammar changes."""
 
     def build(work: Path) -> None:
         generate_demo(work)
 
-    return store.make("demo", VERSION, {}, build).path
+    return store.make("demo", VERSION, {"grammar": hashlib.sha256(GRAMMAR.read_bytes()).hexdigest()}, build)
 
 
 def demo_sources(session: Session, profile: Profile) -> tuple[Path, TaskData]:
@@ -45,15 +47,15 @@ def demo_sources(session: Session, profile: Profile) -> tuple[Path, TaskData]:
         UnavailableError: The `demo` extra is not installed.
     """
     encoder = demo_encoder()
-    data = read_data(demo_folder(session.store))
+    data = read_data(demo_folder(session.store).path)
     return teach_from(session, str(encoder), data, profile).path, data
 
 
 def demo_tfidf(store: Store) -> float:
     """Test accuracy of a bag of words on the demo: what a pretrained encoder must beat."""
-    folder = demo_folder(store)
+    data = demo_folder(store)
 
     def build(work: Path) -> dict[str, float]:
-        return {"accuracy": tfidf_baseline(folder)}
+        return {"accuracy": tfidf_baseline(data.path)}
 
-    return float(store.make("demo-tfidf", VERSION, {}, build).result["accuracy"])
+    return float(store.make("demo-tfidf", VERSION, {"data": data.id}, build).result["accuracy"])

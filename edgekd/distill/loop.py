@@ -103,7 +103,7 @@ class _Run:
         self.accelerator: Accelerator = engine.accelerator()
         self.plain = engine.to_device(model)
         optimizer = torch.optim.AdamW(
-            _groups(model, spec.weight_decay), lr=spec.learning_rate, fused=True
+            _groups(model, spec), lr=spec.learning_rate, fused=True
         )  # fused: 6x faster than the default on CPU, where the embedding dominates the step
         restored = checkpoint.load(model, optimizer)
         self.state, self.best = restored if restored is not None else (State(), {})
@@ -156,7 +156,7 @@ class _Run:
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.learning_rate * self._schedule(self.state.step)
+            group["lr"] = group["peak"] * self._schedule(self.state.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.state.step += 1
@@ -204,13 +204,22 @@ class _Run:
         self.pause = max(_CHECKPOINT_SECONDS, (self.saved_at - started) / _SAVING_SHARE)
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices only: biases and norms are scales, not directions."""
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    return [
-        {"params": [p for _, p in named if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for _, p in named if p.dim() <= 1], "weight_decay": 0.0},
-    ]
+# Parts of the names of a task head's weights, over the families of transformers and the student.
+_HEADS = ("classifier", "pooler", "score.", "head.")
+
+
+def _groups(model: nn.Module, spec: Training) -> list[dict[str, Any]]:
+    """Parameters by learning rate and decay; only matrices decay: biases and norms are scales, not directions."""
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        head, matrix = any(part in name for part in _HEADS), parameter.dim() > 1
+        decay = spec.weight_decay if matrix else 0.0
+        peak = spec.learning_rate * (spec.head_rate if head else 1.0)
+        group = groups.setdefault((head, matrix), {"params": [], "weight_decay": decay, "peak": peak})
+        group["params"].append(parameter)
+    return list(groups.values())
 
 
 def _set_dropout(model: nn.Module, share: float | None) -> None:

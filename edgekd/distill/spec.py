@@ -32,6 +32,7 @@ class Training(Spec):
         epochs: Passes over the training texts.
         batch_size: Texts a step.
         learning_rate: Peak learning rate.
+        head_rate: Learning rate of the task head over the body's: a new head has further to go.
         warmup: Share of the steps before the peak.
         weight_decay: AdamW's, on matrices only.
         dropout: Dropout of hidden states; None keeps the model's own.
@@ -45,6 +46,7 @@ class Training(Spec):
     epochs: float = Field(gt=0)
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(gt=0)
+    head_rate: float = Field(default=1.0, gt=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -58,7 +60,7 @@ class Training(Spec):
 class Teach(Spec):
     """How `edgekd teach` fine-tunes an encoder on labels."""
 
-    training: Training = Training(epochs=5, learning_rate=1e-4)
+    training: Training = Training(epochs=4, learning_rate=1e-4, head_rate=10)
 
 
 class Distill(Spec):

