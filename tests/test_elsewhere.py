@@ -80,10 +80,13 @@ def device_json(tiny_teacher, tmp_path_factory):
     folder = tmp_path_factory.mktemp("plan")
     shape = load_teacher(tiny_teacher).hosted[0]
     make_plan_kit(
-        folder / "plan-kit.zip", [shape], [widths_of(shape, (1.0,))], ("fp32", "int8"), session=SessionSpec(),
+        folder / "plan-kit.zip", [shape], [widths_of(shape, (1.0,))], ("fp32", "int8"), session=SessionSpec(threads=2),
         lengths=[32], batch_size=1, options=load("cpu").export, progress=Progress(),
     )  # fmt: skip
-    done = run_kit(unpack(folder / "plan-kit.zip", folder / "kit"), "probe.py", "--out", folder / "device.json")
+    # The kit asks for two threads, the device gives one.
+    done = run_kit(
+        unpack(folder / "plan-kit.zip", folder / "kit"), "probe.py", "--threads", 1, "--out", folder / "device.json"
+    )
     assert done.returncode == 0, done.stderr
     return folder / "device.json"
 
@@ -92,8 +95,8 @@ def device_json(tiny_teacher, tmp_path_factory):
 def bundle(session, device_json, tiny_teacher, intent_data, fast_profile, tmp_path_factory):
     profile = add_device(session.store, device_json, "box")
     wanted = {name: getattr(fast_profile, name) for name in ("search", "distill", "accept")}
-    # Half of what the teacher would take there: what is kept is a student.
-    profile = override(profile.model_copy(update=wanted), {"budget.latency_ms": 5.0})
+    # A second: even on a busy machine a student fits it, and so does the teacher (the fast profile wants a student).
+    profile = override(profile.model_copy(update=wanted), {"budget.latency_ms": 1000.0})
     request = Request(teacher=str(tiny_teacher), data=str(intent_data), profile=profile)
     out = tmp_path_factory.mktemp("out") / "bundle"
     return out, compress(session, request, out)
@@ -135,7 +138,7 @@ def test_texts_are_in_the_kit_and_nowhere_else_in_the_bundle(bundle, intent_data
 
 def test_verdict_from_the_device(bundle, result_json):
     out, _ = bundle
-    found = judge_measured(out, result_json, budget_ms=1000.0)
+    found = judge_measured(out, result_json)
     assert [c.kind for c in found.criteria] == ["files", "latency", "quality"]
     assert any("100.0% of its answers" in note for note in found.notes)
     assert found.criteria[2].outcome == "met"

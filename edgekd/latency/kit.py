@@ -99,7 +99,6 @@ def open_kit(folder: Path, kind: str) -> dict[str, Any]:
         if sha256(folder / name) != expected:
             raise UsageError(f"{folder / name}: does not match its checksum in {KIT}; {again}")
     check_runtime(kit["onnxruntime"], kit["opset"])
-    machine.check_threads(kit["session"]["threads"])
     return kit
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ LENGTHS = (16, 32, 64, 128)
 
 # A graph's weights on the device: deeper ones would fill a small board, and depth is linear.
 _LARGEST_WEIGHTS_BYTES = 200_000_000
-_ROUNDS, _CALLS = 6, 6
+_EFFORT = {"rounds": 6, "calls": 6}
 # Mapped files begin on pages.
 _PAGE = 4096
 _FILES = {TensorProto.FLOAT: "float32.bin", TensorProto.INT8: "int8.bin", TensorProto.UINT8: "int8.bin"}
@@ -234,11 +235,59 @@ def make_plan_kit(
         UsageError: A length is beyond a teacher's positions.
         EdgekdError: The kit passes 60 MB.
     """
-    for teacher in teachers:
-        if max(lengths) > teacher.positions:
-            raise UsageError(f"--length {max(lengths)}: the teacher takes at most {teacher.positions} tokens")
-    # The vocabulary moves a file's size, never its speed.
+    most = min(teacher.positions for teacher in teachers)
+    if max(lengths) > most:
+        raise UsageError(f"--length {max(lengths)}: the teacher takes at most {most} tokens")
     teachers = [teacher.model_copy(update={"vocabulary": VOCABULARY}) for teacher in teachers]
+    with tempfile.TemporaryDirectory(prefix="edgekd-kit-") as folder:
+        graphs = _write_graphs(Path(folder), teachers, widths, precisions, options, progress)
+        content = {
+            "kind": "plan-kit",
+            "writer": WRITER_VERSION,
+            "opset": options.opset,
+            "onnxruntime": oldest_runtime(options.opset, graphs.ir_version),
+            "session": session.model_dump(mode="json"),
+            "batch_size": batch_size,
+            "lengths": sorted(set(lengths)),
+            "vocabulary": VOCABULARY,
+            "graph_options": options.model_dump(mode="json"),
+            "teachers": [teacher.model_dump(mode="json") for teacher in teachers],
+            "weights": graphs.sizes,
+            "graphs": graphs.listed,
+        } | _EFFORT
+        size = pack(path, "probe", MEASURING, content, graphs.files)
+    if size > LARGEST_KIT_BYTES:
+        path.unlink()
+        raise EdgekdError(f"{path}: the kit would be {size / 1e6:.0f} MB: give --teacher, or fewer search.widths")
+    return size
+
+
+@dataclass
+class _Graphs:
+    """The graphs of a kit.
+
+    Attributes:
+        files: By their place in the kit.
+        listed: What kit.json says of each.
+        sizes: Bytes of each file of weights that the device makes.
+        ir_version: The newest file format among them.
+    """
+
+    files: dict[str, Path] = field(default_factory=dict)
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    ir_version: int = 0
+
+
+def _write_graphs(
+    folder: Path,
+    teachers: Sequence[EncoderShape],
+    widths: Sequence[Sequence[int]],
+    precisions: Sequence[Precision],
+    options: GraphOptions,
+    progress: Progress,
+) -> _Graphs:
+    made = _Graphs()
     plan = [
         (i, width, precision, shape)
         for i, teacher in enumerate(teachers)
@@ -246,48 +295,22 @@ def make_plan_kit(
         for precision in precisions
         for shape in dict.fromkeys(_bounded(shape) for shape in design(teacher, width))
     ]
-    listed: list[dict[str, Any]] = []
-    sizes: dict[str, int] = {}
-    oldest, opset = "1.12", options.opset
-    with tempfile.TemporaryDirectory(prefix="edgekd-kit-") as folder:
-        files = {}
-        with progress.bar("probe: write the graphs", len(plan)) as bar:
-            for number, (i, width, precision, shape) in enumerate(plan):
-                name = f"graphs/{number}.onnx"
-                # The preset moves the values of INT8 weights, never their number or their speed.
-                whole = write_graph(Path(folder) / f"{number}.onnx", shape, precision, options, "avx2")
-                files[name] = Path(folder) / f"{number}.thin.onnx"
-                model = onnx.load(whole)
-                whole.unlink()
-                for file, size in _without_weights(model).items():
-                    sizes[file] = max(sizes.get(file, 0), size)
-                files[name].write_bytes(model.SerializeToString(deterministic=True))
-                oldest = max(oldest, oldest_runtime(opset, model.ir_version), key=lambda v: int(v.split(".")[1]))
-                shown = shape.model_dump(mode="json")
-                group = f"{i}-{width}-{precision}"
-                listed.append({"file": name, "group": group, "teacher": i, "precision": precision, "shape": shown})
-                bar.update(number + 1)
-        content = {
-            "kind": "plan-kit",
-            "writer": WRITER_VERSION,
-            "opset": opset,
-            "onnxruntime": oldest,
-            "session": session.model_dump(mode="json"),
-            "batch_size": batch_size,
-            "lengths": sorted(set(lengths)),
-            "vocabulary": VOCABULARY,
-            "graph_options": options.model_dump(mode="json"),
-            "teachers": [teacher.model_dump(mode="json") for teacher in teachers],
-            "weights": sizes,
-            "rounds": _ROUNDS,
-            "calls": _CALLS,
-            "graphs": listed,
-        }
-        size = pack(path, "probe", MEASURING, content, files)
-    if size > LARGEST_KIT_BYTES:
-        path.unlink()
-        raise EdgekdError(f"{path}: the kit would be {size / 1e6:.0f} MB: give --teacher, or fewer search.widths")
-    return size
+    with progress.bar("probe: write the graphs", len(plan)) as bar:
+        for number, (i, width, precision, shape) in enumerate(plan):
+            # The preset moves the values of INT8 weights, never their number or their speed.
+            whole = write_graph(folder / f"{number}.onnx", shape, precision, options, "avx2")
+            model = onnx.load(whole)
+            whole.unlink()
+            for file, size in _without_weights(model).items():
+                made.sizes[file] = max(made.sizes.get(file, 0), size)
+            name = f"graphs/{number}.onnx"
+            made.files[name] = folder / f"{number}.thin.onnx"
+            made.files[name].write_bytes(model.SerializeToString(deterministic=True))
+            made.ir_version = max(made.ir_version, model.ir_version)
+            group, shown = f"{i}-{width}-{precision}", shape.model_dump(mode="json")
+            made.listed.append({"file": name, "group": group, "teacher": i, "precision": precision, "shape": shown})
+            bar.update(number + 1)
+    return made
 
 
 def _kind(shape: EncoderShape) -> tuple[Any, ...]:

@@ -25,11 +25,13 @@ def main(arguments=None):
     try:
         from edgekd import runtime  # noqa: F401 - only to see that tokenizers is there
         from edgekd.errors import EdgekdError
-        from edgekd.latency import kit
+        from edgekd.latency import kit, machine
     except ModuleNotFoundError as error:
         return fail(f"{error.name} is missing: pip install numpy onnxruntime tokenizers", 3)
     try:
-        write(options.out, kit.open_kit(HERE, "verify-kit"))
+        content = kit.open_kit(HERE, "verify-kit")
+        machine.check_threads(content["session"]["threads"])
+        write(options.out, content)
     except EdgekdError as error:
         return fail(str(error), int(error.exit_code))
     except OSError as error:
