@@ -253,7 +253,8 @@ class _Subject:
         value, interval, outcome = regression(then, now, limit)
         said = f"{now.value:.3g} times its anchor's time here, {then.value:.3g} times when it was made"
         if outcome == "inconclusive":
-            said += f" ({100 * now.disturbed_share:.0f}% of the rounds disturbed: too close or too noisy to tell)"
+            shares = f"{100 * then.disturbed_share:.0f}% of the rounds then, {100 * now.disturbed_share:.0f}% now"
+            said += f": too close or too noisy to tell (disturbed: {shares})"
         return Criterion(
             kind="latency", name="latency beside the anchor, over that when made", limit=limit, value=value,
             interval=interval, outcome=outcome, explanation=said,
