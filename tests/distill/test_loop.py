@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from edgekd.distill.batches import epoch_batches, fingerprint
-from edgekd.distill.loop import train
+from edgekd.distill.loop import _groups, train
 from edgekd.distill.spec import Training
 from edgekd.errors import EdgekdError
 from edgekd.runtime.tokenise import Encodings
@@ -179,3 +179,10 @@ def test_checkpoints_are_safetensors_and_json_only(tmp_path, engine):
     files = sorted(p.name for p in tmp_path.rglob("*") if p.is_file())
     assert files == ["best.safetensors", "model.safetensors", "optimizer.safetensors", "state.json"]
     json.loads(next(tmp_path.rglob("state.json")).read_text())
+
+
+def test_head_learns_faster_and_only_matrices_decay():
+    model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "classifier": nn.Linear(2, 2)})
+    spec = Training(epochs=1, learning_rate=1e-3, head_rate=10, weight_decay=0.1)
+    found = {tuple(g["params"][0].shape) + (g["peak"],): g["weight_decay"] for g in _groups(model, spec)}
+    assert found == {(2, 2, 1e-3): 0.1, (2, 1e-3): 0.0, (2, 2, 1e-2): 0.1, (2, 1e-2): 0.0}
