@@ -106,7 +106,9 @@ def main() -> None:
         found.append(run_length(length, options.shapes, options.rounds))
         for precision in PRECISIONS:
             row = {k: v for k, v in found[-1][precision].items() if k != "samples"}
-            print(length, precision, {k: round(v, 4) for k, v in row.items()}, f"table {found[-1]['table_seconds']:.0f} s")
+            print(
+                length, precision, {k: round(v, 4) for k, v in row.items()}, f"table {found[-1]['table_seconds']:.0f} s"
+            )
     print("written:", write_record("latency_prediction", {"lengths": found}))
 
 

@@ -20,9 +20,9 @@ _SETTINGS = {
     "teach.training.epochs": 3,
     "teach.training.learning_rate": 2e-4,
     "teach.training.evaluations": 3,
-    "transfer.max_texts": 9000,
-    "distill.training.epochs": 4,
-    "distill.training.evaluations": 4,
+    "transfer.max_texts": 8000,
+    "distill.training.epochs": 3,
+    "distill.training.evaluations": 3,
 }
 
 

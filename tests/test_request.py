@@ -17,7 +17,11 @@ def test_saved_request_is_the_same_request(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("profile: {name: x}\nteachr: y\n", "did you mean 'teacher'"), ("teacher: x\n", "profile"), ("[1", "not valid YAML")],
+    [
+        ("profile: {name: x}\nteachr: y\n", "did you mean 'teacher'"),
+        ("teacher: x\n", "profile"),
+        ("[1", "not valid YAML"),
+    ],
 )
 def test_broken_request_is_one_line(tmp_path, content, message):
     path = tmp_path / "edgekd.yaml"

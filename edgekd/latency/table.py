@@ -139,7 +139,7 @@ def measure_table(
         with progress.bar("plan: write the graphs of the latency table", len(plan)) as bar:
             for i, (_, precision, shape) in enumerate(plan):
                 path = write_graph(Path(folder) / f"{i}.onnx", shape, precision, options, instruction_set)
-                jobs.append(GraphJob(str(i), path, batch_size, length, VOCABULARY))
+                jobs.append(GraphJob(str(i), path, batch_size, length, min(shape.vocabulary, VOCABULARY)))
                 bar.update(i + 1)
         with progress.bar("plan: measure the latency table", 1) as bar:
             measured = compare(

@@ -156,9 +156,7 @@ def _state(model: PreTrainedModel) -> dict[str, np.ndarray]:
     return {name: tensor.detach().float().cpu().numpy() for name, tensor in model.state_dict().items()}
 
 
-def _renamed(
-    model: PreTrainedModel, family: Family, theirs: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray] | None:
+def _renamed(model: PreTrainedModel, family: Family, theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
     """The encoder's weights under our names; None if one of theirs is left over: it computes more."""
     encoder = model.base_model
     prefix = "" if encoder is model else f"{model.base_model_prefix}."

@@ -43,15 +43,11 @@ class Importance:
         """Read what `save` wrote."""
         arrays = load_file(path)
         layers = arrays["layers"]
-        heads, neurons = (
-            [arrays[f"{part}.{i}"] for i in range(len(layers))] for part in ("heads", "neurons")
-        )
+        heads, neurons = ([arrays[f"{part}.{i}"] for i in range(len(layers))] for part in ("heads", "neurons"))
         return cls(heads, neurons, layers)
 
 
-def measure_importance(
-    model: StudentModel, batches: Iterable[Mapping[str, Tensor]], loss: Loss
-) -> Importance:
+def measure_importance(model: StudentModel, batches: Iterable[Mapping[str, Tensor]], loss: Loss) -> Importance:
     """Score heads and neurons by first order, layers by leaving each one out.
 
     Heads and neurons: the expected sensitivity of the loss to a factor on their output, taken at 1, with the
@@ -99,16 +95,12 @@ def _mask_gradients(
     size = len(batch["input_ids"])
     masks = [torch.ones(size, n, device=model.device, requires_grad=True) for n in shape.heads + shape.ffn]
     with torch.enable_grad():
-        output = model(
-            **_inputs(shape, batch), head_masks=masks[: shape.depth], neuron_masks=masks[shape.depth :]
-        )
+        output = model(**_inputs(shape, batch), head_masks=masks[: shape.depth], neuron_masks=masks[shape.depth :])
         value = loss(output, batch)
         return float(value.detach()), torch.autograd.grad(value, masks)
 
 
 @torch.no_grad()
-def _losses_without(
-    model: StudentModel, shape: EncoderShape, batch: dict[str, Tensor], loss: Loss
-) -> np.ndarray:
+def _losses_without(model: StudentModel, shape: EncoderShape, batch: dict[str, Tensor], loss: Loss) -> np.ndarray:
     inputs = _inputs(shape, batch)
     return np.array([float(loss(model(**inputs, skip_layer=i), batch)) for i in range(shape.depth)])

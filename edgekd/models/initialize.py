@@ -100,9 +100,7 @@ def slice_weights(
 def _check(shape: EncoderShape, choice: Slice) -> None:
     for old, heads, ffn in zip(choice.layers, choice.heads, choice.ffn, strict=True):
         if old >= shape.depth:
-            raise UsageError(
-                f"the slice keeps layer {old}, but the teacher's layers end at {shape.depth - 1}"
-            )
+            raise UsageError(f"the slice keeps layer {old}, but the teacher's layers end at {shape.depth - 1}")
         if heads > shape.heads[old] or ffn > shape.ffn[old]:
             raise UsageError(
                 f"the slice keeps {heads} heads and {ffn} neurons of layer {old}, "
@@ -206,9 +204,7 @@ def _rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The smallest rotation that takes one unit vector to another, not opposite, one."""
     both = source + target
     identity = np.eye(len(source))
-    return np.asarray(
-        identity - np.outer(both, both) / (1.0 + source @ target) + 2.0 * np.outer(target, source)
-    )
+    return np.asarray(identity - np.outer(both, both) / (1.0 + source @ target) + 2.0 * np.outer(target, source))
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:

@@ -60,9 +60,7 @@ class EncoderShape(Spec):
     @model_validator(mode="after")
     def _consistent(self) -> EncoderShape:
         if not self.heads or len(self.heads) != len(self.ffn):
-            raise ValueError(
-                f"heads and ffn need one entry a layer, got {len(self.heads)} and {len(self.ffn)}"
-            )
+            raise ValueError(f"heads and ffn need one entry a layer, got {len(self.heads)} and {len(self.ffn)}")
         sizes = (self.vocabulary, self.positions, self.embedding, self.hidden, self.head_size)
         if min(*self.heads, *self.ffn, *sizes) < 1:
             raise ValueError("every size of an encoder shape must be at least 1")

@@ -91,9 +91,7 @@ class _Embeddings(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        x: Tensor = self.word(input_ids) + self.position(
-            torch.arange(input_ids.shape[1], device=input_ids.device)
-        )
+        x: Tensor = self.word(input_ids) + self.position(torch.arange(input_ids.shape[1], device=input_ids.device))
         if hasattr(self, "token_type"):
             # Texts that are not pairs may come without types: all of them are of the first.
             x = x + self.token_type(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)

@@ -296,9 +296,7 @@ def _require_single_label(path: Path, head: HeadKind, config: Any) -> None:
         # transformers' own rule: one output is a regression.
         problem = "regression"
     if problem not in (None, "single_label_classification"):
-        raise UsageError(
-            f"{path / 'config.json'}: a {problem} teacher is not supported yet, only one class a text"
-        )
+        raise UsageError(f"{path / 'config.json'}: a {problem} teacher is not supported yet, only one class a text")
 
 
 def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:
@@ -307,18 +305,14 @@ def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:
         if file.is_file():
             return Tokenizer.from_file(str(file))
         with quiet_transformers():
-            made = AutoTokenizer.from_pretrained(
-                path, local_files_only=True, trust_remote_code=trust_remote_code
-            )
+            made = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust_remote_code)
         # From a folder without a vocabulary transformers makes a tokenizer that knows nothing.
         if not made.is_fast or len(made) <= len(made.all_special_tokens):
             raise ValueError("no vocabulary that makes a fast tokenizer")
         return Tokenizer.from_str(made.backend_tokenizer.to_str())
     except Exception as error:  # the Rust library raises bare Exception
         what = "tokenizer.json is broken" if file.is_file() else "no tokenizer.json, and none can be made"
-        raise UsageError(
-            f"{path}: {what} ({_one_line(error)}): save the model's fast tokenizer there"
-        ) from error
+        raise UsageError(f"{path}: {what} ({_one_line(error)}): save the model's fast tokenizer there") from error
 
 
 def _require_rows(path: Path, tokenizer: Tokenizer, model: PreTrainedModel) -> None:

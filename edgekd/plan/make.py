@@ -263,7 +263,8 @@ def _measure(
                 profile.export,
                 search.instruction_set,
             )
-            jobs.append(GraphJob(str(i), path, plan.batch_size, plan.max_length, VOCABULARY))
+            ids = min(candidate.shape.vocabulary, VOCABULARY)
+            jobs.append(GraphJob(str(i), path, plan.batch_size, plan.max_length, ids))
         with progress.bar(f"plan: measure {len(jobs)} finalists", 1) as bar:
             results = compare(
                 jobs,

@@ -43,7 +43,9 @@ def test_limit_below_the_labelled_texts_cuts_their_labels_with_them():
     assert len(made.split) == len(made.labelled) == 1
 
 
-@pytest.mark.parametrize(("spec", "texts"), [({"use_unlabeled": False}, ["a", "b"]), ({"use_labelled": False}, ["u", "b", "w"])])
+@pytest.mark.parametrize(
+    ("spec", "texts"), [({"use_unlabeled": False}, ["a", "b"]), ({"use_labelled": False}, ["u", "b", "w"])]
+)
 def test_parts_can_be_left_out(spec, texts):
     assert build_transfer_set(data(), Transfer(**spec), 0).split.texts == texts
 

@@ -68,9 +68,7 @@ def test_one_label():
 
 def test_left_over_positions_are_cut_off():
     shape, weights = host(make_teacher("roberta"))
-    assert (
-        shape.positions == SMALL["max_position_embeddings"] - 2 == len(weights["embeddings.position.weight"])
-    )
+    assert shape.positions == SMALL["max_position_embeddings"] - 2 == len(weights["embeddings.position.weight"])
     model = make_teacher("roberta")
     full = make_batch(model, batch=1, length=shape.positions)
     assert gap(model, full) < 1e-5

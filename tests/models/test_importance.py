@@ -74,9 +74,7 @@ def test_a_layer_that_changes_nothing_scores_nothing(student, batches):
 
     # Only writes nothing and norms nothing that is not normed already: then the layer is the identity.
     dead = {
-        f"layers__1__{part}__{kind}": zero
-        for part in ("attention__output", "ffn__down")
-        for kind in ("weight", "bias")
+        f"layers__1__{part}__{kind}": zero for part in ("attention__output", "ffn__down") for kind in ("weight", "bias")
     }
     norms = [f"layers__{place}" for place in ("0__ffn__norm", "1__attention__norm", "1__ffn__norm")]
     plain = {f"{n}__weight": one for n in norms} | {f"{n}__bias": zero for n in norms}

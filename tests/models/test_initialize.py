@@ -99,9 +99,7 @@ def test_slicing_keeps_the_best_in_their_order(teacher):
     importance.heads[2][:] = [0.1, 0.9, 0.2, 0.8]
     small_shape, small = slice_weights(shape, weights, importance, Slice(layers=(2,), heads=(2,), ffn=(1,)))
     query = weights["layers.2.attention.query.weight"]
-    assert np.array_equal(
-        small["layers.0.attention.query.weight"], np.concatenate([query[8:16], query[24:32]])
-    )
+    assert np.array_equal(small["layers.0.attention.query.weight"], np.concatenate([query[8:16], query[24:32]]))
     best = int(importance.neurons[2].argmax())
     assert np.array_equal(small["layers.0.ffn.up.bias"], weights["layers.2.ffn.up.bias"][[best]])
     assert small_shape.depth == 1

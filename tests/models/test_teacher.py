@@ -240,9 +240,7 @@ def test_broken_config(folder):
     refused(folder, "not UTF-8")
 
 
-@pytest.mark.parametrize(
-    "change", [{"model_type": "nonsense"}, {"hidden_size": "wide"}, {"model_type": None}]
-)
+@pytest.mark.parametrize("change", [{"model_type": "nonsense"}, {"hidden_size": "wide"}, {"model_type": None}])
 def test_configs_that_transformers_refuses(folder, change):
     edit(folder, **change)
     refused(folder, str(folder), "cannot load")
