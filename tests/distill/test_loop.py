@@ -184,5 +184,5 @@ def test_checkpoints_are_safetensors_and_json_only(tmp_path, engine):
 def test_head_learns_faster_and_only_matrices_decay():
     model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "classifier": nn.Linear(2, 2)})
     spec = Training(epochs=1, learning_rate=1e-3, head_rate=10, weight_decay=0.1)
-    found = {tuple(g["params"][0].shape) + (g["peak"],): g["weight_decay"] for g in _groups(model, spec)}
+    found = {(*g["params"][0].shape, g["peak"]): g["weight_decay"] for g in _groups(model, spec)}
     assert found == {(2, 2, 1e-3): 0.1, (2, 1e-3): 0.0, (2, 2, 1e-2): 0.1, (2, 1e-2): 0.0}
