@@ -29,7 +29,7 @@ from edgekd.tasks.spec import TaskSpec, TextClassification, TokenClassification
 
 # Set: task, settings of the teacher, seeds of the student, share of the teacher's metric to keep.
 SETS: dict[str, tuple[TaskSpec, dict[str, Any], int, float]] = {
-    "clinc150": (TextClassification(), {}, 1, 0.99),
+    "clinc150": (TextClassification(), {"teach.training.epochs": 5, "teach.training.head_rate": 1}, 1, 0.99),
     "mr": (TextClassification(), {"teach.training.epochs": 3, "teach.training.learning_rate": 5e-5}, 3, 0.98),
     "snips": (TokenClassification(), {"teach.training.epochs": 4}, 1, 0.98),
 }
@@ -47,7 +47,7 @@ def run_set(session: Session, name: str, folder: Path, out: Path, share: float) 
     runs = []
     for seed in range(seeds):
         wanted = request.model_copy(update={"profile": _budget(profile, share * teacher_p95, seed)})
-        result = compress(session, wanted, out / f"{name}-{seed}", overwrite=True)
+        result = compress(session, wanted, out / f"{name}-{seed}", overwrite=True, with_baselines=seed == 0)
         runs.append(_figures(result) | {"seed": seed})
     shares = [run["retained"] for run in runs]
     return {

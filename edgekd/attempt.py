@@ -151,7 +151,7 @@ def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
     return rows
 
 
-def teacher_rows(planner: Planner, shipped: Candidate) -> list[QualityRow]:
+def teacher_rows(planner: Planner, final: Attempt) -> list[QualityRow]:
     """The teacher's lines of the quality table: as it is, and quantised."""
     inputs, latency = planner.inputs, planner.latency
     rows = []
@@ -164,7 +164,7 @@ def teacher_rows(planner: Planner, shipped: Candidate) -> list[QualityRow]:
             logits,
             latency=None if latency.predicted else (latency.median_ms[precision], latency.p95_ms[precision]),
             file=model_file(planner.exported, precision),
-            shipped=shipped.kind == "teacher" and shipped.precision == precision,
+            shipped=final.student is None and final.precision == precision,
         )
         rows.append(row)
     return rows

@@ -20,7 +20,9 @@ _SETTINGS = {
     "teach.training.epochs": 3,
     "teach.training.learning_rate": 2e-4,
     "teach.training.evaluations": 3,
-    "transfer.max_texts": 8000,
+    "teach.training.freeze_words": True,
+    "search.widths": [1.0],
+    "transfer.max_texts": 7000,
     "distill.training.epochs": 3,
     "distill.training.evaluations": 3,
 }

@@ -48,7 +48,9 @@ class _Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
-def compress(session: Session, request: Request, out: Path, *, overwrite: bool = False) -> Result:
+def compress(
+    session: Session, request: Request, out: Path, *, overwrite: bool = False, with_baselines: bool = True
+) -> Result:
     """Make a bundle that meets the request's budget, or the best there is with its proof.
 
     Args:
@@ -56,6 +58,7 @@ def compress(session: Session, request: Request, out: Path, *, overwrite: bool =
         request: What is asked for; its budget must be set.
         out: The bundle's folder.
         overwrite: Replace a folder of another request.
+        with_baselines: Train what the student is compared with; a benchmark over seeds needs it once.
 
     Returns:
         The result, as the bundle's report and verdict hold it.
@@ -74,7 +77,7 @@ def compress(session: Session, request: Request, out: Path, *, overwrite: bool =
     say_plan(session, plan)
     final, tries = _attempts(planner, plan, work, clock, pinned=request.plan is not None)
     with clock.stage("baselines"):
-        rows = _quality(session, request, planner, final)
+        rows = _quality(session, request, planner, final, with_baselines)
     with clock.stage("evidence"):
         _keep_evidence(planner, final, work, own_texts=request.bundle_texts)
     result = Result(
@@ -210,9 +213,12 @@ def _verify_kit(planner: Planner, work: Path) -> None:
     )
 
 
-def _quality(session: Session, request: Request, planner: Planner, final: Attempt) -> list[QualityRow]:
+def _quality(
+    session: Session, request: Request, planner: Planner, final: Attempt, with_baselines: bool
+) -> list[QualityRow]:
     """The quality table: the teacher, what is shipped, and what it must be compared with."""
-    rows = [*teacher_rows(planner, final.candidate), *baselines(planner, final), *final.rows]
+    compared = baselines(planner, final) if with_baselines else []
+    rows = [*teacher_rows(planner, final), *compared, *final.rows]
     if request.demo:
         rows.append(QualityRow(name="TF-IDF + logistic regression", score=demo_tfidf(session.store)))
     return rows

@@ -100,6 +100,7 @@ class _Run:
         self.encodings, self.objective, self.evaluate = encodings, objective, evaluate
         self.spec, self.engine, self.checkpoint = spec, engine, checkpoint
         _set_dropout(model, spec.dropout)
+        _set_words(model, spec.freeze_words)
         self.accelerator: Accelerator = engine.accelerator()
         self.plain = engine.to_device(model)
         optimizer = torch.optim.AdamW(
@@ -204,6 +205,9 @@ class _Run:
         self.pause = max(_CHECKPOINT_SECONDS, (self.saved_at - started) / _SAVING_SHARE)
 
 
+# How the word embedding's name ends, in the families of transformers and in the student.
+_WORDS = ("word_embeddings.weight", "embeddings.word.weight")
+
 # Parts of the names of a task head's weights, over the families of transformers and the student.
 _HEADS = ("classifier", "pooler", "score.", "head.")
 
@@ -220,6 +224,12 @@ def _groups(model: nn.Module, spec: Training) -> list[dict[str, Any]]:
         group = groups.setdefault((head, matrix), {"params": [], "weight_decay": decay, "peak": peak})
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def _set_words(model: nn.Module, frozen: bool) -> None:
+    for name, parameter in model.named_parameters():
+        if name.endswith(_WORDS):
+            parameter.requires_grad_(not frozen)
 
 
 def _set_dropout(model: nn.Module, share: float | None) -> None:

@@ -36,6 +36,8 @@ class Training(Spec):
         warmup: Share of the steps before the peak.
         weight_decay: AdamW's, on matrices only.
         dropout: Dropout of hidden states; None keeps the model's own.
+        freeze_words: Leave the word embedding as it is: a fifth of a short text's step goes into it, and a student
+            has the fine-tuned teacher's.
         max_grad_norm: Gradient clipping.
         evaluations: Looks at validation, evenly spread over the run.
         patience: Looks without a better score before stopping early; the best weights are kept.
@@ -50,6 +52,7 @@ class Training(Spec):
     warmup: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    freeze_words: bool = False
     max_grad_norm: float = Field(default=1.0, gt=0)
     evaluations: int = Field(default=8, ge=1)
     patience: int = Field(default=4, ge=1)
@@ -74,4 +77,4 @@ class Distill(Spec):
 
     loss: LossSpec = KL()
     hard_weight: float = Field(default=0.0, ge=0)
-    training: Training = Training(epochs=6, learning_rate=5e-4, dropout=0.0)
+    training: Training = Training(epochs=4, learning_rate=5e-4, dropout=0.0, freeze_words=True)

@@ -181,6 +181,21 @@ def test_checkpoints_are_safetensors_and_json_only(tmp_path, engine):
     json.loads(next(tmp_path.rglob("state.json")).read_text())
 
 
+def test_frozen_words_stay_and_all_else_moves(tmp_path, engine, tiny_encoder):
+    from edgekd.models.teacher import load_encoder
+
+    model = load_encoder(tiny_encoder, ("a", "b", "c"), "sequence")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    targets = torch.arange(50) % 3
+    spec = Training(epochs=1, learning_rate=1e-2, batch_size=8, precision="fp32", evaluations=1, freeze_words=True)
+    train(
+        model, toy_encodings(), lambda rows, ids: nn.functional.cross_entropy(rows, targets[torch.from_numpy(ids)]),
+        lambda m: 0.0, spec, engine, tmp_path, "t",
+    )  # fmt: skip
+    same = [name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])]
+    assert same == ["bert.embeddings.word_embeddings.weight"]
+
+
 def test_head_learns_faster_and_only_matrices_decay():
     model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "classifier": nn.Linear(2, 2)})
     spec = Training(epochs=1, learning_rate=1e-3, head_rate=10, weight_decay=0.1)
