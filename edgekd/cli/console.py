@@ -12,13 +12,19 @@ from rich.progress import Progress as RichBars
 
 from edgekd.progress import Bar, Progress
 
+# Columns where there is no terminal to ask, as in the log of a pipeline.
+_LOG_WIDTH = 110
+
 # Shorter steps than this show no bar.
 _PATIENCE_SECONDS = 2.0
 
 
 def error_console() -> Console:
     """The console for everything that is not the result."""
-    return Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
+    return console
 
 
 class ConsoleProgress(Progress):

@@ -31,7 +31,7 @@ def summary(result: Result, folder: str | None = None) -> RenderableType:
     """
     parts: list[RenderableType] = [_verdict(result)]
     if result.demo:
-        parts.append(_line(f"Demo: {wording.DEMO_WARNING}", "yellow"))
+        parts.append(Text(f"Demo: {wording.DEMO_WARNING}", "yellow"))
     parts += [_line(f"  - {reason}") for reason in wording.reasons(result)[:_MOST_REASONS]]
     parts.append(_facts(result, folder))
     if result.quality:
@@ -53,7 +53,7 @@ def _line(text: str, style: str = "") -> Text:
 def _facts(result: Result, folder: str | None) -> Table:
     """Names and values, one line each."""
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(style="dim", no_wrap=True, min_width=8)
     grid.add_column(no_wrap=True, overflow="ellipsis")
     pairs = [
         ("Budget", f"{wording.limit_ms(result)} at {wording.quantile(result.percentile)}, {_judged_on(result)}"),
@@ -107,11 +107,12 @@ def _tries(result: Result) -> str:
 
 def _quality(result: Result) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
-    table.add_column("Test (* this bundle)" if result.shipped else "Test", no_wrap=True, overflow="ellipsis")
+    table.add_column("Test (* this bundle)" if result.shipped else "Test")
     # The longest metric takes two lines of the head rather than the names' room.
     metric = wording.metric(result).replace("with ", "with\n")
-    for head in (metric, "interval", "p50, ms", "p95, ms", "MB"):
-        table.add_column(head, justify="right", no_wrap=True)
+    # On a narrow terminal the names give way, never the figures.
+    for head, width in ((metric, 8), ("interval", 12), ("p50, ms", 7), ("p95, ms", 7), ("MB", 4)):
+        table.add_column(head, justify="right", no_wrap=True, min_width=width)
     for row in wording.quality_rows(result):
         interval = wording.interval(row.interval, "share") or wording.NONE
         sizes = [
