@@ -35,7 +35,9 @@ SETS: dict[str, tuple[TaskSpec, dict[str, Any], int, float]] = {
 }
 
 
-def run_set(session: Session, name: str, folder: Path, out: Path, share: float, with_baselines: bool) -> dict[str, Any]:
+def run_set(
+    session: Session, name: str, folder: Path, out: Path, share: float, with_baselines: bool, plans: Path | None
+) -> dict[str, Any]:
     """Teach, measure, compress; return the figures of one set."""
     task, settings, seeds, floor = SETS[name]
     profile = override(load("cpu"), settings)
@@ -47,6 +49,8 @@ def run_set(session: Session, name: str, folder: Path, out: Path, share: float, 
     runs = []
     for seed in range(seeds):
         wanted = request.model_copy(update={"profile": _budget(profile, share * teacher_p95, seed)})
+        if plans is not None:
+            wanted = wanted.model_copy(update={"plan": str(plans / f"{name}.json")})
         result = compress(
             session, wanted, out / f"{name}-{seed}", overwrite=True, with_baselines=with_baselines and seed == 0
         )
@@ -92,13 +96,16 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--share", type=float, default=0.25, help="budget as a share of the FP32 teacher's p95")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder for the bundles")
+    parser.add_argument("--plans", type=Path, help="folder of <set>.json: plans that pin the students")
     parser.add_argument("--no-baselines", dest="baselines", action="store_false", help="leave the baselines out")
     parser.add_argument("--name", default="real_input", help="name of the result file")
     options = parser.parse_args()
     session = Session.open(Store(default_root()), ConsoleProgress(error_console()))
     found: dict[str, Any] = {}
     for name in options.sets:
-        found[name] = run_set(session, name, options.data / name, options.out, options.share, options.baselines)
+        found[name] = run_set(
+            session, name, options.data / name, options.out, options.share, options.baselines, options.plans
+        )
         print(name, {k: v for k, v in found[name].items() if k != "runs"})
         for run in found[name]["runs"]:
             print(

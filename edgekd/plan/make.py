@@ -154,7 +154,8 @@ def with_students(
     if predicted:
         measured = [c.model_copy(update={"note": predicted}) for c in finalists]
     else:
-        measured = _measure(plan, profile, target, search, finalists, progress)
+        measured, disturbed = _measure(plan, profile, target, search, finalists, progress)
+        plan = plan.model_copy(update={"disturbed": disturbed})
     students = measured + [c for c in found if c not in finalists]
     candidates = (*plan.candidates, *students)
     fitting = [c for c in measured if c.fits]
@@ -251,7 +252,7 @@ def _measure(
     search: SearchInput,
     finalists: Sequence[Candidate],
     progress: Progress,
-) -> list[Candidate]:
+) -> tuple[list[Candidate], float]:
     with tempfile.TemporaryDirectory(prefix="edgekd-finalists-") as folder:
         jobs = []
         for i, candidate in enumerate(finalists):
@@ -280,7 +281,7 @@ def _measure(
         fits = value <= plan.limit_ms
         note = "" if fits else "measured over the budget less headroom"
         measured.append(candidate.model_copy(update={"measured_ms": value, "fits": fits, "note": note}))
-    return measured
+    return measured, float(np.mean([found.disturbed_share for found in results.values()]))
 
 
 def _floor(plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision]) -> Candidate:

@@ -63,6 +63,7 @@ class Plan(Spec):
         overhead_ms: Median of tokenising and post-processing together.
         tail: The percentile over the median, as measured on this device.
         correction: What predictions were multiplied by, after an earlier try missed.
+        disturbed: Share of the finalists' rounds that other load disturbed.
         candidates: All considered, the frontier included.
         chosen: Index of the one chosen; None if nothing fits.
         reason: One sentence.
@@ -77,6 +78,7 @@ class Plan(Spec):
     overhead_ms: float
     tail: float
     correction: float = 1.0
+    disturbed: float = 0.0
     candidates: tuple[Candidate, ...]
     chosen: int | None
     reason: str

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekd.bundle import Core
 from edgekd.devices import check_probe, find_probe
+from edgekd.distill.batches import fingerprint as fingerprint_of
 from edgekd.distill.student import Start
 from edgekd.errors import UsageError
 from edgekd.export import export_teacher, model_file
@@ -34,6 +35,7 @@ from edgekd.targets.base import Target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 
 TABLE_VERSION = 1
+PLAN_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,33 @@ class Planner:
     def make(self, correction: float = 1.0, without: Sequence[Precision] = ()) -> Plan:
         """Plan: the teacher first, then, unless it fits, the students.
 
+        Kept, so that a run that was killed goes on with the student it had begun.
+
         Args:
             correction: Factor on predictions, after a try that missed.
             without: Precisions that were refused for their quality.
         """
+        asked = self.inputs.profile.model_dump(
+            mode="json", include={"budget", "workload", "target", "search", "export", "accept"}
+        )
+        key: dict[str, Any] = {
+            "machine": self.device.fingerprint,
+            "probe": None if self.device.probe is None else str(self.device.probe.finished),
+            "teacher": self.exported.id,
+            "texts": fingerprint_of(self.inputs.encodings),
+            "profile": asked,
+            "writer": WRITER_VERSION,
+            "correction": correction,
+            "without": list(without),
+        }
+        made = self.session.store.make(
+            "make_plan", PLAN_VERSION, key, lambda work: self._make(correction, without).model_dump(mode="json")
+        )
+        plan = Plan.model_validate(made.result)
+        keep_if_quiet(self.session.store, made, plan.disturbed, self.progress)
+        return plan
+
+    def _make(self, correction: float, without: Sequence[Precision]) -> Plan:
         inputs = self.inputs
         plan = frame(inputs.profile, self.budget_ms, inputs.max_length, self.latency, correction)
         if plan.chosen is not None or inputs.teacher.hosted is None:
