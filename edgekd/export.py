@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
+from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.scoring import Judged
@@ -96,8 +98,7 @@ def export_student(
         path = work / "model.onnx"
         save_model(write_student(shape, weights, options), path)
         model = from_weights(shape, weights, task.labels, dropout=0.0)
-        few = validation.encodings.take(np.arange(min(_PARITY_TEXTS, len(validation.encodings))))
-        parity = _prove(path, few, predict_rows(model, few, engine))
+        parity = _prove(path, validation.encodings, model, engine)
         return {"parity": asdict(parity)} | _quantised(work, task, validation, quantize, max_drop, batch_size, engine)
 
     key = {
@@ -132,8 +133,7 @@ def export_teacher(
     def build(work: Path) -> dict[str, Any]:
         path = work / "model.onnx"
         export_foreign(teacher.model, teacher.inputs, path)
-        few = validation.encodings.take(np.arange(min(_PARITY_TEXTS, len(validation.encodings))))
-        parity = _prove(path, few, predict_rows(teacher.model, few, engine))
+        parity = _prove(path, validation.encodings, teacher.model, engine)
         return {"parity": asdict(parity)} | _quantised(work, task, validation, quantize, max_drop, batch_size, engine)
 
     key = {"foreign": teacher_id, **_guard_key(validation, quantize, max_drop, batch_size)}
@@ -146,8 +146,6 @@ def model_file(artefact: Artefact, precision: Precision) -> Path:
 
 
 def _guard_key(validation: Judged, quantize: str | None, max_drop: float, batch_size: int) -> dict[str, Any]:
-    from edgekd.distill.batches import fingerprint
-
     return {
         "quantize": quantize,
         "quantizer": QUANTIZER_VERSION,
@@ -157,8 +155,11 @@ def _guard_key(validation: Judged, quantize: str | None, max_drop: float, batch_
     }
 
 
-def _prove(path: Path, encodings: Encodings, reference: np.ndarray) -> Parity:
-    parity = compare_logits(reference, onnx_rows(path, encodings, batch_size=8))
+def _prove(path: Path, encodings: Encodings, model: nn.Module, engine: Engine) -> Parity:
+    """Compare the graph with PyTorch on the first texts."""
+    few = encodings.take(np.arange(min(_PARITY_TEXTS, len(encodings))))
+    reference = predict_rows(model, few, engine)
+    parity = compare_logits(reference, onnx_rows(path, few, batch_size=8))
     # Logits of thousands differ more than logits of one by rounding alone.
     limit = _MAX_GAP * max(1.0, float(np.abs(reference).max()))
     if parity.max_abs_gap > limit:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.bundle import Core, write_core
-from edgekd.latency.measure import MAX_DISTURBED, compare
+from edgekd.latency.measure import MAX_DISTURBED, Measurement, compare
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.plan.make import TeacherLatency
 from edgekd.progress import Progress
@@ -73,21 +73,26 @@ def measure_teacher(
                     progress=lambda a, b: bar.update(a / b),
                 )  # fmt: skip
         (work / "samples.json").write_text(json.dumps({n: m.to_json() for n, m in found.items()}))
-        fastest = min(found.values(), key=lambda m: m.percentile(50))
-        parts = fastest.part_percentiles(50)
-        return {
-            "measured_ms": {name: m.percentile(percentile) for name, m in found.items()},
-            "median_ms": {name: m.percentile(50) for name, m in found.items()},
-            "p95_ms": {name: m.percentile(95) for name, m in found.items()},
-            "overhead_ms": parts["tokenise"] + parts["postprocess"],
-            "tail": max(1.0, fastest.percentile(percentile) / fastest.percentile(50)),
-            "disturbed": float(np.mean([m.disturbed_share for m in found.values()])),
-        }
+        return _figures(found, percentile)
 
     made = store.make("measure_teacher", VERSION, key, build)
     result = dict(made.result)
     keep_if_quiet(store, made, result.pop("disturbed"), progress)
     return TeacherLatency(**result, dropped=dict(dropped))
+
+
+def _figures(found: Mapping[str, Measurement], percentile: float) -> dict[str, Any]:
+    """What `TeacherLatency` needs of the measurements, and the share of disturbed rounds."""
+    fastest = min(found.values(), key=lambda m: m.percentile(50))
+    parts = fastest.part_percentiles(50)
+    return {
+        "measured_ms": {name: m.percentile(percentile) for name, m in found.items()},
+        "median_ms": {name: m.percentile(50) for name, m in found.items()},
+        "p95_ms": {name: m.percentile(95) for name, m in found.items()},
+        "overhead_ms": parts["tokenise"] + parts["postprocess"],
+        "tail": max(1.0, fastest.percentile(percentile) / fastest.percentile(50)),
+        "disturbed": float(np.mean([m.disturbed_share for m in found.values()])),
+    }
 
 
 def keep_if_quiet(store: Store, artefact: Artefact, disturbed: float, progress: Progress) -> None:
