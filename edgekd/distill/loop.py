@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgekd.distill.batches import epoch_batches, inputs_of, logit_rows
 from edgekd.distill.checkpoint import Checkpoint, State, snapshot
 from edgekd.distill.engine import Engine
-from edgekd.distill.losses import is_finite
+from edgekd.distill.losses.prediction import is_finite
 from edgekd.distill.spec import Training
 from edgekd.errors import EdgekdError
 from edgekd.runtime.tokenise import Encodings

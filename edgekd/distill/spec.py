@@ -1,28 +1,13 @@
-"""Distillation by name: losses and the training schedule. Imports no torch."""
+"""How teachers and students are trained, by name. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from edgekd.distill.losses.spec import KL, LossSpec
 from edgekd.models.spec import Spec
-
-
-class KL(Spec):
-    """T^2 KL(teacher || student) of the softened outputs (Hinton et al., 2015)."""
-
-    name: Literal["kl"] = "kl"
-    temperature: float = Field(default=2.0, gt=0)
-
-
-class LogitMSE(Spec):
-    """Mean squared error of the logits."""
-
-    name: Literal["mse"] = "mse"
-
-
-LossSpec = Annotated[KL | LogitMSE, Field(discriminator="name")]
 
 
 class Training(Spec):

@@ -16,7 +16,7 @@ from edgekd.data.transfer import TransferSet
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import train
-from edgekd.distill.losses import distillation_loss, hard_loss
+from edgekd.distill.losses.prediction import distillation_loss, hard_loss
 from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import Distill
 from edgekd.models.initialize import Weights

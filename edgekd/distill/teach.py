@@ -13,7 +13,7 @@ from torch import Tensor
 from edgekd.data.split import TaskData
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import train
-from edgekd.distill.losses import hard_loss
+from edgekd.distill.losses.prediction import hard_loss
 from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import Teach
 from edgekd.errors import DataError

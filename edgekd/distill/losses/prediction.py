@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgekd.distill.spec import KL, LossSpec
+from edgekd.distill.losses.spec import KL, LossSpec
 
 
 def kl_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from edgekd.distill.losses import distillation_loss, hard_loss, kl_divergence, logit_mse
-from edgekd.distill.spec import KL, LogitMSE
+from edgekd.distill.losses.prediction import distillation_loss, hard_loss, kl_divergence, logit_mse
+from edgekd.distill.losses.spec import KL, LogitMSE
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What a student can be compared with its teacher by; one file a family."""
