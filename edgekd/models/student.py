@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers.utils import ModelOutput
 
 from edgekd.models.spec import Activation, EncoderShape, HeadShape
 
+# Queries, keys and values of one layer before the scores, each (texts, tokens, heads * head size).
 Relations = tuple[Tensor, Tensor, Tensor]
 
 
@@ -65,17 +67,18 @@ class StudentOutput(ModelOutput):  # type: ignore[misc]
     """What a student returns; B texts of L tokens.
 
     Attributes:
-        logits: (B, labels) of a sequence head, (B, L, labels) of a token head, None without a head.
-        last_hidden_state: (B, L, hidden).
-        hidden_states: The embeddings' output, then each layer's, each (B, L, hidden), if asked for.
-        relations: Queries, keys and values of the layer asked for, each (B, L, heads * head_size), so that a
-            loss may split them anew into relation heads (MiniLMv2, arXiv:2012.15828).
+        logits: (B, labels) of a sequence head, (B, L, labels) of a token head, None if no head was run.
+        last_hidden_state: (B, L, hidden), of the last layer that was run.
+        hidden_states: The embeddings' output, then each layer's that was run, each (B, L, hidden), if asked for.
+        relations: By layer (from 1), the queries, keys and values of the layers asked for, each
+            (B, L, heads * head_size), so that a loss may split them anew into relation heads (MiniLMv2,
+            arXiv:2012.15828); None if none was asked for.
     """
 
     logits: Tensor | None = None
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
-    relations: Relations | None = None
+    relations: dict[int, Relations] | None = None
 
 
 class _Embeddings(nn.Module):
@@ -201,7 +204,8 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
         token_type_ids: Tensor | None = None,
         *,
         output_hidden_states: bool = False,
-        output_relations_at: int | None = None,
+        output_relations: Collection[int] = (),
+        last_layer: int | None = None,
         head_masks: Sequence[Tensor] | None = None,
         neuron_masks: Sequence[Tensor] | None = None,
         skip_layer: int | None = None,
@@ -213,27 +217,29 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
             attention_mask: (B, L), nonzero where there is a token; None: everywhere.
             token_type_ids: (B, L); ignored by a shape without token types, zeros where absent.
             output_hidden_states: Return every layer's output.
-            output_relations_at: Layer (from 0) whose queries, keys and values are returned.
+            output_relations: Layers (from 1) whose queries, keys and values are returned.
+            last_layer: Run the layers 1 .. last_layer and no head, as a teacher needs that is read no higher;
+                None: all of them, and the head.
             head_masks: Per layer, factors on the heads' outputs: (heads,), or (B, heads) for one a text.
             neuron_masks: Per layer, factors on the FFN neurons: (ffn,), or (B, ffn) for one a text.
-            skip_layer: Layer that is left out, as if it were the identity.
+            skip_layer: Layer (from 0) that is left out, as if it were the identity.
         """
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
         x = self.embeddings(input_ids, token_type_ids)
-        states, asked = [x], None
-        for i, layer in enumerate(self.layers):
+        states, asked = [x], {}
+        for i, layer in enumerate(islice(self.layers, last_layer)):
             if i != skip_layer:
                 head_mask = None if head_masks is None else head_masks[i]
                 neuron_mask = None if neuron_masks is None else neuron_masks[i]
                 x, relations = layer(x, mask, head_mask, neuron_mask)
-                if i == output_relations_at:
-                    asked = relations
+                if i + 1 in output_relations:
+                    asked[i + 1] = relations
             states.append(x)
         return StudentOutput(
-            logits=None if self.head is None else self.head(x),
+            logits=None if self.head is None or last_layer is not None else self.head(x),
             last_hidden_state=x,
             hidden_states=tuple(states) if output_hidden_states else None,
-            relations=asked,
+            relations=asked or None,
         )
 
 

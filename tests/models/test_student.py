@@ -51,19 +51,46 @@ def test_state_is_exactly_the_contract(head, types, embedding):
 
 def test_outputs_have_the_documented_shapes():
     model = make_student()
-    output = model(**batch(), output_hidden_states=True, output_relations_at=2)
+    output = model(**batch(), output_hidden_states=True, output_relations=(2, 3))
     assert output.logits.shape == (4, 3)
     assert output.last_hidden_state.shape == (4, 7, 16)
     assert [tuple(h.shape) for h in output.hidden_states] == [(4, 7, 16)] * 4
-    assert [tuple(r.shape) for r in output.relations] == [(4, 7, 12)] * 3
-    query = model.layers[2].attention.query(output.hidden_states[2])
-    torch.testing.assert_close(output.relations[0], query)
+    shapes = {layer: [tuple(r.shape) for r in relations] for layer, relations in output.relations.items()}
+    assert shapes == {2: [(4, 7, 4)] * 3, 3: [(4, 7, 12)] * 3}
     token = make_student(SHAPE.model_copy(update={"head": HeadShape(kind="token", labels=3)}))
     assert token(**batch()).logits.shape == (4, 7, 3)
     assert token(**batch()).hidden_states is None
+    assert token(**batch()).relations is None
     bare = make_student(SHAPE.model_copy(update={"head": None}))(**batch())
     assert bare.logits is None
     assert bare.last_hidden_state.shape == (4, 7, 16)
+
+
+def test_relations_are_counted_from_one():
+    model = make_student()
+    output = model(**batch(), output_hidden_states=True, output_relations=[1, 3])
+    assert list(output.relations) == [1, 3]
+    for layer, relations in output.relations.items():
+        attention = model.layers[layer - 1].attention
+        x = output.hidden_states[layer - 1]
+        for part, relation in zip((attention.query, attention.key, attention.value), relations, strict=True):
+            torch.testing.assert_close(relation, part(x))
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 3])
+def test_truncated_it_runs_no_higher_and_no_head(last):
+    model = make_student()
+    whole = model(**batch(), output_hidden_states=True, output_relations=range(1, 4))
+    higher = []
+    for module in (*model.layers[last:], model.head):
+        module.register_forward_hook(lambda *_: higher.append(1))
+    cut = model(**batch(), output_hidden_states=True, output_relations=range(1, last + 1), last_layer=last)
+    assert not higher
+    assert cut.logits is None
+    assert torch.equal(cut.last_hidden_state, whole.hidden_states[last])
+    assert all(torch.equal(a, b) for a, b in zip(cut.hidden_states, whole.hidden_states[: last + 1], strict=True))
+    for layer in range(1, last + 1):
+        assert all(torch.equal(a, b) for a, b in zip(cut.relations[layer], whole.relations[layer], strict=True))
 
 
 def test_padding_changes_nothing():
