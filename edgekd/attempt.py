@@ -213,7 +213,7 @@ def _measured(
     precision: Precision = candidate.precision
     if precision == "int8" and not exported.result["int8"]["kept"]:
         precision = "fp32"  # accuracy comes first; the plan learns of it afterwards
-    _write(planner, exported, precision, work, start, student)
+    _write(planner, plan, exported, precision, work, start, student)
     found = None if planner.device.probe is not None else _judge(planner, work)
     judged = found[planner.inputs.profile.workload.judge] if found is not None else None
     rows, quality = _student_rows(planner, exported, precision, judged) if student is not None else ([], None)
@@ -244,6 +244,7 @@ def _measured(
 
 def _write(
     planner: Planner,
+    plan: Plan,
     exported: Artefact,
     precision: Precision,
     work: Path,
@@ -260,7 +261,7 @@ def _write(
         teacher=planner.inputs.teacher,
         shape=shape,
         max_length=planner.inputs.max_length,
-        session=planner.device.target.session_spec().model_dump(mode="json"),
+        session=(plan.session or planner.device.target.session_spec()).model_dump(mode="json"),
     )
     write_core(work, core)
     (work / "onnx").mkdir()

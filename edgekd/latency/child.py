@@ -74,12 +74,15 @@ class GraphCall:
 
 
 class BundleCall:
-    """A bundle served by `edgekd.runtime`, one batch a call, cycling over the job's texts."""
+    """A bundle served by `edgekd.runtime`, one batch a call, cycling over the job's texts.
+
+    It runs with the session options that it carries; `session` only says which provider it must run on.
+    """
 
     def __init__(self, job: dict[str, Any], session: dict[str, Any]) -> None:
         import edgekd.runtime
 
-        self._model: Any = edgekd.runtime.load(job["bundle"], threads=session["threads"])  # type: ignore[attr-defined,unused-ignore]
+        self._model: Any = edgekd.runtime.load(job["bundle"])  # type: ignore[attr-defined,unused-ignore]
         # JSON has no tuples: a pair of texts comes as a list.
         self._texts = [text if isinstance(text, str) else tuple(text) for text in job["texts"]]
         self._batch_size: int = job["batch_size"]

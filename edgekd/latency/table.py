@@ -156,10 +156,15 @@ def measure_table(
 
 
 def write_graph(
-    path: Path, shape: EncoderShape, precision: Precision, options: GraphOptions, instruction_set: str
+    path: Path,
+    shape: EncoderShape,
+    precision: Precision,
+    options: GraphOptions,
+    instruction_set: str,
+    vocabulary: int = VOCABULARY,
 ) -> Path:
-    """Write one random-weight graph in the precision it would be deployed in, with a small vocabulary."""
-    small = shape.model_copy(update={"vocabulary": min(shape.vocabulary, VOCABULARY)})
+    """Write one random-weight graph in the precision it would be deployed in, with at most `vocabulary` words."""
+    small = shape.model_copy(update={"vocabulary": min(shape.vocabulary, vocabulary)})
     save_model(write_student(small, random_weights(small), options), path)
     if precision == "int8":
         quantized = path.with_suffix(".int8.onnx")

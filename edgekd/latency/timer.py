@@ -38,6 +38,7 @@ class GraphJob:
         length: Tokens a text.
         vocabulary: Ids drawn are below this; at most the rows of the graph's embedding.
         seed: Of the ids.
+        session: A `SessionSpec` as JSON, where it is not the target's own.
     """
 
     name: str
@@ -46,6 +47,7 @@ class GraphJob:
     length: int = 128
     vocabulary: int = 1000
     seed: int = 0
+    session: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the child process takes it."""
@@ -166,7 +168,9 @@ class ProcessTimer:
         self._turns[job] += 1
         child = self._children[process]
         if (job, process) not in self._loads:
-            load = {"op": "load", "job": self._jobs[job].to_json(), "session": self._session}
+            asked = self._jobs[job]
+            own = asked.session if isinstance(asked, GraphJob) else None
+            load = {"op": "load", "job": asked.to_json(), "session": self._session if own is None else dict(own)}
             self._loads[job, process] = child.ask(load)
         answer = child.ask({"op": "round", "job": job, "calls": calls})
         if min(answer["total_ns"]) <= 0 or answer["reference_ns"] <= 0:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from edgekd.latency.measure import compare
-from edgekd.latency.table import VOCABULARY, LatencyTable, narrowed, write_graph
-from edgekd.latency.timer import GraphJob
+from edgekd.latency.table import LatencyTable, narrowed
 from edgekd.models.initialize import Slice
 from edgekd.models.spec import EncoderShape
+from edgekd.plan.finalists import Bench, measure_medians, pilot, prove
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.search import best_slices
 from edgekd.plan.value import Value
 from edgekd.profile import Profile
-from edgekd.progress import Progress
-from edgekd.targets.base import Target
 from edgekd.targets.spec import Precision
 
 # INT8 moves the answers a little: of two that keep the same, the exact one is taken.
@@ -35,8 +30,8 @@ _SPARE = (1.0, 0.96, 0.92)
 # Rooms tried below that, where a smaller file is wanted than what fills the time.
 _TIGHTER = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 
-# Rounds and calls of each finalist: enough for a median within a percent on a quiet machine.
-_ROUNDS, _CALLS = 12, 10
+# Searches before the plan gives up, and candidates measured whole in each.
+_TRIALS, _PROOFS = 3, 3
 
 
 @dataclass(frozen=True)
@@ -124,51 +119,140 @@ def frame(profile: Profile, budget_ms: float, max_length: int, latency: TeacherL
 def with_students(
     plan: Plan,
     profile: Profile,
-    target: Target,
+    bench: Bench,
     search: SearchInput,
     precisions: Sequence[Precision],
-    progress: Progress,
     predicted: str = "",
 ) -> Plan:
     """Add the students that keep most at each depth, width and precision; measure the finalists and choose.
 
+    A pilot near the budget sets the session options, the tail and how far the table is off there; the finalists are
+    measured beside each other; the one that keeps most is measured whole. Where it is over the limit after all, the
+    search begins again with what was learned.
+
     Args:
         plan: The frame.
         profile: Search settings.
-        target: Where finalists are measured.
+        bench: Where finalists are measured.
         search: Teacher and device.
         precisions: What may be deployed.
-        progress: Where progress is shown.
         predicted: Why no finalist can be measured, where the device is elsewhere.
     """
-    found = _frontier(plan, profile, search, precisions)
-    if not found:
-        floor = _floor(plan, profile, search, precisions)
-        return plan.model_copy(update={"candidates": (*plan.candidates, floor), "reason": floor.note})
-    light = [c for c in found if c.fits]
-    if not light:
-        smallest = min(model_mb(c.shape, c.precision) for c in found if c.shape is not None)
-        reason = f"nothing is within --max-mb {profile.accept.max_mb:g}: the smallest in time is {smallest:.3g} MB"
-        return plan.model_copy(update={"candidates": (*plan.candidates, *found), "reason": reason})
-    finalists = sorted(light, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
-    if predicted:
-        measured = [c.model_copy(update={"note": predicted}) for c in finalists]
+    asked = plan.correction
+    plan = plan.model_copy(update={"session": bench.target.session_spec()})
+    for trial in range(_TRIALS):
+        found = _frontier(plan, profile, search, precisions)
+        light = [c for c in found if c.fits]
+        if not light:
+            return _nothing(plan, profile, search, precisions, found)
+        finalists = sorted(light, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
+        if predicted:
+            return _choose(plan, [c.model_copy(update={"note": predicted}) for c in finalists], found, predicted)
+        if trial == 0:
+            plan = _piloted(plan, bench, finalists[0])
+            found = _frontier(plan, profile, search, precisions)
+            light = [c for c in found if c.fits]
+            if not light:
+                return _nothing(plan, profile, search, precisions, found)
+            finalists = sorted(light, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
+        plan, measured, off = _finals(plan, bench, finalists, asked)
+        chosen = _choose(plan, measured, found, predicted)
+        if chosen.chosen is not None:
+            return chosen
+        plan = plan.model_copy(update={"correction": plan.correction * off})
+    return chosen
+
+
+def _piloted(plan: Plan, bench: Bench, candidate: Candidate) -> Plan:
+    """The plan with what a candidate near the budget told: session options, tail, and how far the table is off."""
+    assert candidate.predicted_ms is not None
+    expected = _model_ms(candidate.predicted_ms, plan)
+    told = pilot(bench, candidate, expected)
+    off = (told.median_ms + plan.overhead_ms) / (expected + plan.overhead_ms)
+    return plan.model_copy(update={"session": told.session, "tail": told.tail, "correction": plan.correction * off})
+
+
+def _finals(
+    plan: Plan, bench: Bench, finalists: Sequence[Candidate], asked: float
+) -> tuple[Plan, list[Candidate], float]:
+    """Measure the finalists side by side, then whole, best first, until one is within the limit.
+
+    Args:
+        plan: With session options.
+        bench: Where.
+        finalists: Best first.
+        asked: The correction that the plan began with, which what is measured whole is subject to as well.
+
+    Returns:
+        The plan with the tail as measured now; the finalists with their latencies; measured whole over measured
+        side by side.
+    """
+    session = plan.session or bench.target.session_spec()
+    expected = _model_ms(min(c.best_known_ms for c in finalists), plan)
+    medians, tail, disturbed = measure_medians(bench, finalists, session, expected)
+    plan = plan.model_copy(update={"disturbed": disturbed, "tail": tail})
+    measured = [
+        _over(c.model_copy(update={"measured_ms": (ms + plan.overhead_ms) * tail * asked}), plan, "side by side")
+        for c, ms in zip(finalists, medians, strict=True)
+    ]
+    off = 1.0
+    for _ in range(_PROOFS):
+        fitting = [i for i, c in enumerate(measured) if c.fits]
+        if not fitting:
+            break
+        best = max(fitting, key=lambda i: _score(measured[i]))
+        whole = asked * prove(bench, measured[best], session, expected)
+        ratio = whole / (measured[best].measured_ms or whole)
+        measured = [
+            _over(c.model_copy(update={"measured_ms": ratio * (c.measured_ms or 0.0)}), plan, "end to end")
+            for c in measured
+        ]
+        off *= ratio
+        if measured[best].fits:
+            break
+        # The others were never measured whole: what the first showed of the tail holds for them too.
     else:
-        measured, disturbed = _measure(plan, profile, target, search, finalists, progress)
-        plan = plan.model_copy(update={"disturbed": disturbed})
-    students = measured + [c for c in found if c not in finalists]
-    candidates = (*plan.candidates, *students)
-    fitting = [c for c in measured if c.fits]
+        measured = [c.model_copy(update={"fits": False}) for c in measured]
+    return plan, measured, off
+
+
+def _over(candidate: Candidate, plan: Plan, how: str) -> Candidate:
+    """The candidate with its verdict against the limit."""
+    fits = candidate.best_known_ms <= plan.limit_ms
+    note = "" if fits else f"measured {how}: over the budget less headroom"
+    return candidate.model_copy(update={"fits": fits, "note": note})
+
+
+def _model_ms(percentile_ms: float, plan: Plan) -> float:
+    """Median of the model alone behind a predicted percentile of the whole call."""
+    return max(0.0, percentile_ms / (plan.tail * plan.correction) - plan.overhead_ms)
+
+
+def _choose(plan: Plan, finalists: Sequence[Candidate], found: Sequence[Candidate], predicted: str) -> Plan:
+    """Take the finalist that fits and keeps most."""
+    keys = {(c.precision, c.shape, c.choice) for c in finalists}
+    students = [*finalists, *(c for c in found if (c.precision, c.shape, c.choice) not in keys)]
+    plan = plan.model_copy(update={"candidates": (*plan.candidates, *students)})
+    fitting = [c for c in finalists if c.fits]
     if not fitting:
-        return plan.model_copy(update={"candidates": candidates, "reason": "no finalist measured within the budget"})
+        return plan.model_copy(update={"reason": "no finalist measured within the budget"})
     best = max(fitting, key=_score)
-    teachers = len(plan.candidates)
     reason = f"keeps {100 * best.kept:.0f}% of the teacher's importance, the most of {len(students)} frontier students"
     if predicted:
         reason += f"; {predicted}"
-    return plan.model_copy(
-        update={"candidates": candidates, "chosen": teachers + students.index(best), "reason": reason}
-    )
+    return plan.model_copy(update={"chosen": plan.candidates.index(best), "reason": reason})
+
+
+def _nothing(
+    plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision], found: Sequence[Candidate]
+) -> Plan:
+    """Why no student is within the limits, with the nearest."""
+    if not found:
+        floor = _floor(plan, profile, search, precisions)
+        return plan.model_copy(update={"candidates": (*plan.candidates, floor), "reason": floor.note})
+    smallest = min(model_mb(c.shape, c.precision) for c in found if c.shape is not None)
+    reason = f"nothing is within --max-mb {profile.accept.max_mb:g}: the smallest in time is {smallest:.3g} MB"
+    return plan.model_copy(update={"candidates": (*plan.candidates, *found), "reason": reason})
 
 
 def over_size(size_mb: float, profile: Profile) -> str:
@@ -243,45 +327,6 @@ def narrowed_slice(shape: EncoderShape, width: int, choice: Slice) -> EncoderSha
         return shape.model_copy(update={"heads": choice.heads, "ffn": choice.ffn})
     narrow = narrowed(shape, width, choice.heads, choice.ffn)
     return narrow if shape.embedding == shape.hidden else narrow.model_copy(update={"embedding": shape.embedding})
-
-
-def _measure(
-    plan: Plan,
-    profile: Profile,
-    target: Target,
-    search: SearchInput,
-    finalists: Sequence[Candidate],
-    progress: Progress,
-) -> tuple[list[Candidate], float]:
-    with tempfile.TemporaryDirectory(prefix="edgekd-finalists-") as folder:
-        jobs = []
-        for i, candidate in enumerate(finalists):
-            assert candidate.shape is not None
-            path = write_graph(
-                Path(folder) / f"{i}.onnx",
-                candidate.shape,
-                candidate.precision,
-                profile.export,
-                search.instruction_set,
-            )
-            ids = min(candidate.shape.vocabulary, VOCABULARY)
-            jobs.append(GraphJob(str(i), path, plan.batch_size, plan.max_length, ids))
-        with progress.bar(f"plan: measure {len(jobs)} finalists", 1) as bar:
-            results = compare(
-                jobs,
-                target,
-                processes=1,
-                rounds=_ROUNDS,
-                calls=_CALLS,
-                progress=lambda a, b: bar.update(a / b),
-            )
-    measured = []
-    for i, candidate in enumerate(finalists):
-        value = (results[str(i)].percentile(50) + plan.overhead_ms) * plan.tail * plan.correction
-        fits = value <= plan.limit_ms
-        note = "" if fits else "measured over the budget less headroom"
-        measured.append(candidate.model_copy(update={"measured_ms": value, "fits": fits, "note": note}))
-    return measured, float(np.mean([found.disturbed_share for found in results.values()]))
 
 
 def _floor(plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision]) -> Candidate:

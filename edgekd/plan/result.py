@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
 from edgekd.models.spec import EncoderShape, Spec
+from edgekd.targets.base import SessionSpec
 from edgekd.targets.spec import Precision
 
 
@@ -61,8 +62,9 @@ class Plan(Spec):
         max_length: Tokens a text at which it was planned.
         batch_size: Texts a call.
         overhead_ms: Median of tokenising and post-processing together.
-        tail: The percentile over the median, as measured on this device.
-        correction: What predictions were multiplied by, after an earlier try missed.
+        tail: The percentile over the median, as measured on this device near the budget.
+        correction: What predictions are multiplied by: measured near the budget, and after an earlier try missed.
+        session: onnxruntime's options, the fastest measured; None where no student was looked for.
         disturbed: Share of the finalists' rounds that other load disturbed.
         candidates: All considered, the frontier included.
         chosen: Index of the one chosen; None if nothing fits.
@@ -78,6 +80,7 @@ class Plan(Spec):
     overhead_ms: float
     tail: float
     correction: float = 1.0
+    session: SessionSpec | None = None
     disturbed: float = 0.0
     candidates: tuple[Candidate, ...]
     chosen: int | None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgekd.bundle import Core
+from edgekd.bundle import Core, write_core
 from edgekd.devices import check_probe, find_probe
 from edgekd.distill.batches import fingerprint as fingerprint_of
 from edgekd.distill.student import Start
@@ -18,10 +18,11 @@ from edgekd.graph.writer import WRITER_VERSION
 from edgekd.inputs import Inputs
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
 from edgekd.latency.probe import Probe
-from edgekd.latency.table import LatencyTable, measure_table
-from edgekd.latency.timer import Text
+from edgekd.latency.table import LatencyTable, measure_table, write_graph
+from edgekd.latency.timer import BundleJob, Text
 from edgekd.models.families import Hosted
 from edgekd.models.initialize import project_width, slice_weights
+from edgekd.plan.finalists import Bench
 from edgekd.plan.importance import Measured, importance_stage, read_importance
 from edgekd.plan.make import SearchInput, TeacherLatency, explained_by_width, frame, over_size, widths_of, with_students
 from edgekd.plan.probed import overhead_there, predict_teacher
@@ -31,11 +32,11 @@ from edgekd.plan.value import value_of
 from edgekd.progress import Progress
 from edgekd.session import Session
 from edgekd.store import Artefact, Store
-from edgekd.targets.base import Target
+from edgekd.targets.base import SessionSpec, Target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 
 TABLE_VERSION = 1
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -216,15 +217,34 @@ class Planner:
         if plan.chosen is not None or inputs.teacher.hosted is None:
             return plan
         precisions = [p for p in self.precisions if p not in without]
-        return with_students(
-            plan,
-            inputs.profile,
-            self.device.target,
-            self._search(inputs.teacher.hosted),
-            precisions,
-            self.progress,
-            self.latency.predicted,
+        search = self._search(inputs.teacher.hosted)
+        return with_students(plan, inputs.profile, self._bench(), search, precisions, self.latency.predicted)
+
+    def _bench(self) -> Bench:
+        profile = self.inputs.profile
+        return Bench(
+            target=self.device.target,
+            batch_size=profile.workload.batch_size,
+            length=self.inputs.max_length,
+            percentile=profile.budget.percentile,
+            options=profile.export,
+            instruction_set=self.device.instruction_set or "",
+            progress=self.progress,
+            bundle_of=self._random_bundle,
         )
+
+    def _random_bundle(self, candidate: Candidate, session: SessionSpec, folder: Path) -> BundleJob:
+        """A candidate with random weights as the bundle that it would become."""
+        inputs, shape = self.inputs, candidate.shape
+        assert shape is not None
+        model = write_graph(
+            folder / "random.onnx", shape, candidate.precision, inputs.profile.export,
+            self.device.instruction_set or "", shape.vocabulary,
+        )  # fmt: skip
+        core = replace(self.core("fp32"), model=model, shape=shape, session=session.model_dump(mode="json"))
+        write_core(folder / "bundle", core)
+        model.unlink()
+        return BundleJob("proof", folder / "bundle", tuple(self.texts), inputs.profile.workload.batch_size)
 
     def _search(self, hosted: Hosted) -> SearchInput:
         shape = hosted[0]

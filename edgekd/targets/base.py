@@ -53,7 +53,10 @@ class Target(Protocol):
         """
 
     def session_spec(self) -> SessionSpec:
-        """The session options it runs with."""
+        """The session options it runs with, unless a plan found better ones."""
+
+    def session_variants(self) -> tuple[SessionSpec, ...]:
+        """Session options worth measuring, `session_spec` first."""
 
     def timer(self, jobs: Sequence[Job], processes: int = 1) -> Timer:
         """A timer of these jobs, each loaded in `processes` fresh processes. Use it in a `with`."""

@@ -35,6 +35,10 @@ class FakeTargetRuntime:
         """See `Target.session_spec`."""
         return SessionSpec(threads=self.spec.threads)
 
+    def session_variants(self) -> tuple[SessionSpec, ...]:
+        """See `Target.session_variants`."""
+        return (self.session_spec(),)
+
     def timer(self, jobs: Sequence[Job], processes: int = 1) -> FakeTimer:
         """See `Target.timer`."""
         self.check()

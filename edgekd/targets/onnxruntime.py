@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import UnavailableError, require
 from edgekd.latency.machine import check_threads
@@ -71,6 +71,19 @@ class OnnxRuntimeTarget:
             options["trt_fp16_enable"] = "True"
         providers = self._kind.providers
         return SessionSpec(providers=providers, provider_options=options, threads=self.spec.threads)
+
+    def session_variants(self) -> tuple[SessionSpec, ...]:
+        """See `Target.session_variants`: on a GPU there is nothing to choose from."""
+        base = self.session_spec()
+        if self.spec.kind != "onnxruntime-cpu":
+            return (base,)
+        changes: list[dict[str, Any]] = [{"arena": False}, {"graph_level": "extended"}]
+        if base.threads > 1:
+            # A thread that sleeps is slow to wake, one that spins takes its core from the others.
+            changes.append({"spinning": False})
+            # Small products gain nothing from many threads.
+            changes += [{"threads": n} for n in sorted({1, base.threads // 2, base.threads - 1}) if n < base.threads]
+        return (base, *(base.model_copy(update=change) for change in changes))
 
     def timer(self, jobs: Sequence[Job], processes: int = 1) -> ProcessTimer:
         """See `Target.timer`."""

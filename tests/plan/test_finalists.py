@@ -1,0 +1,90 @@
+"""The last steps of a plan: session options are changed only for a sure gain, and the tail is pooled."""
+
+import numpy as np
+import pytest
+
+from edgekd.graph.spec import GraphOptions
+from edgekd.latency.measure import Measurement
+from edgekd.latency.timer import LoadReport, RoundSample
+from edgekd.models.spec import EncoderShape, HeadShape
+from edgekd.plan import finalists
+from edgekd.plan.finalists import Bench, measure_medians, pilot, tail_of
+from edgekd.plan.result import Candidate
+from edgekd.progress import Progress
+from edgekd.targets.base import SessionSpec
+from edgekd.targets.fake import FakeTargetRuntime
+from edgekd.targets.spec import FakeTarget
+
+SHAPE = EncoderShape(
+    vocabulary=50, positions=32, token_types=2, embedding=16, hidden=16, head_size=8, heads=(2,), ffn=(16,),
+    head=HeadShape(kind="sequence", labels=3),
+)  # fmt: skip
+
+
+def measurement(name, rounds, quiet=None):
+    taken = tuple(RoundSample(0, tuple(map(float, r))) for r in rounds)
+    flags = tuple(quiet) if quiet is not None else (True,) * len(taken)
+    return Measurement(name, taken, flags, (LoadReport(0, "x", 1.0, 1.0, 1.0),))
+
+
+class Variants(FakeTargetRuntime):
+    def session_variants(self):
+        return (self.session_spec(), SessionSpec(arena=False), SessionSpec(graph_level="extended"))
+
+
+@pytest.fixture
+def bench():
+    target = Variants(FakeTarget(gflops=0.001, noise=0.0))
+    return Bench(target, 1, 8, 95.0, GraphOptions(), "avx2", Progress(), lambda *_: pytest.fail("not needed"))
+
+
+def candidate(**changes):
+    shape = SHAPE.model_copy(update=changes)
+    return Candidate(
+        kind="student", precision="fp32", shape=shape, choice=None, kept=1, predicted_ms=1, measured_ms=None, fits=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "chosen"),
+    [
+        ((1.0, 1.0, 1.0), 0),
+        ((1.0, 0.99, 1.1), 0),  # 1% is not worth other options
+        ((1.0, 0.9, 0.8), 2),
+        ((1.0, 0.9, 1.2), 1),
+    ],
+)
+def test_options_are_changed_for_a_sure_gain_alone(bench, monkeypatch, factors, chosen):
+    rng = np.random.default_rng(0)
+    load = 1 + 0.2 * rng.random(10)  # a load that comes and goes meets all variants alike
+    found = {str(i): measurement(str(i), [[f * w] * 5 for w in load]) for i, f in enumerate(factors)}
+    monkeypatch.setattr(finalists, "compare", lambda *_, **__: found)
+    told = pilot(bench, candidate(), 1.0)
+    assert told.session == bench.target.session_variants()[chosen]
+    assert told.median_ms == pytest.approx(found[str(chosen)].percentile(50))
+
+
+def test_a_gain_seen_in_noise_alone_is_no_gain(bench, monkeypatch):
+    rng = np.random.default_rng(1)
+    noisy = {str(i): measurement(str(i), np.exp(0.5 * rng.standard_normal((10, 1)))) for i in range(3)}
+    monkeypatch.setattr(finalists, "compare", lambda *_, **__: noisy)
+    assert pilot(bench, candidate(), 1.0).session == bench.target.session_spec()
+
+
+def test_tail_is_of_samples_over_their_own_median():
+    base = np.concatenate([np.ones(90), np.full(10, 1.5)])
+    found = [measurement("a", [base]), measurement("b", [10 * base])]
+    assert tail_of(found, 95) == pytest.approx(1.5)
+    assert tail_of([measurement("c", [np.ones(20)])], 95) == 1.0
+
+
+def test_disturbed_rounds_do_not_count_for_the_tail():
+    rounds = [np.ones(20), np.full(20, 9.0)]
+    assert tail_of([measurement("a", rounds, quiet=(True, False))], 95) == 1.0
+
+
+def test_finalists_keep_their_order_and_cost(bench):
+    small, large = candidate(), candidate(heads=(2, 2), ffn=(16, 16))
+    medians, tail, disturbed = measure_medians(bench, [large, small], bench.target.session_spec(), 1.0)
+    assert medians[0] > 1.5 * medians[1] > 0
+    assert (tail, disturbed) == (pytest.approx(1.0), 0.0)
