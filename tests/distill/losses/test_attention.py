@@ -237,8 +237,9 @@ def test_several_pairs_are_averaged(mask):
     torch.testing.assert_close(loss(teacher, student, mask), sum(each) / 2)
 
 
-def test_emd_weighs_by_the_plan_of_its_own_costs(mask):
-    teacher, student = states(TEACHER, 0), states(STUDENT, 10)
+@pytest.mark.parametrize("seed", [0, 20, 40])
+def test_emd_weighs_by_the_plan_of_its_own_costs(mask, seed):
+    teacher, student = states(TEACHER, seed), states(STUDENT, seed + 10)
     loss = attention_loss(AttentionMaps(mapping=Emd()), TEACHER, STUDENT)
     costs = torch.stack(
         [torch.stack([map_mse(teacher[t], student[s], mask, 4, 4) for s in (1, 2)]) for t in (1, 2, 3, 4)]
