@@ -70,7 +70,7 @@ def run_set(
 
 
 def _budget(profile: Profile, budget_ms: float, seed: int) -> Profile:
-    return override(profile, {"budget.latency_ms": budget_ms, "distill.training.seed": seed})
+    return override(profile, {"budget.latency_ms": budget_ms, "distill.seed": seed})
 
 
 def _figures(result: Result) -> dict[str, Any]:

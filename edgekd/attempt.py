@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from edgekd.bundle import Core, write_core
 from edgekd.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.label import logits_of
+from edgekd.distill.losses.spec import HardCE
 from edgekd.distill.predict import predict_rows
+from edgekd.distill.spec import Stage
 from edgekd.distill.student import Start, distill, load_student
 from edgekd.elsewhere import unmeasured_latency, unmeasured_memory
 from edgekd.export import export_student, model_file, onnx_rows
@@ -126,11 +129,12 @@ def attempt(planner: Planner, plan: Plan, candidate: Candidate, work: Path, *, l
         longer: Train longer than the profile says.
     """
     if candidate.kind == "teacher":
-        return _measured(planner, plan, candidate, planner.exported, work, None, None)
+        return _measured(planner, plan, candidate, planner.exported, work, None, [])
     start = first_weights(planner.session, planner.inputs, candidate)
-    student = train_student(planner.session, planner.inputs, start, longer=longer)
+    stages = train_student(planner.session, planner.inputs, start, longer=longer)
+    student = stages[-1]
     exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
-    return _measured(planner, plan, candidate, exported, work, start, student)
+    return _measured(planner, plan, candidate, exported, work, start, stages)
 
 
 def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
@@ -138,11 +142,12 @@ def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
     if attempt.start is None:
         return []
     inputs, engine, rows = planner.inputs, planner.session.engine, []
-    lesson = inputs.labelled_lesson()
-    if lesson is not None:
-        tuned = distill(
-            planner.session.store, engine, attempt.start, inputs.task, lesson, inputs.profile.distill,
-            "baseline: fine-tune without distillation",
+    if inputs.transfer.labelled is not None:
+        spec = inputs.profile.distill
+        stage = Stage(loss=HardCE(), data="labelled", training=spec.stages[-1].training)
+        (tuned,) = distill(
+            planner.session.store, engine, attempt.start, inputs.task, inputs.lesson(),
+            spec.model_copy(update={"stages": (stage,)}), "baseline: fine-tune without distillation",
         )  # fmt: skip
         logits = predict_rows(load_student(tuned.path), inputs.test.encodings, engine)
         rows.append(_row("student, fine-tuned without distillation", planner, logits)[0])
@@ -175,12 +180,14 @@ def shipped_answers(planner: Planner, attempt: Attempt) -> np.ndarray:
     return _answers(planner, attempt.exported, attempt.precision)
 
 
-def train_student(session: Session, inputs: Inputs, start: Start, *, longer: bool) -> Artefact:
-    """Distil a student as the profile says, or `longer`."""
+def train_student(session: Session, inputs: Inputs, start: Start, *, longer: bool) -> list[Artefact]:
+    """Distil a student as the profile says, or the last stage `longer`; one artefact a stage."""
     spec = inputs.profile.distill
     if longer:
-        training = spec.training.model_copy(update={"epochs": _LONGER * spec.training.epochs})
-        spec = spec.model_copy(update={"training": training})
+        *first, last = spec.stages
+        training = last.training.model_copy(update={"epochs": _LONGER * last.training.epochs})
+        stages = (*first, last.model_copy(update={"training": training}))
+        spec = spec.model_copy(update={"stages": stages})
     return distill(session.store, session.engine, start, inputs.task, inputs.lesson(), spec, "student: distil")
 
 
@@ -208,8 +215,9 @@ def _measured(
     exported: Artefact,
     work: Path,
     start: Start | None,
-    student: Artefact | None,
+    stages: Sequence[Artefact],
 ) -> Attempt:
+    student = stages[-1] if stages else None
     precision: Precision = candidate.precision
     if precision == "int8" and not exported.result["int8"]["kept"]:
         precision = "fp32"  # accuracy comes first; the plan learns of it afterwards
@@ -233,7 +241,7 @@ def _measured(
         peaks = [judgement.measurement.peak_memory_mb for judgement in (found or {}).values()]
         limit = accept.max_memory_mb
         criteria.append(memory_criterion(max(peaks), limit) if peaks else unmeasured_memory(limit))
-    curves = () if student is None else (collect.curve("student", student.result["points"]),)
+    curves = tuple(collect.curves(stages))
     return Attempt(
         plan, candidate, exported, precision, judged,
         collect.timing(found["fixed"], f"{planner.inputs.max_length} tokens") if found is not None else None,

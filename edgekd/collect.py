@@ -29,6 +29,7 @@ from edgekd.report.result import (
     Timing,
     thin,
 )
+from edgekd.store import Artefact
 from edgekd.tasks.base import Task
 from edgekd.validate import Retained, retained
 
@@ -88,14 +89,23 @@ def candidates(plan: Plan) -> tuple[Candidate, ...]:
     return tuple(made)
 
 
-def curve(name: str, points: Sequence[dict[str, Any]]) -> Curve:
-    """A training curve as the report shows it."""
-    return Curve(
-        name=name,
-        points=tuple(
-            CurvePoint(at=p["epoch"], train_loss=p["loss"], validation=p["score"], seconds=p["seconds"]) for p in points
-        ),
-    )
+def curves(stages: Sequence[Artefact]) -> list[Curve]:
+    """The training curves of a student's stages as the report shows them.
+
+    A stage that is judged by its own held-out loss has no score: that loss is in no unit of the metric's.
+    """
+    found = []
+    for number, stage in enumerate(stages, 1):
+        scored = stage.result["judged_by"] == "metric"
+        points = tuple(
+            CurvePoint(
+                at=p["epoch"], train_loss=p["loss"], validation=p["score"] if scored else None, seconds=p["seconds"]
+            )
+            for p in stage.result["points"]
+        )
+        name = "student" if len(stages) == 1 else f"stage {number}: {stage.result['loss']}"
+        found.append(Curve(name=name, points=points))
+    return found
 
 
 def quality_row(

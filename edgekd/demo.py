@@ -23,8 +23,8 @@ _SETTINGS = {
     "teach.training.freeze_words": True,
     "search.widths": [1.0],
     "transfer.max_texts": 7000,
-    "distill.training.epochs": 3,
-    "distill.training.evaluations": 3,
+    "distill.stages.0.training.epochs": 3,
+    "distill.stages.0.training.evaluations": 3,
 }
 
 

@@ -67,15 +67,9 @@ class Inputs:
 
     def lesson(self) -> Lesson:
         """What the student learns from."""
-        return lesson(self.task, self.transfer, self.encodings, self.rows, self.validation)
-
-    def labelled_lesson(self) -> Lesson | None:
-        """The labelled texts alone, without the teacher: what the no-distillation baseline learns from."""
-        if self.transfer.labelled is None:
-            return None
-        count = len(self.transfer.labelled)
-        known = TransferSet(self.transfer.labelled, self.transfer.split.take(np.arange(count)), ())
-        return lesson(self.task, known, self.encodings.take(np.arange(count)), None, self.validation)
+        return lesson(
+            self.task, self.transfer, self.encodings, self.rows, self.validation, self.teacher, self.teacher_id
+        )
 
 
 def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, data: TaskData) -> Inputs:
@@ -88,7 +82,7 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
     task = _task(teacher, data)
     max_length = resolve_length(profile, teacher, data)
     teacher_id = folder_id(teacher.folder)
-    transfer = build_transfer_set(data, profile.transfer, profile.distill.training.seed)
+    transfer = build_transfer_set(data, profile.transfer, profile.distill.seed)
     encodings = task.encode(teacher.tokenizer, transfer.split, max_length)
     rows = logits_of(label(store, engine, teacher, teacher_id, encodings, "transfer"))
     judged: list[tuple[Judged, np.ndarray]] = []

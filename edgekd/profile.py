@@ -142,15 +142,18 @@ def validated(model: type[ModelT], content: Mapping[str, Any], source: str) -> M
 
 
 def override(profile: Profile, changes: Mapping[str, Any], source: str = "flags") -> Profile:
-    """Return the profile with dotted fields replaced, such as {"budget.latency_ms": 10}; None changes nothing."""
-    content = profile.model_dump(mode="json")
+    """Return the profile with dotted fields replaced, such as {"budget.latency_ms": 10}; None changes nothing.
+
+    A number picks an entry of a list: {"distill.stages.0.training.epochs": 3}.
+    """
+    content: Any = profile.model_dump(mode="json")
     for dotted, value in changes.items():
         if value is None:
             continue
         *parents, leaf = dotted.split(".")
         place = content
         for parent in parents:
-            place = place[parent]
+            place = place[int(parent) if isinstance(place, list) else parent]
         place[leaf] = value
     return parse(content, source)
 

@@ -120,7 +120,9 @@ def fast_profile():
             "target": {"kind": "fake", "gflops": 10.0},
             "search": {"always_distill": True},
             "teach": {"training": {"epochs": 12, "learning_rate": 3e-3, "precision": "fp32", "evaluations": 3}},
-            "distill": {"training": {"epochs": 10, "learning_rate": 3e-3, "precision": "fp32", "evaluations": 2}},
+            "distill": {
+                "stages": [{"training": {"epochs": 10, "learning_rate": 3e-3, "precision": "fp32", "evaluations": 2}}]
+            },
             "accept": {"min_retained": 0.8, "max_drop": 5.0},
         },
         "test",

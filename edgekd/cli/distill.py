@@ -50,7 +50,7 @@ def command(**flags: Any) -> None:
     console = error_console()
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
     inputs = gather(session, request)
-    student = train_student(session, inputs, first_weights(session, inputs, candidate), longer=False)
+    student = train_student(session, inputs, first_weights(session, inputs, candidate), longer=False)[-1]
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(student.path, out, ignore=shutil.ignore_patterns("manifest.json"))
     inputs.teacher.save_tokenizer(out)

@@ -31,7 +31,7 @@ OVERRIDES = {
     "min_retained": "accept.min_retained",
     "max_mb": "accept.max_mb",
     "max_memory_mb": "accept.max_memory_mb",
-    "seed": "distill.training.seed",
+    "seed": "distill.seed",
 }
 
 

@@ -48,7 +48,7 @@ def command(**flags: Any) -> None:
         {
             "teach.training.epochs": flags["epochs"],
             "teach.training.learning_rate": flags["learning_rate"],
-            "teach.training.seed": flags["seed"],
+            "teach.seed": flags["seed"],
             "workload.max_length": flags["max_length"],
         },
     )

@@ -36,7 +36,7 @@ def command(**flags: Any) -> None:
     profile = resolve_profile(flags["profile"], {})
     source = named("--data", flags["data"])
     data = read(ConsoleProgress(console), source, task_of(flags), columns_of(flags), flags["data_config"])
-    made = build_transfer_set(data, profile.transfer, profile.distill.training.seed)
+    made = build_transfer_set(data, profile.transfer, profile.distill.seed)
     out.mkdir(parents=True, exist_ok=True)
     with (out / "unlabeled.jsonl").open("w", encoding="utf-8") as handle:
         for i, text in enumerate(made.split.texts):

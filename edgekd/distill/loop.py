@@ -12,18 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
-from edgekd.distill.batches import epoch_batches, inputs_of, logit_rows
+from edgekd.distill.batches import epoch_batches, inputs_of
 from edgekd.distill.checkpoint import Checkpoint, State, snapshot
 from edgekd.distill.engine import Engine
 from edgekd.distill.losses.prediction import is_finite
+from edgekd.distill.objective import Batch, Objective
 from edgekd.distill.spec import Training
 from edgekd.errors import EdgekdError
 from edgekd.runtime.tokenise import Encodings
-
-# Given the student's logit rows (n, labels) and their places in the split, the loss.
-Objective = Callable[[Tensor, np.ndarray], Tensor]
 
 # Seconds between two checkpoints, what a kill can cost; more where saving is slow, so that it takes at most 3%.
 _CHECKPOINT_SECONDS, _SAVING_SHARE = 20.0, 0.03
@@ -59,6 +57,9 @@ def train(
     engine: Engine,
     work: Path,
     title: str,
+    *,
+    seed: int,
+    max_steps: int | None = None,
 ) -> Trained:
     """Train `model` in place and leave the weights of the best look at validation in it.
 
@@ -66,24 +67,54 @@ def train(
     the same bytes as one that was not.
 
     Args:
-        model: Maps the inputs of `encodings` to an output with `.logits`.
+        model: What is trained.
         encodings: The texts.
-        objective: Loss of the logit rows.
+        objective: Runs the model on a batch and gives the loss; what it learns itself is trained along.
         evaluate: Validation score of the model, higher is better.
         spec: The schedule; its precision must be resolved (`Engine.resolve`).
         engine: Where to compute.
         work: Folder for checkpoints; what an interrupted run left there is used.
         title: Title of the progress bar.
+        seed: Decides the order of the texts and dropout.
+        max_steps: The schedule's length where the epochs are more.
 
     Raises:
         EdgekdError: The loss became NaN or infinite; the last good weights stay in `work`.
     """
-    run = _Run(model, encodings, objective, evaluate, spec, engine, Checkpoint(work))
+    run = _Run(model, encodings, objective, evaluate, spec, engine, Checkpoint(work), seed, max_steps)
     with engine.progress.bar(title, run.total) as bar:
         while not run.state.done:
             run.advance()
             bar.update(run.state.step, run.note())
     return run.finish()
+
+
+@torch.no_grad()
+def held_out_loss(
+    model: nn.Module, objective: Objective, encodings: Encodings, engine: Engine, batch_size: int = 64
+) -> float:
+    """Mean loss of an objective that needs no labels on texts that it is not trained on, in FP32.
+
+    Args:
+        model: In any mode; left in it.
+        objective: Reads teacher and student alone.
+        encodings: The texts.
+        engine: Where to compute.
+        batch_size: Texts a batch, those of like length together.
+    """
+    whole = [m for m in (model, objective.module) if m is not None]
+    modes = [m.training for m in whole]
+    for module in whole:
+        module.eval()
+    order = np.argsort(encodings.lengths, kind="stable")
+    total = 0.0
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        batch = Batch(encodings, indices, inputs_of(encodings, indices, torch.device(engine.device)))
+        total += len(indices) * float(next(iter(objective(model, batch).values())))
+    for module, mode in zip(whole, modes, strict=True):
+        module.train(mode)
+    return total / len(order)
 
 
 class _Run:
@@ -96,22 +127,29 @@ class _Run:
         spec: Training,
         engine: Engine,
         checkpoint: Checkpoint,
+        seed: int,
+        max_steps: int | None,
     ) -> None:
         self.encodings, self.objective, self.evaluate = encodings, objective, evaluate
-        self.spec, self.engine, self.checkpoint = spec, engine, checkpoint
+        self.spec, self.engine, self.checkpoint, self.seed = spec, engine, checkpoint, seed
         _set_dropout(model, spec.dropout)
         _set_words(model, spec.freeze_words)
         self.accelerator: Accelerator = engine.accelerator()
         self.plain = engine.to_device(model)
+        beside = objective.module
+        # All that is trained, the model first; what is learned beside it is checkpointed too, but never kept.
+        self.whole = nn.ModuleList([model] if beside is None else [model, engine.to_device(beside)])
         optimizer = torch.optim.AdamW(
-            _groups(model, spec), lr=spec.learning_rate, fused=True
+            _groups(self.whole, spec), lr=spec.learning_rate, fused=True
         )  # fused: 6x faster than the default on CPU, where the embedding dominates the step
-        restored = checkpoint.load(model, optimizer)
+        restored = checkpoint.load(self.whole, optimizer)
         self.state, self.best = restored if restored is not None else (State(), {})
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.steps_per_epoch = math.ceil(len(encodings) / (spec.batch_size * self.world))
         self.total = max(1, round(spec.epochs * self.steps_per_epoch))
+        if max_steps is not None:
+            self.total = min(self.total, max_steps)
         self.look_every = max(1, self.total // spec.evaluations)
         self.saved_at, self.pause = time.monotonic(), _CHECKPOINT_SECONDS
         self._epoch, self._batches = -1, [np.empty(0, dtype=np.int64)]
@@ -143,19 +181,20 @@ class _Run:
     def _step(self) -> None:
         indices = self._indices(self.state.step)
         # Seeded a step, not a run: dropout then needs no stored generator state to resume exactly.
-        torch.manual_seed((self.spec.seed << 32) + self.state.step * self.world + self.rank)
-        self.model.train()
+        torch.manual_seed((self.seed << 32) + self.state.step * self.world + self.rank)
+        self.whole.train()
+        batch = Batch(self.encodings, indices, inputs_of(self.encodings, indices, self.accelerator.device))
         with self.engine.autocast(self.spec.precision):
-            output = self.model(**inputs_of(self.encodings, indices, self.accelerator.device))
-        rows = logit_rows(self.encodings, indices, output.logits).float()
-        loss = self.objective(rows, self.encodings.row_slots(indices))
-        if not is_finite(loss):
-            raise EdgekdError(
-                f"the loss became {loss.item()} at step {self.state.step}: lower the learning rate "
-                f"(now {self.spec.learning_rate:g}); the last good weights are in {self.checkpoint.folder}"
-            )
+            terms = self.objective(self.model, batch)
+        for name, term in terms.items():
+            if not is_finite(term):
+                raise EdgekdError(
+                    f"the loss ({name}) became {term.item()} at step {self.state.step}: lower the learning rate "
+                    f"(now {self.spec.learning_rate:g}); the last good weights are in {self.checkpoint.folder}"
+                )
+        loss = torch.stack(list(terms.values())).sum()
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm)
+        self.accelerator.clip_grad_norm_(self.whole.parameters(), self.spec.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * self._schedule(self.state.step)
         self.optimizer.step()
@@ -168,7 +207,7 @@ class _Run:
         epoch, within = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._batches = epoch_batches(self.encodings.lengths, self.spec.batch_size, self.spec.seed, epoch)
+            self._batches = epoch_batches(self.encodings.lengths, self.spec.batch_size, self.seed, epoch)
         chosen: np.ndarray = self._batches[(within * self.world + self.rank) % len(self._batches)]
         return chosen
 
@@ -200,7 +239,7 @@ class _Run:
     def _save(self) -> None:
         started = time.monotonic()
         if self.accelerator.is_main_process:
-            self.checkpoint.save(self.state, self.plain, self.optimizer.optimizer, self.best)
+            self.checkpoint.save(self.state, self.whole, self.optimizer.optimizer, self.best)
         self.saved_at = time.monotonic()
         self.pause = max(_CHECKPOINT_SECONDS, (self.saved_at - started) / _SAVING_SHARE)
 
@@ -212,16 +251,20 @@ _WORDS = ("word_embeddings.weight", "embeddings.word.weight")
 _HEADS = ("classifier", "pooler", "score.", "head.")
 
 
-def _groups(model: nn.Module, spec: Training) -> list[dict[str, Any]]:
-    """Parameters by learning rate and decay; only matrices decay: biases and norms are scales, not directions."""
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
+def _groups(whole: nn.ModuleList, spec: Training) -> list[dict[str, Any]]:
+    """Parameters by owner, learning rate and decay, the model first.
+
+    Only matrices decay: biases and norms are scales, not directions.
+    """
+    groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
+    for name, parameter in whole.named_parameters():
         if not parameter.requires_grad:
             continue
-        head, matrix = any(part in name for part in _HEADS), parameter.dim() > 1
+        beside = not name.startswith("0.")
+        head, matrix = not beside and any(part in name for part in _HEADS), parameter.dim() > 1
         decay = spec.weight_decay if matrix else 0.0
         peak = spec.learning_rate * (spec.head_rate if head else 1.0)
-        group = groups.setdefault((head, matrix), {"params": [], "weight_decay": decay, "peak": peak})
+        group = groups.setdefault((beside, head, matrix), {"params": [], "weight_decay": decay, "peak": peak})
         group["params"].append(parameter)
     return list(groups.values())
 

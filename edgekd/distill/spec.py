@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekd.distill.losses.spec import KL, LossSpec
 from edgekd.models.spec import Spec
@@ -27,7 +27,6 @@ class Training(Spec):
         evaluations: Looks at validation, evenly spread over the run.
         patience: Looks without a better score before stopping early; the best weights are kept.
         precision: "bf16", "fp32", or "auto": bf16 where the device computes it natively.
-        seed: Decides the order of the texts, dropout and new weights.
     """
 
     epochs: float = Field(gt=0)
@@ -42,24 +41,67 @@ class Training(Spec):
     evaluations: int = Field(default=8, ge=1)
     patience: int = Field(default=4, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    seed: int = 0
 
 
 class Teach(Spec):
-    """How `edgekd teach` fine-tunes an encoder on labels."""
+    """How `edgekd teach` fine-tunes an encoder on labels.
+
+    Attributes:
+        training: The schedule.
+        seed: Decides the head's first weights, the order of the texts and dropout.
+    """
 
     training: Training = Training(epochs=4, learning_rate=1e-4, head_rate=10)
+    seed: int = 0
+
+
+class Mixup(Spec):
+    """Each text's word embeddings mixed with another's, for teacher and student alike (MixKD, Liang et al., 2021).
+
+    Attributes:
+        alpha: The share is drawn from Beta(alpha, alpha), once a batch.
+        weight: Of the mixed texts' loss beside the texts' own.
+    """
+
+    alpha: float = Field(default=0.4, gt=0)
+    weight: float = Field(default=1.0, gt=0)
+
+
+class Stage(Spec):
+    """One stage of distillation: some texts, one family of losses, a schedule.
+
+    Attributes:
+        loss: What is compared between teacher and student.
+        data: "transfer" is the whole transfer set; "labelled" only its texts with a gold label.
+        hard_weight: Weight of cross-entropy on the gold labels, for the texts that have one.
+        mixup: Train on mixed texts too.
+        training: The schedule.
+        max_steps: Stop the schedule at so many steps; None runs all epochs.
+    """
+
+    loss: LossSpec = KL()
+    data: Literal["transfer", "labelled"] = "transfer"
+    hard_weight: float = Field(default=0.0, ge=0)
+    mixup: Mixup | None = None
+    training: Training = Training(epochs=4, learning_rate=5e-4, dropout=0.0, freeze_words=True)
+    max_steps: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_loss(self) -> Stage:
+        if self.loss.family == "labels" and self.hard_weight:
+            raise ValueError("hard_weight: the loss is cross-entropy on the labels already")
+        if self.loss.family == "labels" and self.mixup is not None:
+            raise ValueError("mixup: mixed texts have no gold label; choose a loss on the teacher's outputs")
+        return self
 
 
 class Distill(Spec):
     """How the student learns from the teacher.
 
     Attributes:
-        loss: What is compared between teacher and student logits.
-        hard_weight: Weight of cross-entropy on the gold labels, for the texts that have one.
-        training: The schedule.
+        stages: In their order; each starts from the weights that the one before left.
+        seed: Decides the order of the texts, dropout and new weights.
     """
 
-    loss: LossSpec = KL()
-    hard_weight: float = Field(default=0.0, ge=0)
-    training: Training = Training(epochs=4, learning_rate=5e-4, dropout=0.0, freeze_words=True)
+    stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
+    seed: int = 0

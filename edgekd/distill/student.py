@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from edgekd.data.transfer import TransferSet
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
-from edgekd.distill.loop import train
-from edgekd.distill.losses.prediction import distillation_loss, hard_loss
+from edgekd.distill.loop import held_out_loss, train
+from edgekd.distill.objective import build_objective
 from edgekd.distill.scoring import Judged
-from edgekd.distill.spec import Distill
+from edgekd.distill.spec import Distill, Stage
+from edgekd.errors import DataError
 from edgekd.models.initialize import Weights
+from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.spec import EncoderShape
-from edgekd.models.student import StudentModel, from_weights
+from edgekd.models.student import StudentModel, from_weights, numpy_weights
+from edgekd.models.teacher import Teacher
 from edgekd.runtime.tokenise import Encodings
 from edgekd.store import Artefact, Store
 from edgekd.tasks.base import Task
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -65,24 +67,49 @@ class Lesson:
     Attributes:
         id: Identity of texts, teacher outputs, targets and validation answers together.
         encodings: The transfer set's tokens.
-        teacher_rows: Teacher logits (rows, labels) of the same texts; None for plain fine-tuning.
+        teacher_rows: Teacher logits (rows, labels) of the same texts.
         targets: Gold label ids (rows,), -100 where a text has none.
         judged: Validation.
+        labelled: How many texts, the first ones, have a gold label.
+        teacher: The teacher, for stages that run it beside the student.
+        teacher_id: Identity of its content.
     """
 
     id: str
     encodings: Encodings
-    teacher_rows: np.ndarray | None
+    teacher_rows: np.ndarray
     targets: np.ndarray
     judged: Judged
+    labelled: int
+    teacher: Teacher
+    teacher_id: str
+
+    def for_stage(self, stage: Stage) -> Lesson:
+        """The part of it that a stage learns from.
+
+        Raises:
+            DataError: The stage learns from labelled texts, and there are none.
+        """
+        if stage.data == "transfer":
+            return self
+        if not self.labelled:
+            raise DataError("a distill stage has data: labelled, but no text has a gold label; use data: transfer")
+        known = self.encodings.take(np.arange(self.labelled))
+        rows = int(known.rows[-1])
+        return replace(
+            self, id=f"{self.id} labelled", encodings=known, teacher_rows=self.teacher_rows[:rows],
+            targets=self.targets[:rows],
+        )  # fmt: skip
 
 
 def lesson(
     task: Task,
     transfer: TransferSet,
     encodings: Encodings,
-    teacher_rows: np.ndarray | None,
+    teacher_rows: np.ndarray,
     judged: Judged,
+    teacher: Teacher,
+    teacher_id: str,
 ) -> Lesson:
     """Put a lesson together; the gold targets of the labelled texts come from the transfer set."""
     targets = _target_rows(task, transfer, encodings)
@@ -90,9 +117,9 @@ def lesson(
     digest.update(fingerprint(judged.encodings).encode())
     digest.update(repr(list(judged.gold)).encode())
     digest.update(targets.tobytes())
-    if teacher_rows is not None:
-        digest.update(np.ascontiguousarray(teacher_rows).data)
-    return Lesson(digest.hexdigest()[:24], encodings, teacher_rows, targets, judged)
+    digest.update(np.ascontiguousarray(teacher_rows).data)
+    labelled = 0 if transfer.labelled is None else len(transfer.labelled)
+    return Lesson(digest.hexdigest()[:24], encodings, teacher_rows, targets, judged, labelled, teacher, teacher_id)
 
 
 def _target_rows(task: Task, transfer: TransferSet, encodings: Encodings) -> np.ndarray:
@@ -106,11 +133,8 @@ def _target_rows(task: Task, transfer: TransferSet, encodings: Encodings) -> np.
 
 def distill(
     store: Store, engine: Engine, start: Start, task: Task, lesson: Lesson, spec: Distill, title: str
-) -> Artefact:
-    """Train a student and keep the weights that are best on validation.
-
-    Loss: `spec.loss` between teacher and student logit rows, plus `spec.hard_weight` times cross-entropy on gold
-    labels. Without teacher rows it is cross-entropy alone: the no-distillation baseline.
+) -> list[Artefact]:
+    """Train a student stage by stage, each from the weights that the one before left.
 
     Args:
         store: Where the student is kept.
@@ -118,26 +142,60 @@ def distill(
         start: The student before training.
         task: The task, whose metric chooses the weights.
         lesson: What it learns from.
-        spec: Loss and schedule.
+        spec: The stages and the seed.
         title: Title of the progress bar.
 
     Returns:
-        A folder with the trained `StudentModel` (safetensors); its result holds the curve and the score before
-        any training.
+        For each stage a folder with the trained `StudentModel` (safetensors); its result holds the curve and the
+        scores before and after.
+
+    Raises:
+        UsageError: Loss, teacher and student of a stage do not go together.
     """
-    training = engine.resolve(spec.training)
-    spec = spec.model_copy(update={"training": training})
+    made: list[Artefact] = []
+    for number, stage in enumerate(spec.stages, 1):
+        name = title if len(spec.stages) == 1 else f"{title}, stage {number} of {len(spec.stages)} ({stage.loss.name})"
+        made.append(run_stage(store, engine, start, task, lesson.for_stage(stage), stage, spec.seed, name))
+        if number < len(spec.stages):
+            start = start_of(load_student(made[-1].path), start.labels)
+    return made
+
+
+def run_stage(
+    store: Store, engine: Engine, start: Start, task: Task, lesson: Lesson, stage: Stage, seed: int, title: str
+) -> Artefact:
+    """Train a student by one stage and keep the weights that are best on validation.
+
+    A stage on logits or labels is judged by the task's metric. One on what is inside the models leaves the task
+    head as it was: it is judged by its own loss on the validation texts.
+
+    Args:
+        store: Where the student is kept.
+        engine: Where to compute.
+        start: The student before training.
+        task: The task.
+        lesson: What it learns from.
+        stage: Loss and schedule.
+        seed: Of the run.
+        title: Title of the progress bar.
+    """
+    stage = stage.model_copy(update={"training": engine.resolve(stage.training)})
+    online = stage.loss.family in ("hidden", "attention") or stage.mixup is not None
     key = {
         "start": start.id,
         "lesson": lesson.id,
-        "distilled": lesson.teacher_rows is not None,
-        "spec": spec.model_dump(),
+        "stage": stage.model_dump(mode="json"),
+        "seed": seed,
+        "teacher": lesson.teacher_id if online else None,
     }
+    return store.make(
+        "distill", VERSION, key, lambda work: _train(engine, start, task, lesson, stage, seed, title, work)
+    )
 
-    def build(work: Path) -> dict[str, Any]:
-        return _train(engine, start, task, lesson, spec, title, work)
 
-    return store.make("distill", VERSION, key, build)
+def start_of(model: StudentModel, labels: tuple[str, ...]) -> Start:
+    """A trained student as the start of another stage."""
+    return Start(model.config.encoder_shape, numpy_weights(model), labels)
 
 
 def load_student(folder: Path) -> StudentModel:
@@ -150,32 +208,41 @@ def load_student(folder: Path) -> StudentModel:
 
 
 def _train(
-    engine: Engine, start: Start, task: Task, lesson: Lesson, spec: Distill, title: str, work: Path
+    engine: Engine, start: Start, task: Task, lesson: Lesson, stage: Stage, seed: int, title: str, work: Path
 ) -> dict[str, Any]:
     model = start.model()
     score = lesson.judged.scorer(task, engine)
     untrained = score(model)
-    targets = torch.from_numpy(lesson.targets).to(engine.device)
-    teacher = None if lesson.teacher_rows is None else torch.from_numpy(lesson.teacher_rows).to(engine.device)
+    device = torch.device(engine.device)
 
-    def objective(rows: Tensor, ids: np.ndarray) -> Tensor:
-        chosen = torch.from_numpy(ids).to(rows.device)
-        if teacher is None:
-            return hard_loss(rows, targets[chosen])
-        loss = distillation_loss(spec.loss, teacher[chosen], rows)
-        if spec.hard_weight:
-            loss = loss + spec.hard_weight * hard_loss(rows, targets[chosen])
-        return loss
+    def teacher() -> OnlineTeacher:
+        online = OnlineTeacher.of(lesson.teacher)
+        online.model.to(device)
+        return online
 
+    objective = build_objective(
+        stage,
+        rows=torch.from_numpy(lesson.teacher_rows).to(device),
+        targets=torch.from_numpy(lesson.targets).to(device),
+        student=start.shape,
+        teacher=teacher,
+        seed=seed,
+    )
+    inner = stage.loss.family in ("hidden", "attention")
+    judge = (lambda m: -held_out_loss(m, objective, lesson.judged.encodings, engine)) if inner else score
     trained = train(
-        model, lesson.encodings, objective, score, spec.training, engine, work / "state", title
+        model, lesson.encodings, objective, judge, stage.training, engine, work / "state", title, seed=seed,
+        max_steps=stage.max_steps,
     )  # fmt: skip
+    after = score(model) if inner else trained.best_score
     with quiet_transformers():
         model.to("cpu").save_pretrained(work)
     shutil.rmtree(work / "state")
     return {
+        "loss": stage.loss.name,
+        "judged_by": "held-out loss" if inner else "metric",
         "untrained": untrained,
-        "validation": trained.best_score,
+        "validation": after,
         "points": trained.points,
         "steps": trained.steps,
         "planned_steps": trained.planned_steps,

@@ -6,14 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from edgekd.data.split import TaskData
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import train
-from edgekd.distill.losses.prediction import hard_loss
+from edgekd.distill.objective import LabelObjective
 from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import Teach
 from edgekd.errors import DataError
@@ -56,7 +54,7 @@ def teach(
         "encoder": encoder_id,
         "data": data.fingerprint,
         "max_length": max_length,
-        "training": training.model_dump(),
+        "training": training.model_dump() | {"seed": spec.seed},
     }
 
     def build(work: Path) -> dict[str, Any]:
@@ -72,18 +70,15 @@ def _fine_tune(
     assert data.validation is not None
     task = build_task(data.task, data.labels)
     tokenizer = load_tokenizer(encoder)
-    torch.manual_seed(spec.training.seed)
+    torch.manual_seed(spec.seed)
     model = load_encoder(encoder, data.labels, task.head)
     train_set = task.encode(tokenizer, data.train, max_length)
     targets = torch.from_numpy(task.target_rows(data.train, train_set)).to(engine.device)
     held_out = Judged(data.validation, task.encode(tokenizer, data.validation, max_length), task.gold(data.validation))
 
-    def objective(rows: Tensor, ids: np.ndarray) -> Tensor:
-        return hard_loss(rows, targets[torch.from_numpy(ids)])
-
     trained = train(
-        model, train_set, objective, held_out.scorer(task, engine), spec.training, engine, work / "state",
-        "teacher: fine-tune",
+        model, train_set, LabelObjective(targets), held_out.scorer(task, engine), spec.training, engine,
+        work / "state", "teacher: fine-tune", seed=spec.seed,
     )  # fmt: skip
     with quiet_transformers():
         model.to("cpu").save_pretrained(work)

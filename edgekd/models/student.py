@@ -81,6 +81,23 @@ class StudentOutput(ModelOutput):  # type: ignore[misc]
     relations: dict[int, Relations] | None = None
 
 
+@dataclass(frozen=True)
+class Mix:
+    """Texts mixed in pairs: each is `share` of itself and the rest of text `partners[i]`.
+
+    Attributes:
+        partners: A permutation of the batch, (B,).
+        share: Scalar in [0, 1].
+    """
+
+    partners: Tensor
+    share: Tensor
+
+    def union(self, mask: Tensor) -> Tensor:
+        """The mask (B, L) of the mixed texts: a token where either has one."""
+        return torch.maximum(mask, mask[self.partners])
+
+
 class _Embeddings(nn.Module):
     def __init__(self, shape: EncoderShape, dropout: float) -> None:
         super().__init__()
@@ -93,8 +110,11 @@ class _Embeddings(nn.Module):
             self.projection = nn.Linear(shape.embedding, shape.hidden)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        x: Tensor = self.word(input_ids) + self.position(torch.arange(input_ids.shape[1], device=input_ids.device))
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, mix: Mix | None) -> Tensor:
+        words: Tensor = self.word(input_ids)
+        if mix is not None:
+            words = mix.share * words + (1 - mix.share) * words[mix.partners]
+        x: Tensor = words + self.position(torch.arange(input_ids.shape[1], device=input_ids.device))
         if hasattr(self, "token_type"):
             # Texts that are not pairs may come without types: all of them are of the first.
             x = x + self.token_type(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
@@ -209,6 +229,7 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
         head_masks: Sequence[Tensor] | None = None,
         neuron_masks: Sequence[Tensor] | None = None,
         skip_layer: int | None = None,
+        mix: Mix | None = None,
     ) -> StudentOutput:
         """Run the encoder and its head on B texts of L tokens.
 
@@ -223,9 +244,13 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
             head_masks: Per layer, factors on the heads' outputs: (heads,), or (B, heads) for one a text.
             neuron_masks: Per layer, factors on the FFN neurons: (ffn,), or (B, ffn) for one a text.
             skip_layer: Layer (from 0) that is left out, as if it were the identity.
+            mix: Mix the texts' word embeddings; the mask is the union of both texts', the token types are each
+                text's own.
         """
+        if mix is not None and attention_mask is not None:
+            attention_mask = mix.union(attention_mask)
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
-        x = self.embeddings(input_ids, token_type_ids)
+        x = self.embeddings(input_ids, token_type_ids, mix)
         states, asked = [x], {}
         for i, layer in enumerate(islice(self.layers, last_layer)):
             if i != skip_layer:

@@ -14,6 +14,7 @@ from torch import nn
 
 from edgekd.distill.batches import epoch_batches, fingerprint
 from edgekd.distill.loop import _groups, train
+from edgekd.distill.objective import LabelObjective
 from edgekd.distill.spec import Training
 from edgekd.errors import EdgekdError
 from edgekd.runtime.tokenise import Encodings
@@ -40,20 +41,32 @@ def toy_encodings(count=50, seed=0):
     return Encodings(rng.integers(1, 20, offsets[-1]).astype(np.int32), offsets)
 
 
-def run(work, engine, *, stop_after=None, **changes):
+def run(work, engine, *, stop_after=None, seed=0, max_steps=None, **changes):
     encodings = toy_encodings()
     targets = torch.arange(50) % 3
     spec = Training(epochs=4, learning_rate=1e-2, batch_size=8, precision="fp32", patience=9, **changes)
     seen = []
 
-    def objective(rows, ids):
-        seen.append(len(rows))
-        if stop_after is not None and len(seen) > stop_after:
-            raise KeyboardInterrupt
-        return nn.functional.cross_entropy(rows, targets[torch.from_numpy(ids)])
+    class Objective:
+        """Cross-entropy, and a scale learned beside the model, which must be resumed too."""
+
+        def __init__(self):
+            self.module = nn.Linear(1, 1)
+            nn.init.ones_(self.module.weight)
+
+        def __call__(self, model, batch):
+            seen.append(len(batch.indices))
+            if stop_after is not None and len(seen) > stop_after:
+                raise KeyboardInterrupt
+            rows = batch.rows(model(**batch.inputs).logits) * self.module.weight
+            return {"toy": nn.functional.cross_entropy(rows, batch.of(targets))}
 
     model = Toy()
-    trained = train(model, encodings, objective, lambda m: -float(m.output.bias.norm()), spec, engine, work, "toy")
+
+    def judge(model):
+        return -float(model.output.bias.detach().norm())
+
+    trained = train(model, encodings, Objective(), judge, spec, engine, work, "toy", seed=seed, max_steps=max_steps)
     return model, trained
 
 
@@ -87,10 +100,7 @@ def test_best_look_is_kept_and_patience_stops(tmp_path, engine):
         return next(scores)
 
     model = Toy()
-    trained = train(
-        model, encodings, lambda rows, ids: nn.functional.cross_entropy(rows, targets[torch.from_numpy(ids)]),
-        evaluate, spec, engine, tmp_path, "toy",
-    )  # fmt: skip
+    trained = train(model, encodings, LabelObjective(targets), evaluate, spec, engine, tmp_path, "toy", seed=0)
     assert trained.best_score == 0.9
     assert len(trained.points) == 4
     assert trained.steps < trained.planned_steps
@@ -99,17 +109,19 @@ def test_best_look_is_kept_and_patience_stops(tmp_path, engine):
 
 def test_nan_stops_with_the_step_and_the_mend(tmp_path, engine):
     spec = Training(epochs=1, learning_rate=1e-2, precision="fp32")
-    with pytest.raises(EdgekdError, match=r"loss became nan at step 0: lower the learning rate"):
-        train(
-            Toy(),
-            toy_encodings(),
-            lambda rows, ids: rows.sum() * float("nan"),
-            lambda m: 0.0,
-            spec,
-            engine,
-            tmp_path,
-            "t",
-        )
+
+    class Broken(LabelObjective):
+        def __call__(self, model, batch):
+            good = super().__call__(model, batch)
+            return good | {"soft": good["labels"] * float("nan")}
+
+    with pytest.raises(EdgekdError, match=r"the loss \(soft\) became nan at step 0: lower the learning rate"):
+        train(Toy(), toy_encodings(), Broken(torch.arange(50) % 3), lambda m: 0.0, spec, engine, tmp_path, "t", seed=0)
+
+
+def test_max_steps_cuts_the_schedule(tmp_path, engine):
+    _, trained = run(tmp_path, engine, max_steps=5)
+    assert (trained.steps, trained.planned_steps) == (5, 5)
 
 
 def test_epoch_batches_hold_every_text_once_and_differ_by_epoch():
@@ -188,10 +200,7 @@ def test_frozen_words_stay_and_all_else_moves(tmp_path, engine, tiny_encoder):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     targets = torch.arange(50) % 3
     spec = Training(epochs=1, learning_rate=1e-2, batch_size=8, precision="fp32", evaluations=1, freeze_words=True)
-    train(
-        model, toy_encodings(), lambda rows, ids: nn.functional.cross_entropy(rows, targets[torch.from_numpy(ids)]),
-        lambda m: 0.0, spec, engine, tmp_path, "t",
-    )  # fmt: skip
+    train(model, toy_encodings(), LabelObjective(targets), lambda m: 0.0, spec, engine, tmp_path, "t", seed=0)
     same = [name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])]
     assert same == ["bert.embeddings.word_embeddings.weight"]
 
@@ -199,5 +208,5 @@ def test_frozen_words_stay_and_all_else_moves(tmp_path, engine, tiny_encoder):
 def test_head_learns_faster_and_only_matrices_decay():
     model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "classifier": nn.Linear(2, 2)})
     spec = Training(epochs=1, learning_rate=1e-3, head_rate=10, weight_decay=0.1)
-    found = {(*g["params"][0].shape, g["peak"]): g["weight_decay"] for g in _groups(model, spec)}
+    found = {(*g["params"][0].shape, g["peak"]): g["weight_decay"] for g in _groups(nn.ModuleList([model]), spec)}
     assert found == {(2, 2, 1e-3): 0.1, (2, 1e-3): 0.0, (2, 2, 1e-2): 0.1, (2, 1e-2): 0.0}

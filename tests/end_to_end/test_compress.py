@@ -186,3 +186,18 @@ def test_without_gold_labels_the_metric_is_agreement(shared_session, tiny_teache
     assert result.data.metric == "agreement with the teacher"
     assert all("accuracy" not in c.name for c in result.criteria)
     assert result.row("teacher").score == 1.0
+
+
+def test_stages_follow_each_other(shared_session, request_, tmp_path):
+    """Relations first, judged by their own held-out loss; then logits, judged by the metric."""
+    training = {"epochs": 4, "learning_rate": 3e-3, "precision": "fp32", "evaluations": 2}
+    first = {"loss": {"name": "minilmv2"}, "training": training}
+    last = request_.profile.distill.stages[0].model_dump(mode="json")
+    profile = override(request_.profile, {"distill.stages": [first, last]})
+    result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
+    assert [curve.name for curve in result.training] == ["stage 1: minilmv2", "stage 2: kl"]
+    relations, logits = result.training
+    assert all(point.validation is None for point in relations.points)
+    assert relations.points[-1].train_loss < relations.points[0].train_loss
+    assert logits.points[-1].validation > 0.5
+    assert result.outcome == "met"

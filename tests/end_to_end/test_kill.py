@@ -19,7 +19,7 @@ KILLED_AFTER = (4, 6, 7, 8, 9, 10, 11, 12, 14)
 
 @pytest.mark.slow
 def test_killed_and_resumed_compress_gives_the_same_student(tmp_path, tiny_teacher, intent_data, fast_profile):
-    profile = override(fast_profile, {"distill.training.epochs": 60, "distill.training.patience": 99})
+    profile = override(fast_profile, {"distill.stages.0.training.epochs": 60, "distill.stages.0.training.patience": 99})
     (tmp_path / "fake.yaml").write_text(yaml.safe_dump(profile.model_dump(mode="json")))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
 

@@ -1,0 +1,285 @@
+"""What a training step minimises: a stage's loss between teacher and student, put together from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgekd.distill.batches import logit_rows
+from edgekd.distill.losses.attention import AttentionLoss, attention_loss
+from edgekd.distill.losses.hidden import HiddenLoss
+from edgekd.distill.losses.information import InformationLoss
+from edgekd.distill.losses.prediction import check_prediction, distillation_loss, hard_loss
+from edgekd.distill.losses.spec import (
+    PKD,
+    AttentionMaps,
+    Emd,
+    HardCE,
+    HiddenCE,
+    HiddenCosine,
+    HiddenMSE,
+    MiniLM,
+    MiniLMv2,
+    MutualInformation,
+)
+from edgekd.distill.mappings import emd_weights, layer_pairs
+from edgekd.distill.spec import Mixup, Stage
+from edgekd.errors import UsageError
+from edgekd.models.online import OnlineTeacher
+from edgekd.models.spec import EncoderShape
+from edgekd.models.student import Mix, StudentOutput
+from edgekd.runtime.tokenise import Encodings
+
+Terms = dict[str, Tensor]
+"""Named parts of a loss, already weighted: the loss is their sum."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some texts of a split.
+
+    Attributes:
+        encodings: The split.
+        indices: Which of its texts, (B,).
+        inputs: Their `input_ids` and the rest, (B, L), on the device.
+    """
+
+    encodings: Encodings
+    indices: np.ndarray
+    inputs: Mapping[str, Tensor]
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, L), nonzero at tokens."""
+        return self.inputs["attention_mask"]
+
+    def rows(self, logits: Tensor) -> Tensor:
+        """FP32 logit rows (rows, labels) of these texts."""
+        return logit_rows(self.encodings, self.indices, logits).float()
+
+    def of(self, values: Tensor) -> Tensor:
+        """The entries of `values`, one a logit row of the split, that belong to these texts' rows."""
+        return values[torch.from_numpy(self.encodings.row_slots(self.indices)).to(values.device)]
+
+
+class Objective(Protocol):
+    """A loss that a model is trained by."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """What is learned beside the model, and left behind with the run; None for nothing."""
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
+        """Run the model on a batch and return the loss in its parts."""
+
+
+@dataclass(frozen=True)
+class LabelObjective:
+    """Cross-entropy on gold labels (rows,), -100 where there is none."""
+
+    targets: Tensor
+    module: nn.Module | None = None
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
+        """See `Objective`."""
+        rows = batch.rows(model(**batch.inputs).logits)
+        return {"labels": hard_loss(rows, batch.of(self.targets))}
+
+
+@dataclass(frozen=True)
+class LogitObjective:
+    """A stage's prediction loss, with cross-entropy on gold labels and mixed texts where it asks for them.
+
+    Attributes:
+        stage: The stage.
+        rows: The teacher's logits, computed before, (rows, labels); on the device.
+        targets: Gold labels (rows,), -100 where there is none.
+        teacher: Answers mixed texts, which nobody could answer before; None without mixup.
+    """
+
+    stage: Stage
+    rows: Tensor
+    targets: Tensor
+    teacher: OnlineTeacher | None = None
+    module: nn.Module | None = None
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
+        """See `Objective`."""
+        spec = self.stage.loss
+        student = batch.rows(model(**batch.inputs).logits)
+        terms: Terms = {spec.name: distillation_loss(spec, batch.of(self.rows), student)}
+        if self.stage.hard_weight:
+            terms["labels"] = self.stage.hard_weight * hard_loss(student, batch.of(self.targets))
+        if self.stage.mixup is not None:
+            assert self.teacher is not None
+            mix = draw_mix(self.stage.mixup, batch.mask)
+            taught = batch.rows(_logits(self.teacher(batch.inputs, mix=mix).logits))
+            guessed = batch.rows(model(**batch.inputs, mix=mix).logits)
+            terms["mixup"] = self.stage.mixup.weight * distillation_loss(spec, taught, guessed)
+        return terms
+
+
+@dataclass(frozen=True)
+class HiddenObjective:
+    """A loss on the hidden states of teacher and student.
+
+    Attributes:
+        stage: The stage.
+        teacher: Run beside the student, no higher than it is read.
+        module: The loss, with its projections and critics.
+        grid: (teacher's, student's) depth where pairs are weighted by optimal transport; None: evenly.
+        targets: Gold labels (rows,), for `hard_weight`.
+    """
+
+    stage: Stage
+    teacher: OnlineTeacher
+    module: HiddenLoss | InformationLoss
+    grid: tuple[int, int] | None
+    targets: Tensor
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
+        """See `Objective`."""
+        terms: Terms = {}
+        highest = max(1, *(layer for layer, _ in self.module.pairs))
+        for name, mix, weight in _rounds(self.stage, batch):
+            student = model(**batch.inputs, output_hidden_states=True, **_mixed(mix))
+            taught = self.teacher(batch.inputs, hidden=True, last_layer=highest, mix=mix)
+            mask = batch.mask if mix is None else mix.union(batch.mask)
+            terms[name] = weight * self._compare(taught.hidden_states, student.hidden_states, mask)
+            if mix is None:
+                terms |= _labels(self.stage, batch, student, self.targets)
+        return terms
+
+    def _compare(self, teacher: Sequence[Tensor] | None, student: Sequence[Tensor], mask: Tensor) -> Tensor:
+        assert teacher is not None
+        if self.grid is None:
+            even: Tensor = self.module(teacher, student, mask)
+            return even
+        costs = self.module.costs(teacher, student, mask)
+        if isinstance(self.module, InformationLoss) and self.module.training:
+            self.module.remember(teacher, mask)
+        return (emd_weights(costs.view(self.grid)).flatten() * costs).sum()
+
+
+@dataclass(frozen=True)
+class AttentionObjective:
+    """A loss on queries, keys and values of teacher and student.
+
+    Attributes:
+        stage: The stage.
+        teacher: Run beside the student, no higher than it is read.
+        loss: The loss.
+        targets: Gold labels (rows,), for `hard_weight`.
+    """
+
+    stage: Stage
+    teacher: OnlineTeacher
+    loss: AttentionLoss
+    targets: Tensor
+    module: nn.Module | None = None
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
+        """See `Objective`."""
+        terms: Terms = {}
+        theirs = self.loss.teacher_layers
+        for name, mix, weight in _rounds(self.stage, batch):
+            student = model(**batch.inputs, output_relations=self.loss.student_layers, **_mixed(mix))
+            taught = self.teacher(batch.inputs, relations=theirs, last_layer=max(theirs), mix=mix)
+            assert taught.relations is not None
+            mask = batch.mask if mix is None else mix.union(batch.mask)
+            terms[name] = weight * self.loss(taught.relations, student.relations, mask)
+            if mix is None:
+                terms |= _labels(self.stage, batch, student, self.targets)
+        return terms
+
+
+def _rounds(stage: Stage, batch: Batch) -> list[tuple[str, Mix | None, float]]:
+    """The texts as they are, and mixed where the stage asks for it: name, mix and weight of each."""
+    plain: tuple[str, Mix | None, float] = (stage.loss.name, None, 1.0)
+    if stage.mixup is None:
+        return [plain]
+    return [plain, ("mixup", draw_mix(stage.mixup, batch.mask), stage.mixup.weight)]
+
+
+def _mixed(mix: Mix | None) -> dict[str, Mix]:
+    return {} if mix is None else {"mix": mix}
+
+
+def _labels(stage: Stage, batch: Batch, student: StudentOutput, targets: Tensor) -> Terms:
+    """Cross-entropy on gold labels, where the stage asks for it."""
+    if not stage.hard_weight:
+        return {}
+    assert student.logits is not None
+    return {"labels": stage.hard_weight * hard_loss(batch.rows(student.logits), batch.of(targets))}
+
+
+def draw_mix(spec: Mixup, mask: Tensor) -> Mix:
+    """Draw partners and share from torch's generator, which the loop seeds at every step."""
+    share = torch.distributions.Beta(spec.alpha, spec.alpha).sample().to(mask.device)
+    return Mix(torch.randperm(len(mask)).to(mask.device), share)
+
+
+def build_objective(
+    stage: Stage,
+    *,
+    rows: Tensor | None,
+    targets: Tensor,
+    student: EncoderShape,
+    teacher: Callable[[], OnlineTeacher],
+    seed: int,
+) -> Objective:
+    """Make the objective of a stage.
+
+    Args:
+        stage: The stage.
+        rows: The teacher's logits (rows, labels), on the device; None where the stage needs none.
+        targets: Gold labels (rows,), on the device.
+        student: The student's shape.
+        teacher: Makes the teacher that is run beside the student; called only where it is needed.
+        seed: Of what is learned beside the student.
+
+    Raises:
+        UsageError: Loss, teacher and student do not go together; the message names the field.
+    """
+    spec = stage.loss
+    if isinstance(spec, HardCE):
+        return LabelObjective(targets)
+    if spec.family == "prediction":
+        assert rows is not None
+        check_prediction(spec, rows.shape[1])
+        online = None if stage.mixup is None else _mixable(teacher(), student, logits=True)
+        return LogitObjective(stage, rows, targets, online)
+    online = teacher()
+    if stage.mixup is not None:
+        _mixable(online, student, logits=False)
+    if isinstance(spec, AttentionMaps | MiniLM | MiniLMv2):
+        return AttentionObjective(stage, online, attention_loss(spec, online.shape, student), targets)
+    assert isinstance(spec, HiddenMSE | HiddenCosine | PKD | HiddenCE | MutualInformation)
+    pairs = layer_pairs(spec.mapping, online.depth, student.depth)
+    grid = (online.depth, student.depth) if isinstance(spec.mapping, Emd) else None
+    widths = online.width, student.hidden
+    module: HiddenLoss | InformationLoss
+    if isinstance(spec, MutualInformation):
+        module = InformationLoss(spec, pairs, *widths, seed)
+    else:
+        module = HiddenLoss(spec, pairs, *widths, seed)
+    return HiddenObjective(stage, online, module, grid, targets)
+
+
+def _mixable(online: OnlineTeacher, student: EncoderShape, *, logits: bool) -> OnlineTeacher:
+    """Refuse mixup where teacher and student cannot be given the same mixed text, or where it has no answer."""
+    if online.shape is None:
+        raise UsageError("distill mixup: this teacher's embeddings cannot be mixed; leave mixup out")
+    if logits and student.head is not None and student.head.kind == "token":
+        raise UsageError("distill mixup: a mixed text has no words to label; leave mixup out for token tasks")
+    return online
+
+
+def _logits(logits: Tensor | None) -> Tensor:
+    assert logits is not None
+    return logits

@@ -1,0 +1,71 @@
+"""A teacher that is run beside its student: its hidden states, queries, keys and values, and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.models.spec import EncoderShape
+from edgekd.models.student import Mix, StudentOutput, from_weights
+from edgekd.models.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class OnlineTeacher:
+    """A frozen teacher.
+
+    Attributes:
+        model: In eval mode. BERT-like teachers run as a student of full shape, which computes the same.
+        shape: Its shape; None for a foreign architecture, which shows hidden states and logits alone.
+        width: Hidden size.
+        depth: Number of layers.
+    """
+
+    model: nn.Module
+    shape: EncoderShape | None
+    width: int
+    depth: int
+
+    @staticmethod
+    def of(teacher: Teacher) -> OnlineTeacher:
+        """Make one of a loaded teacher."""
+        if teacher.hosted is None:
+            return OnlineTeacher(_frozen(teacher.model), None, teacher.width, teacher.depth)
+        shape, weights = teacher.hosted
+        return OnlineTeacher(_frozen(from_weights(shape, weights, teacher.labels)), shape, shape.hidden, shape.depth)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        hidden: bool = False,
+        relations: Collection[int] = (),
+        last_layer: int | None = None,
+        mix: Mix | None = None,
+    ) -> StudentOutput:
+        """Run it on B texts of L tokens; see `StudentModel.forward`.
+
+        Args:
+            inputs: `input_ids` and the rest, (B, L).
+            hidden: Return every layer's states.
+            relations: Layers (from 1) whose queries, keys and values are returned.
+            last_layer: Run no higher; None runs the head too. A foreign teacher always runs whole.
+            mix: Mix the texts' embeddings; for BERT-like teachers alone.
+        """
+        if self.shape is not None:
+            found: StudentOutput = self.model(
+                **inputs, output_hidden_states=hidden, output_relations=relations, last_layer=last_layer, mix=mix
+            )
+            return found
+        output: Any = self.model(**inputs, output_hidden_states=hidden)
+        return StudentOutput(logits=output.logits, hidden_states=output.hidden_states)
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    model.eval()
+    return model.requires_grad_(False)

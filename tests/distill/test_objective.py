@@ -1,0 +1,172 @@
+"""A stage's loss in its parts, on a real tiny student and teacher."""
+
+import numpy as np
+import pytest
+import torch
+
+from edgekd.distill.batches import inputs_of
+from edgekd.distill.losses.prediction import hard_loss, kl_divergence
+from edgekd.distill.losses.spec import (
+    KL,
+    PKD,
+    AttentionMaps,
+    Emd,
+    HardCE,
+    HiddenCE,
+    HiddenCosine,
+    HiddenMSE,
+    InfoNCE,
+    LastK,
+    MiniLM,
+    MiniLMv2,
+    MutualInformation,
+    Uniform,
+    UniformConsecutive,
+    UniformLast,
+)
+from edgekd.distill.objective import Batch, build_objective
+from edgekd.distill.spec import Mixup, Stage, Training
+from edgekd.errors import UsageError
+from edgekd.models.initialize import random_initial
+from edgekd.models.online import OnlineTeacher
+from edgekd.models.spec import EncoderShape, HeadShape
+from edgekd.models.student import from_weights
+from edgekd.runtime.tokenise import Encodings
+
+TRAINING = Training(epochs=1, learning_rate=1e-3, precision="fp32")
+LABELS = ("a", "b", "c")
+
+
+def shape(depth, hidden, heads, kind="sequence"):
+    return EncoderShape(
+        vocabulary=30, positions=16, token_types=2, embedding=hidden, hidden=hidden, head_size=8,
+        heads=(heads,) * depth, ffn=(24,) * depth, head=HeadShape(kind=kind, labels=3, activation="tanh"),
+    )  # fmt: skip
+
+
+def model_of(shape_, seed):
+    weights = {k: v + 0.1 * np.random.default_rng(seed).standard_normal(v.shape).astype(np.float32)
+               for k, v in random_initial(shape_, seed).items()}  # fmt: skip
+    return from_weights(shape_, weights, LABELS, dropout=0.0)
+
+
+def encodings(count=6):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(3, 9, count)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Encodings(rng.integers(1, 30, offsets[-1]).astype(np.int32), offsets)
+
+
+TEACHER = shape(4, 32, 4)
+
+
+def online(shape_=TEACHER):
+    return OnlineTeacher(model_of(shape_, 1).requires_grad_(False), shape_, shape_.hidden, shape_.depth)
+
+
+def built(stage, student, rows=None, targets=None, teacher=online):
+    return build_objective(
+        stage,
+        rows=torch.randn(6, 3, generator=torch.Generator().manual_seed(0)) if rows is None else rows,
+        targets=torch.tensor([0, 1, 2, -100, 1, 0]) if targets is None else targets,
+        student=student,
+        teacher=teacher,
+        seed=0,
+    )
+
+
+def batch(indices=(4, 1, 3)):
+    split = encodings()
+    return Batch(split, np.array(indices), inputs_of(split, np.array(indices), torch.device("cpu")))
+
+
+def test_logits_and_labels_are_those_of_the_batch():
+    student, rows = model_of(shape(2, 32, 2), 2), torch.randn(6, 3)
+    targets = torch.tensor([0, 1, 2, -100, 1, 0])
+    objective = built(Stage(loss=KL(temperature=3), hard_weight=0.5, training=TRAINING), None, rows, targets)
+    terms = objective(student, batch())
+    logits = student(**batch().inputs).logits
+    torch.testing.assert_close(terms["kl"], kl_divergence(rows[[4, 1, 3]], logits, 3.0))
+    torch.testing.assert_close(terms["labels"], 0.5 * hard_loss(logits, targets[[4, 1, 3]]))
+
+
+def test_labels_alone_need_no_teacher():
+    objective = built(Stage(loss=HardCE(), training=TRAINING), None, teacher=lambda: pytest.fail("no teacher needed"))
+    student = model_of(shape(2, 32, 2), 2)
+    assert set(objective(student, batch())) == {"labels"}
+
+
+INNER = [
+    HiddenMSE(), HiddenMSE(mapping=Emd()), HiddenCosine(mapping=LastK()), PKD(), HiddenCE(mapping=UniformConsecutive()),
+    MutualInformation(queue=4), InfoNCE(mapping=Emd(), queue=4), AttentionMaps(mapping=UniformLast()),
+    AttentionMaps(mapping=Emd()), MiniLMv2(), MiniLMv2(relation_heads=2, teacher_layer=2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [32, 16])
+@pytest.mark.parametrize(
+    "loss", INNER, ids=lambda spec: f"{spec.name}-{getattr(getattr(spec, 'mapping', None), 'name', '')}"
+)
+def test_every_inner_loss_trains_student_and_module(loss, width):
+    student_shape = shape(3, width, 2)
+    student = model_of(student_shape, 2).train()
+    objective = built(Stage(loss=loss, training=TRAINING), student_shape)
+    parts = [student] + ([objective.module] if objective.module is not None else [])
+    optimizer = torch.optim.Adam([p for part in parts for p in part.parameters()], lr=1e-2)
+    losses = []
+    for _ in range(25):
+        ((name, term),) = objective(student, batch(range(6))).items()
+        assert name == loss.name
+        optimizer.zero_grad()
+        term.backward()
+        optimizer.step()
+        losses.append(term.item())
+    assert np.mean(losses[-5:]) < losses[0]
+    if objective.module is not None and list(objective.module.parameters()):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.module.parameters())
+
+
+def test_student_equal_to_teacher_has_nothing_to_learn():
+    twin = model_of(TEACHER, 1)
+    for loss in (HiddenMSE(mapping=Uniform()), AttentionMaps(), MiniLM(), MiniLMv2()):
+        terms = built(Stage(loss=loss, training=TRAINING), TEACHER)(twin, batch())
+        # MiniLMv2 compares the student's last layer with the teacher's last but one.
+        limit = 1e-6 if loss.name != "minilmv2" else np.inf
+        assert abs(terms[loss.name].item()) < limit
+
+
+def test_padding_and_partners_do_not_change_a_texts_own_part():
+    student = model_of(shape(2, 32, 2), 2)
+    objective = built(Stage(loss=MiniLMv2(), training=TRAINING), shape(2, 32, 2))
+    alone = [objective(student, batch([i]))["minilmv2"].item() for i in range(3)]
+    assert objective(student, batch([0, 1, 2]))["minilmv2"].item() == pytest.approx(np.mean(alone), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [KL(), HiddenMSE(), MiniLMv2()], ids=lambda spec: spec.name)
+def test_mixup_gives_teacher_and_student_the_same_text(loss):
+    twin = model_of(TEACHER, 1)
+    stage = Stage(loss=loss, mixup=Mixup(weight=2.0), training=TRAINING)
+    rows = twin(**inputs_of(encodings(), np.arange(6), torch.device("cpu"))).logits.detach()
+    if loss.name == "minilmv2":
+        stage = stage.model_copy(update={"loss": MiniLMv2(teacher_layer=4)})
+    if loss.name == "hidden_mse":
+        stage = stage.model_copy(update={"loss": HiddenMSE(mapping=Uniform())})
+    torch.manual_seed(0)
+    terms = built(stage, TEACHER, rows)(twin, batch(range(6)))
+    assert set(terms) == {loss.name, "mixup"}
+    assert abs(terms["mixup"].item()) < 1e-5
+    other = model_of(TEACHER, 5)
+    torch.manual_seed(0)
+    assert built(stage, TEACHER, rows)(other, batch(range(6)))["mixup"].item() > 1e-3
+
+
+def test_what_does_not_go_together_is_refused():
+    foreign = OnlineTeacher(torch.nn.Identity(), None, 32, 4)
+    with pytest.raises(UsageError, match="mixup"):
+        built(Stage(mixup=Mixup(), training=TRAINING), shape(2, 32, 2), teacher=lambda: foreign)
+    with pytest.raises(UsageError, match="mixup"):
+        built(Stage(mixup=Mixup(), training=TRAINING), shape(2, 32, 2, kind="token"))
+    with pytest.raises(UsageError, match="minilmv2"):
+        built(Stage(loss=MiniLMv2(), training=TRAINING), shape(2, 32, 2), teacher=lambda: foreign)
+    with pytest.raises(UsageError, match="kl"):
+        built(Stage(training=TRAINING), shape(2, 32, 2), rows=torch.zeros(6, 1))
