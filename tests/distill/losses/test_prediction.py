@@ -1,11 +1,20 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
-from scipy.stats import entropy
+from scipy.special import log_softmax, softmax
+from scipy.stats import entropy, pearsonr
 
-from edgekd.distill.losses.prediction import distillation_loss, hard_loss, kl_divergence, logit_mse
-from edgekd.distill.losses.spec import KL, LogitMSE
+from edgekd.distill.losses.prediction import (
+    check_prediction,
+    dist,
+    distillation_loss,
+    hard_loss,
+    kl_divergence,
+    logit_mse,
+    soft_cross_entropy,
+)
+from edgekd.distill.losses.spec import KL, PKD, Dist, HardCE, LogitMSE, SoftCE
+from edgekd.errors import UsageError
 
 
 @pytest.fixture
@@ -36,13 +45,70 @@ def test_spec_chooses_the_loss(logits):
     teacher, student = (torch.tensor(x, dtype=torch.float32) for x in logits)
     assert distillation_loss(LogitMSE(), teacher, student) == logit_mse(teacher, student)
     assert distillation_loss(KL(temperature=3), teacher, student) == kl_divergence(teacher, student, 3)
+    assert distillation_loss(SoftCE(temperature=3), teacher, student) == soft_cross_entropy(teacher, student, 3)
+    spec = Dist(temperature=3, between=2, within=0.5)
+    assert distillation_loss(spec, teacher, student) == dist(teacher, student, 3, 2, 0.5)
+
+
+@pytest.mark.parametrize("spec", [PKD(), HardCE()])
+def test_a_loss_on_something_else_is_refused(logits, spec):
+    with pytest.raises(UsageError, match=f"distill loss: {spec.name}"):
+        distillation_loss(spec, torch.tensor(logits[0]), torch.tensor(logits[1]))
+
+
+@pytest.mark.parametrize("spec", [KL(), SoftCE(), LogitMSE(), Dist()])
+def test_bf16_rows_are_computed_in_fp32(logits, spec):
+    teacher, student = (torch.tensor(x).bfloat16() for x in logits)
+    found = distillation_loss(spec, teacher, student)
+    assert found.dtype == torch.float32
+    assert found == distillation_loss(spec, teacher.float(), student.float())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_soft_ce_equals_scipy_and_has_the_gradient_of_kl(logits, temperature):
+    teacher, student = logits
+    guess = log_softmax(student / temperature, axis=1)
+    expected = -(temperature**2) * (softmax(teacher / temperature, axis=1) * guess).sum(1).mean()
+    rows = [torch.tensor(student, requires_grad=True) for _ in range(2)]
+    found = soft_cross_entropy(torch.tensor(teacher), rows[0], temperature)
+    found.backward()
+    kl_divergence(torch.tensor(teacher), rows[1], temperature).backward()
+    assert found.item() == pytest.approx(expected, abs=1e-9)
+    assert rows[0].grad.numpy() == pytest.approx(rows[1].grad.numpy(), abs=1e-12)
+
+
+@pytest.mark.parametrize(("between", "within"), [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
+def test_dist_equals_scipy(logits, between, within):
+    p, q = (softmax(x / 1.5, axis=1) for x in logits)
+    rows = np.mean([1 - pearsonr(a, b).statistic for a, b in zip(p, q, strict=True)])
+    columns = np.mean([1 - pearsonr(a, b).statistic for a, b in zip(p.T, q.T, strict=True)])
+    found = dist(*map(torch.tensor, logits), 1.5, between, within)
+    assert float(found) == pytest.approx(between * rows + within * columns, abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_dist_has_a_finite_gradient_where_nothing_varies(rows):
+    student = torch.zeros(rows, 3, requires_grad=True)
+    dist(torch.randn(rows, 3, generator=torch.Generator().manual_seed(0)), student, 1.0, 1.0, 1.0).backward()
+    assert bool(student.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("spec", [KL(), SoftCE(), Dist()])
+def test_softmax_losses_are_refused_on_one_logit(spec):
+    with pytest.raises(UsageError, match=f"distill loss: {spec.name} .* use mse"):
+        check_prediction(spec, 1)
+    check_prediction(spec, 2)
+
+
+def test_mse_suits_one_logit():
+    check_prediction(LogitMSE(), 1)
 
 
 def test_hard_loss_ignores_rows_without_label():
     rows = torch.tensor([[2.0, 0.0], [0.0, 9.0]], requires_grad=True)
     labelled = hard_loss(rows, torch.tensor([0, -100]))
-    assert float(labelled) == pytest.approx(float(np.log(1 + np.exp(-2.0))), abs=1e-6)
+    assert labelled.item() == pytest.approx(float(np.log(1 + np.exp(-2.0))), abs=1e-6)
     nothing = hard_loss(rows, torch.tensor([-100, -100]))
     nothing.backward()
-    assert float(nothing) == 0.0
+    assert nothing.item() == 0.0
     assert bool((rows.grad == 0).all())
