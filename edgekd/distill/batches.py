@@ -20,7 +20,8 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
 
     Args:
         lengths: Tokens of each text, (n,).
-        batch_size: Texts a batch; the last one may be smaller.
+        batch_size: Texts a batch; the last one may be smaller, but a single text left over joins another batch:
+            some losses tell a text from the others of its batch.
         seed: The run's seed.
         epoch: 0-based epoch.
 
@@ -34,7 +35,16 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
         pool = order[start : start + batch_size * _POOL]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()
+        batches[-1] = np.concatenate([batches[-1], last])
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def count_batches(texts: int, batch_size: int) -> int:
+    """How many batches `epoch_batches` makes of so many texts."""
+    whole, left = divmod(texts, batch_size)
+    return max(1, whole + (left > 1))
 
 
 def inputs_of(encodings: Encodings, indices: np.ndarray, device: torch.device) -> dict[str, Tensor]:

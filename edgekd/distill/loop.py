@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from edgekd.distill.batches import epoch_batches, inputs_of
+from edgekd.distill.batches import count_batches, epoch_batches, inputs_of
 from edgekd.distill.checkpoint import Checkpoint, State, snapshot
 from edgekd.distill.engine import Engine
 from edgekd.distill.losses.prediction import is_finite
@@ -146,7 +146,7 @@ class _Run:
         self.state, self.best = restored if restored is not None else (State(), {})
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
-        self.steps_per_epoch = math.ceil(len(encodings) / (spec.batch_size * self.world))
+        self.steps_per_epoch = math.ceil(count_batches(len(encodings), spec.batch_size) / self.world)
         self.total = max(1, round(spec.epochs * self.steps_per_epoch))
         if max_steps is not None:
             self.total = min(self.total, max_steps)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgekd.distill.batches import logit_rows
 from edgekd.distill.losses.attention import AttentionLoss, attention_loss
-from edgekd.distill.losses.hidden import HiddenLoss
+from edgekd.distill.losses.hidden import HiddenLoss, weigh
 from edgekd.distill.losses.information import InformationLoss
 from edgekd.distill.losses.prediction import check_prediction, distillation_loss, hard_loss
 from edgekd.distill.losses.spec import (
@@ -145,25 +145,26 @@ class HiddenObjective:
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
         terms: Terms = {}
-        highest = max(1, *(layer for layer, _ in self.module.pairs))
+        highest, plain = max(1, *(layer for layer, _ in self.module.pairs)), None
         for name, mix, weight in _rounds(self.stage, batch):
             student = model(**batch.inputs, output_hidden_states=True, **_mixed(mix))
             taught = self.teacher(batch.inputs, hidden=True, last_layer=highest, mix=mix)
             mask = batch.mask if mix is None else mix.union(batch.mask)
             terms[name] = weight * self._compare(taught.hidden_states, student.hidden_states, mask)
             if mix is None:
+                plain = taught.hidden_states
                 terms |= _labels(self.stage, batch, student, self.targets)
+        if isinstance(self.module, InformationLoss) and self.module.training:
+            # After all comparisons: a text must not meet itself in the queue, nor a mixed one stay there.
+            assert plain is not None
+            self.module.remember(plain, batch.mask)
         return terms
 
     def _compare(self, teacher: Sequence[Tensor] | None, student: Sequence[Tensor], mask: Tensor) -> Tensor:
         assert teacher is not None
-        if self.grid is None:
-            even: Tensor = self.module(teacher, student, mask)
-            return even
         costs = self.module.costs(teacher, student, mask)
-        if isinstance(self.module, InformationLoss) and self.module.training:
-            self.module.remember(teacher, mask)
-        return (emd_weights(costs.view(self.grid)).flatten() * costs).sum()
+        weights = None if self.grid is None else emd_weights(costs.view(self.grid)).flatten()
+        return weigh(costs, weights)
 
 
 @dataclass(frozen=True)

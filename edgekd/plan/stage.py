@@ -230,10 +230,10 @@ class Planner:
             options=profile.export,
             instruction_set=self.device.instruction_set or "",
             progress=self.progress,
-            bundle_of=self._random_bundle,
+            bundle_of=self.random_bundle,
         )
 
-    def _random_bundle(self, candidate: Candidate, session: SessionSpec, folder: Path) -> BundleJob:
+    def random_bundle(self, candidate: Candidate, session: SessionSpec, folder: Path) -> BundleJob:
         """A candidate with random weights as the bundle that it would become."""
         inputs, shape = self.inputs, candidate.shape
         assert shape is not None

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from edgekd.distill.batches import epoch_batches, fingerprint
+from edgekd.distill.batches import count_batches, epoch_batches, fingerprint
 from edgekd.distill.loop import _groups, train
 from edgekd.distill.objective import LabelObjective
 from edgekd.distill.spec import Training
@@ -132,6 +132,14 @@ def test_epoch_batches_hold_every_text_once_and_differ_by_epoch():
     assert [list(b) for b in first] != [list(b) for b in second]
     spread = np.mean([lengths[b].max() - lengths[b].min() for b in first])
     assert spread < 10
+
+
+@pytest.mark.parametrize(("texts", "size"), [(1, 4), (4, 4), (5, 4), (6, 4), (9, 1), (257, 4), (64 * 4 + 1, 4)])
+def test_no_text_is_alone_in_its_batch(texts, size):
+    batches = epoch_batches(np.full(texts, 5), size, 0, 0)
+    assert len(batches) == count_batches(texts, size)
+    assert sorted(np.concatenate(batches)) == list(range(texts))
+    assert texts == 1 or size == 1 or min(map(len, batches)) > 1
 
 
 def test_fingerprint_tells_texts_apart():

@@ -160,6 +160,19 @@ def test_mixup_gives_teacher_and_student_the_same_text(loss):
     assert built(stage, TEACHER, rows)(other, batch(range(6)))["mixup"].item() > 1e-3
 
 
+def test_the_queue_takes_a_batch_once_and_unmixed():
+    stage = Stage(loss=MutualInformation(queue=8), mixup=Mixup(), training=TRAINING)
+    objective = built(stage, shape(2, 32, 2))
+    first = objective(model_of(shape(2, 32, 2), 2).train(), batch(range(3)))
+    assert int(objective.module.count) == 3
+    states = online()(batch(range(3)).inputs, hidden=True).hidden_states
+    mask = batch(range(3)).mask.unsqueeze(-1)
+    layer = objective.module.pairs[0][0]
+    pooled = (states[layer] * mask).sum(1) / mask.sum(1)
+    torch.testing.assert_close(objective.module.queue[0, :3], pooled)
+    assert set(first) == {"mi", "mixup"}
+
+
 def test_what_does_not_go_together_is_refused():
     foreign = OnlineTeacher(torch.nn.Identity(), None, 32, 4)
     with pytest.raises(UsageError, match="mixup"):

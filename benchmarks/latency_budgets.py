@@ -1,0 +1,135 @@
+"""The plan's promise: over budgets from the fastest student to the quantised teacher, the exported file meets each.
+
+    python benchmarks/latency_budgets.py
+
+Latency does not depend on weights, so nothing is trained: the teacher's head is new, each plan's choice is written
+with random weights as the bundle that it would become, and judged as `validate` judges. Says also how long the first
+plan on a machine takes, and each later one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from record import write_record
+
+from edgekd.cli.console import ConsoleProgress, error_console
+from edgekd.data.demo.generate import demo_encoder
+from edgekd.data.generic import generic_split
+from edgekd.models.teacher import load_encoder
+from edgekd.pipeline import gather, planner_of
+from edgekd.plan.result import Plan
+from edgekd.plan.stage import Device, Planner
+from edgekd.profile import load, override
+from edgekd.request import Request
+from edgekd.runtime.tokenise import load_tokenizer
+from edgekd.session import Session
+from edgekd.store import Store
+from edgekd.targets.build import build_target
+from edgekd.validate import fixed_texts, judge_latency
+
+LABELS = tuple(f"class {i}" for i in range(20))
+
+
+def write_inputs(folder: Path, length: int) -> None:
+    """A teacher whose head is new, and texts of `length` tokens with any labels."""
+    torch.manual_seed(0)
+    encoder = demo_encoder()
+    load_encoder(encoder, LABELS, "sequence").save_pretrained(folder / "teacher")
+    tokenizer = load_tokenizer(encoder)
+    tokenizer.save(str(folder / "teacher" / "tokenizer.json"))
+    (folder / "data").mkdir()
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 320), ("validation", 100), ("test", 100)):
+        rows = []
+        for i, text in enumerate(fixed_texts(tokenizer, generic_split(), length, seed=len(name))):
+            rows += [
+                {"text": f"{text} {i} {k}", "label": LABELS[int(rng.integers(20))]} for k in range(count // 64 + 1)
+            ]
+        (folder / "data" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:count]))
+
+
+def planner_for(session: Session, folder: Path, length: int, budget_ms: float) -> Planner:
+    """A planner for one budget."""
+    settings = {"budget.latency_ms": budget_ms, "search.always_distill": True, "workload.max_length": length}
+    profile = override(load("cpu"), settings)
+    request = Request(teacher=str(folder / "teacher"), data=str(folder / "data"), profile=profile)
+    return planner_of(session, gather(session, request), Device.of(build_target(profile.target), session.store))
+
+
+def try_budget(session: Session, folder: Path, length: int, budget_ms: float) -> dict[str, Any]:
+    """Plan for a budget, write the choice, judge it."""
+    planner = planner_for(session, folder, length, budget_ms)
+    _ = planner.measured  # of the teacher, not of the device: a finished step in any later run
+    started = time.monotonic()
+    plan = planner.make()
+    seconds = time.monotonic() - started
+    row: dict[str, Any] = {
+        "budget_ms": budget_ms,
+        "plan_seconds": seconds,
+        "tail": plan.tail,
+        "correction": plan.correction,
+    }
+    choice = plan.choice
+    if choice is None:
+        return row | {"outcome": "no plan", "reason": plan.reason, "used": 0.0}
+    session_spec = plan.session or planner.device.target.session_spec()
+    with tempfile.TemporaryDirectory() as scratch:
+        job = planner.random_bundle(choice, session_spec, Path(scratch))
+        found = judge_latency(job.bundle, job.texts, planner.device.target, budget_ms, 95, planner.progress, "judge")
+    value = found.measurement.percentile(95)
+    return row | {
+        "outcome": found.outcome, "value_ms": value, "used": value / budget_ms, "interval_ms": list(found.interval),
+        "planned_ms": choice.measured_ms, "choice": choice.describe(), "session": session_spec.model_dump(mode="json"),
+        "looks": found.looks, "disturbed": found.measurement.disturbed_share, "reason": found.reason,
+        "samples_ms": found.measurement.samples().tolist(),
+    }  # fmt: skip
+
+
+def fastest_ms(plan: Plan) -> float:
+    """The floor that a plan for an impossible budget names."""
+    return min(c.best_known_ms for c in plan.candidates if c.kind == "student")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--length", type=int, default=64, help="tokens a text")
+    parser.add_argument("--budgets", type=int, default=20)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_inputs(folder, options.length)
+        session = Session.open(Store(folder / "store"), ConsoleProgress(error_console()))
+        first = planner_for(session, folder, options.length, 0.01)
+        _ = first.measured, first.exported  # what any plan finds ready: of the teacher, not of the device
+        started = time.monotonic()
+        floor = fastest_ms(first.make())
+        slowest = first.latency.measured_ms["int8"]
+        print(f"fastest {floor:.2f} ms, INT8 teacher {slowest:.2f} ms, {time.monotonic() - started:.1f} s", flush=True)
+        table_seconds = time.monotonic() - started
+        rows = []
+        # A budget that the fastest student just meets leaves no headroom: the plan must refuse it.
+        for budget in np.geomspace(floor / (1 - 0.07), slowest, options.budgets):
+            rows.append(try_budget(session, folder, options.length, float(budget)))
+            print({k: v for k, v in rows[-1].items() if k not in ("samples_ms", "session")}, flush=True)
+    met = sum(row["outcome"] == "met" for row in rows)
+    used = sum(row["outcome"] == "met" and row["used"] >= 0.85 for row in rows)
+    print(f"met {met} of {len(rows)}, {used} use 85% or more")
+    content = {
+        "length": options.length, "fastest_ms": floor, "int8_teacher_ms": slowest,
+        "device_and_teacher_seconds": table_seconds, "first_plan_seconds": table_seconds + rows[0]["plan_seconds"],
+        "later_plan_seconds": float(np.median([row["plan_seconds"] for row in rows])),
+        "met": met, "used_85": used, "rows": rows,
+    }  # fmt: skip
+    print("written:", write_record("latency_budgets", content))
+
+
+if __name__ == "__main__":
+    main()
