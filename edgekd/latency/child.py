@@ -29,7 +29,10 @@ LEAD_IN = 2
 """Untimed calls at the start of a round: they refill the caches that other jobs and the kernel have used."""
 
 _KERNEL_SIZE = 192
-_KERNEL_BLOCK_NS = 8_000_000
+_KERNEL_BLOCK_NS = 6_000_000
+# More than a core's own caches hold, less than what it shares with its neighbours: as a small model's weights.
+_STREAM_BYTES = 3 * 2**20
+_STREAM_BLOCK_NS = 3_000_000
 _WARM_BATCH = 5
 _WARM_TOLERANCE = 0.03
 _WARM_MAX_NS = 3_000_000_000
@@ -204,25 +207,51 @@ def time_calls(call: Call, calls: int) -> tuple[list[int], list[tuple[int, int, 
 
 
 class ReferenceKernel:
-    """A fixed matrix product that tells a quiet machine from a disturbed one."""
+    """Fixed work that tells a quiet machine from a disturbed one: a matrix product, and a walk through memory.
+
+    The product feels whoever shares the core, the walk whoever shares the caches: a neighbour that only wears out
+    the caches slows a model by a third and the product by nothing.
+    """
 
     def __init__(self) -> None:
         generator = np.random.default_rng(0)
         self._left = generator.standard_normal((_KERNEL_SIZE, _KERNEL_SIZE), dtype=np.float32)
         self._right = generator.standard_normal((_KERNEL_SIZE, _KERNEL_SIZE), dtype=np.float32)
         self._out = np.empty_like(self._left)
-        self._repeats = 1
-        fastest = min(self.block()[0] for _ in range(20))
+        self._stream = generator.standard_normal(_STREAM_BYTES // 4, dtype=np.float32)
         # Long enough to be interrupted as a call would be, whatever the speed of the machine.
-        self._repeats = max(1, round(_KERNEL_BLOCK_NS / fastest))
+        self._products = self._repeats(self._multiply, _KERNEL_BLOCK_NS)
+        self._walks = self._repeats(self._walk, _STREAM_BLOCK_NS)
 
-    def block(self) -> tuple[float, float]:
-        """Mean nanoseconds of one product over a block, and the share of them that it only waited."""
+    def block(self) -> tuple[float, float, float]:
+        """Mean nanoseconds of a product and of a walk over a block, and the share of it that it only waited."""
         cpu, start = time.thread_time_ns(), time.perf_counter_ns()
-        for _ in range(self._repeats):
+        self._multiply(self._products)
+        middle = time.perf_counter_ns()
+        self._walk(1)  # brings the memory back that the job has pushed out
+        warm = time.perf_counter_ns()
+        self._walk(self._walks)
+        end = time.perf_counter_ns()
+        waited = max(0.0, 1.0 - (time.thread_time_ns() - cpu) / (end - start))
+        return (middle - start) / self._products, (end - warm) / self._walks, waited
+
+    def _multiply(self, times: int) -> None:
+        for _ in range(times):
             np.matmul(self._left, self._right, out=self._out)
-        wall = time.perf_counter_ns() - start
-        return wall / self._repeats, max(0.0, 1.0 - (time.thread_time_ns() - cpu) / wall)
+
+    def _walk(self, times: int) -> None:
+        for _ in range(times):
+            self._stream.sum()
+
+    def _repeats(self, work: Callable[[int], None], block_ns: int) -> int:
+        fastest = min(_duration_ns(work) for _ in range(20))
+        return max(1, round(block_ns / fastest))
+
+
+def _duration_ns(work: Callable[[int], None]) -> int:
+    start = time.perf_counter_ns()
+    work(1)
+    return max(1, time.perf_counter_ns() - start)
 
 
 def peak_memory_mb() -> float:
@@ -282,7 +311,8 @@ class Child:
             "total_ns": total,
             "parts_ns": parts,
             "reference_ns": max(before[0], after[0]),
-            "waited": max(before[1], after[1]),
+            "memory_ns": max(before[1], after[1]),
+            "waited": max(before[2], after[2]),
         }
 
 

@@ -33,7 +33,7 @@ class Measurement:
     Attributes:
         job: Name of the job.
         rounds: In the order of time.
-        quiet: One flag a round, from the reference kernel.
+        quiet: One flag a round, from the reference kernels.
         loads: One report a process.
     """
 
@@ -194,7 +194,7 @@ def compare(
         processes: Fresh processes; each loads every job.
         rounds: Rounds of each job in each process.
         calls: Calls a round.
-        baseline_ms: The reference kernel's duration on this machine when known to be quiet.
+        baseline_ms: The reference product's duration on this machine when known to be quiet.
         progress: Called with the rounds done and their total.
 
     Returns:
@@ -249,7 +249,7 @@ def judge_budget(
         min_samples: Quiet samples before the first look; 200, or 1000 from the 99th percentile.
         max_seconds: No round starts later than this.
         resamples: Draws of the bootstrap.
-        baseline_ms: The reference kernel's duration on this machine when known to be quiet.
+        baseline_ms: The reference product's duration on this machine when known to be quiet.
         progress: Called with the samples taken and the most there can be.
 
     Raises:
@@ -348,14 +348,15 @@ class _Series:
 
 
 def _quiet(rounds: Sequence[RoundSample], baseline_ms: float | None) -> NDArray[np.bool_]:
-    references, waited = [r.reference_ms for r in rounds], [r.waited for r in rounds]
-    return statistics.quiet_rounds(references, waited, baseline_ms)
+    core = statistics.quiet_rounds([r.reference_ms for r in rounds], [r.waited for r in rounds], baseline_ms)
+    caches = statistics.quiet_rounds([r.memory_ms for r in rounds], ratio=statistics.DISTURBED_MEMORY_RATIO)
+    return core & caches
 
 
 def _measurements(
     taken: dict[str, list[RoundSample]], timer: Timer, baseline_ms: float | None
 ) -> dict[str, Measurement]:
-    """Classify the rounds of all jobs together: the reference kernel is the same for all."""
+    """Classify the rounds of all jobs together: the reference kernels are the same for all."""
     flags = iter(_quiet([r for rounds in taken.values() for r in rounds], baseline_ms).tolist())
     return {
         name: Measurement(name, tuple(rounds), tuple(next(flags) for _ in rounds), timer.load_reports(name))

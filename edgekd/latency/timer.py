@@ -86,14 +86,16 @@ class RoundSample:
         process: Index of the child process.
         total_ms: Duration of each call.
         parts_ms: Tokenising, model and post-processing of each call; empty for a graph.
-        reference_ms: Duration of the reference kernel around the round (the slower of before and after).
-        waited: Share of the kernel's time its process was kept off the CPU.
+        reference_ms: Duration of the reference product around the round (the slower of before and after).
+        memory_ms: Duration of the reference walk through memory (the slower of before and after).
+        waited: Share of the kernels' time its process was kept off the CPU.
     """
 
     process: int
     total_ms: tuple[float, ...]
     parts_ms: tuple[tuple[float, float, float], ...] = ()
     reference_ms: float = 1.0
+    memory_ms: float = 1.0
     waited: float = 0.0
 
 
@@ -173,13 +175,14 @@ class ProcessTimer:
             load = {"op": "load", "job": asked.to_json(), "session": self._session if own is None else dict(own)}
             self._loads[job, process] = child.ask(load)
         answer = child.ask({"op": "round", "job": job, "calls": calls})
-        if min(answer["total_ns"]) <= 0 or answer["reference_ns"] <= 0:
+        if min(*answer["total_ns"], answer["reference_ns"], answer["memory_ns"]) <= 0:
             raise EdgekdError(f"{job}: the clock of this machine gave a duration of zero or less")
         return RoundSample(
             process=process,
             total_ms=tuple(ns / 1e6 for ns in answer["total_ns"]),
             parts_ms=tuple((a / 1e6, b / 1e6, c / 1e6) for a, b, c in answer["parts_ns"]),
             reference_ms=answer["reference_ns"] / 1e6,
+            memory_ms=answer["memory_ns"] / 1e6,
             waited=answer["waited"],
         )
 

@@ -43,11 +43,11 @@ def write_graph(path: Path, width: int = 16, vocabulary: int = 50, inputs=("inpu
 
 
 class ScriptedTimer:
-    """An AR(1) log-normal series per process; `disturb` and `waited` script the reference kernel."""
+    """An AR(1) log-normal series per process; `disturb`, `waited` and `only` script the reference kernels."""
 
-    def __init__(self, processes, *, rho=0.0, sigma=0.2, seed=0, disturb=lambda turn: 1.0, waited=0.0):
+    def __init__(self, processes, *, rho=0.0, sigma=0.2, seed=0, disturb=lambda turn: 1.0, waited=0.0, only=None):
         self.processes, self.rho, self.sigma = processes, rho, sigma
-        self.disturb, self.waited = disturb, waited
+        self.disturb, self.waited, self.only = disturb, waited, only
         self.rng = np.random.default_rng(seed)
         self.state = self.rng.standard_normal(processes)
         self.turn = 0
@@ -61,7 +61,8 @@ class ScriptedTimer:
         series, _ = lfilter([1], [1, -self.rho], noise, zi=[self.rho * self.state[process]])
         self.state[process] = series[-1]
         total = tuple((slow * np.exp(self.sigma * series)).tolist())
-        return RoundSample(process, total, reference_ms=slow, waited=self.waited)
+        core, memory = (1.0 if self.only not in (None, name) else slow for name in ("core", "memory"))
+        return RoundSample(process, total, reference_ms=core, memory_ms=memory, waited=self.waited)
 
     def load_reports(self, job):
         return tuple(LoadReport(p, "Scripted", 10.0 + p, 5.0, 100.0 + p) for p in range(self.processes))

@@ -20,7 +20,9 @@ P95 = math.exp(0.2 * stats.norm.ppf(0.95))
 
 
 def judge(budget, percentile=95, **options):
-    scripted = {key: options.pop(key) for key in ("rho", "sigma", "seed", "disturb", "waited") if key in options}
+    scripted = {
+        key: options.pop(key) for key in ("rho", "sigma", "seed", "disturb", "waited", "only") if key in options
+    }
     return judge_budget(JOB, ScriptedTarget(**scripted), budget, percentile, **options)
 
 
@@ -71,9 +73,10 @@ def test_a_tenth_off_the_budget_is_told(rho, enough):
     assert below.count("met") >= enough
 
 
-def test_disturbed_rounds_are_left_out_of_the_verdict_and_reported():
+@pytest.mark.parametrize("only", [None, "core", "memory"])
+def test_disturbed_rounds_are_left_out_of_the_verdict_and_reported(only):
     """One round in five at double time: all samples together miss the budget, the quiet ones meet it."""
-    verdict = judge(P95 * 1.2, disturb=lambda turn: 2.0 if turn % 5 == 4 else 1.0)
+    verdict = judge(P95 * 1.2, disturb=lambda turn: 2.0 if turn % 5 == 4 else 1.0, only=only)
     assert verdict.outcome == "met"
     assert 0.1 < verdict.measurement.disturbed_share <= 0.3
     assert verdict.measurement.percentile(95, quiet_only=False) > P95 * 1.2 > verdict.measurement.percentile(95)

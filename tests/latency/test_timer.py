@@ -30,7 +30,7 @@ def test_rounds_go_round_the_processes(graph):
         children = [child._process for child in timer._children]
     assert [sample.process for sample in samples] == [0, 1, 0]
     assert all(len(sample.total_ms) == 7 and min(sample.total_ms) > 0 for sample in samples)
-    assert all(sample.reference_ms > 0 and 0 <= sample.waited <= 1 for sample in samples)
+    assert all(sample.reference_ms > 0 and sample.memory_ms > 0 and 0 <= sample.waited <= 1 for sample in samples)
     assert samples[0].parts_ms == ()
     assert [report.process for report in reports] == [0, 1]
     assert {report.provider for report in reports} == {"CPUExecutionProvider"}
@@ -185,7 +185,7 @@ def test_the_child_module_imports_nothing_heavy():
 def test_a_clock_that_stands_still_is_refused(graph, monkeypatch):
     with ProcessTimer([GraphJob("tiny", graph, vocabulary=50)], CPU) as timer:
         timer.round("tiny", 1)
-        answer = {"total_ns": [5, 0], "parts_ns": [], "reference_ns": 1.0, "waited": 0.0}
+        answer = {"total_ns": [5, 0], "parts_ns": [], "reference_ns": 1.0, "memory_ns": 1.0, "waited": 0.0}
         monkeypatch.setattr(timer._children[0], "ask", lambda _: answer)
         with pytest.raises(EdgekdError, match="zero or less"):
             timer.round("tiny", 2)
