@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from edgekd.latency.measure import Judgement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device, Planner, first_weights
-from edgekd.report.result import Criterion, Curve, QualityRow, Timing, Try
+from edgekd.report.result import Contender, Criterion, Curve, QualityRow, Timing, Try
 from edgekd.session import Session
 from edgekd.store import Artefact
 from edgekd.targets.spec import Precision
@@ -36,6 +36,13 @@ ANSWERS_VERSION = 1
 
 # How much longer a student is trained after a miss on quality.
 _LONGER = 2.0
+
+# The student before training, by how it was made.
+_UNTRAINED: Mapping[str, Contender] = {
+    "slice": "student after slicing, untrained",
+    "random": "student from random weights, untrained",
+    "checkpoint": "student from a checkpoint, untrained",
+}
 
 # The measurement that is not judged is only reported: one look is enough.
 _LOOKS, _REPORTED_LOOKS = 5, 1
@@ -152,7 +159,7 @@ def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
         logits = predict_rows(load_student(tuned.path), inputs.test.encodings, engine)
         rows.append(_row("student, fine-tuned without distillation", planner, logits)[0])
     untrained = predict_rows(attempt.start.model(), inputs.test.encodings, engine)
-    rows.append(_row("student after slicing, untrained", planner, untrained)[0])
+    rows.append(_row(_UNTRAINED[inputs.profile.distill.init.name], planner, untrained)[0])
     return rows
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgekd.distill.losses.spec import KL, LossSpec
+from edgekd.distill.losses.spec import KL, LossSpec, MiniLMv2
 from edgekd.models.spec import Spec
 
 
@@ -95,13 +95,76 @@ class Stage(Spec):
         return self
 
 
+class SliceInit(Spec):
+    """Cut out of the teacher by importance, and projected where the plan's width is narrower."""
+
+    name: Literal["slice"] = "slice"
+
+
+class RandomInit(Spec):
+    """BERT's random initialisation at the plan's shape."""
+
+    name: Literal["random"] = "random"
+
+
+class CheckpointInit(Spec):
+    """A compact encoder that others have trained: the student has its shape, and a new task head.
+
+    Attributes:
+        folder: As `save_pretrained` writes it: config.json, model.safetensors, tokenizer.json. An encoder with a
+            tokenizer other than the teacher's keeps it; then only losses on a text's logits are possible.
+    """
+
+    name: Literal["checkpoint"] = "checkpoint"
+    folder: str = Field(min_length=1)
+
+
+InitSpec = Annotated[SliceInit | RandomInit | CheckpointInit, Field(discriminator="name")]
+
+
 class Distill(Spec):
     """How the student learns from the teacher.
 
     Attributes:
+        init: The student's first weights.
         stages: In their order; each starts from the weights that the one before left.
         seed: Decides the order of the texts, dropout and new weights.
     """
 
+    init: InitSpec = SliceInit()
     stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
     seed: int = 0
+
+    @property
+    def schedule(self) -> tuple[Stage, ...]:
+        """The stages as they are run: random words are learned, whatever `freeze_words` says."""
+        if self.init.name != "random":
+            return self.stages
+        return tuple(
+            stage.model_copy(update={"training": stage.training.model_copy(update={"freeze_words": False})})
+            for stage in self.stages
+        )
+
+
+class Agnostic(Spec):
+    """How a general encoder learns from another without labels.
+
+    Attributes:
+        loss: On what is inside both: hidden states or attention.
+        training: The schedule.
+        max_steps: Stop the schedule at so many steps; None runs all epochs.
+        held_out: Share of the texts that are not trained on and judge.
+        seed: Decides which those are, the order of the others, dropout and new weights.
+    """
+
+    loss: LossSpec = MiniLMv2()
+    training: Training = Training(epochs=3, learning_rate=5e-4, dropout=0.0, warmup=0.05, patience=8)
+    max_steps: int | None = Field(default=None, ge=1)
+    held_out: float = Field(default=0.05, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _inside(self) -> Agnostic:
+        if self.loss.family not in ("hidden", "attention"):
+            raise ValueError(f"loss: {self.loss.name} needs a task head; take one on hidden states or attention")
+        return self

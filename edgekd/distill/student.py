@@ -153,7 +153,7 @@ def distill(
         UsageError: Loss, teacher and student of a stage do not go together.
     """
     made: list[Artefact] = []
-    for number, stage in enumerate(spec.stages, 1):
+    for number, stage in enumerate(spec.schedule, 1):
         name = title if len(spec.stages) == 1 else f"{title}, stage {number} of {len(spec.stages)} ({stage.loss.name})"
         made.append(run_stage(store, engine, start, task, lesson.for_stage(stage), stage, spec.seed, name))
         if number < len(spec.stages):

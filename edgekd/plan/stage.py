@@ -21,7 +21,7 @@ from edgekd.latency.probe import Probe
 from edgekd.latency.table import LatencyTable, measure_table, write_graph
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.models.families import Hosted
-from edgekd.models.initialize import project_width, slice_weights
+from edgekd.models.initialize import project_width, random_initial, slice_weights
 from edgekd.plan.finalists import Bench
 from edgekd.plan.importance import Measured, importance_stage, read_importance
 from edgekd.plan.make import SearchInput, TeacherLatency, explained_by_width, frame, over_size, widths_of, with_students
@@ -310,12 +310,21 @@ def importance_of(session: Session, inputs: Inputs) -> Measured:
 
 
 def first_weights(session: Session, inputs: Inputs, candidate: Candidate) -> Start:
-    """First weights of a student: cut out of the teacher, and projected where it is narrower."""
+    """First weights of a student, as `distill.init` says.
+
+    Raises:
+        UsageError: The plan is not of a student, or was made for another `distill.init`.
+    """
+    distill, labels = inputs.profile.distill, inputs.task.labels
+    if candidate.shape is None or candidate.kind == "teacher":
+        raise UsageError("the plan's choice is the unchanged teacher: there is no student to start")
+    if distill.init.name == "random":
+        return Start(candidate.shape, random_initial(candidate.shape, distill.seed), labels)
+    if candidate.choice is None:
+        raise UsageError("the plan's student is a checkpoint, but distill.init is slice: plan again")
     measured, hosted = importance_of(session, inputs), inputs.teacher.hosted
     assert hosted is not None
-    if candidate.shape is None or candidate.choice is None:
-        raise UsageError("the plan's choice is the unchanged teacher: there is no student to start")
     shape, weights = slice_weights(*hosted, measured.importance, candidate.choice)
     if candidate.shape.hidden < shape.hidden:
         shape, weights, _ = project_width(shape, weights, measured.states, candidate.shape.hidden)
-    return Start(shape, weights, inputs.task.labels)
+    return Start(shape, weights, labels)

@@ -278,6 +278,8 @@ def _short(name: str) -> str:
     return {
         "student, fine-tuned without distillation": "no distillation",
         "student after slicing, untrained": "sliced, untrained",
+        "student from random weights, untrained": "random, untrained",
+        "student from a checkpoint, untrained": "checkpoint, untrained",
         "TF-IDF + logistic regression": "TF-IDF",
     }.get(name, name)
 

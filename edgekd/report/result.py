@@ -25,6 +25,8 @@ Contender = Literal[
     "teacher, INT8",
     "student, fine-tuned without distillation",
     "student after slicing, untrained",
+    "student from random weights, untrained",
+    "student from a checkpoint, untrained",
     "TF-IDF + logistic regression",
     "student FP32",
     "student INT8",

@@ -165,6 +165,8 @@ def quality_rows(result: Result) -> list[QualityRow]:
         "student FP32",
         "student, fine-tuned without distillation",
         "student after slicing, untrained",
+        "student from random weights, untrained",
+        "student from a checkpoint, untrained",
         "TF-IDF + logistic regression",
     )
     return sorted(result.quality, key=lambda row: order.index(row.name))
