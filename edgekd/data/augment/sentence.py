@@ -1,0 +1,125 @@
+"""A text as its words and what stands between them: what policies edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from edgekd.runtime.tokenise import Span, word_spans
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A text in words.
+
+    Attributes:
+        words: Its n words.
+        gaps: What stands before each word, and after the last, n + 1.
+        tags: A BIO tag a word, where known.
+    """
+
+    words: list[str]
+    gaps: list[str]
+    tags: list[str] | None = None
+
+    @staticmethod
+    def from_text(text: str) -> Sentence:
+        """Plain text, split into words as the runtime does; `text` gives it back exactly."""
+        spans = word_spans(text)
+        edges = [(0, 0), *spans, (len(text), len(text))]
+        gaps = [text[before[1] : after[0]] for before, after in pairwise(edges)]
+        return Sentence([text[start:end] for start, end in spans], gaps)
+
+    @staticmethod
+    def from_words(words: Sequence[str], tags: Sequence[str] | None) -> Sentence:
+        """The words of a token task, one space between them."""
+        gaps = ["", *[" "] * (len(words) - 1), ""]
+        return Sentence(list(words), gaps, None if tags is None else list(tags))
+
+    @property
+    def text(self) -> str:
+        """The words with their gaps."""
+        return "".join(gap + word for gap, word in zip(self.gaps, [*self.words, ""], strict=True))
+
+    @property
+    def spans(self) -> list[Span]:
+        """(start, end) characters of each word."""
+        spans, start = [], 0
+        for gap, word in zip(self.gaps, self.words, strict=False):
+            start += len(gap)
+            spans.append((start, start + len(word)))
+            start += len(word)
+        return spans
+
+    def editable(self) -> list[int]:
+        """The words with a letter or digit: marks stay where they are."""
+        return [i for i, word in enumerate(self.words) if any(map(str.isalnum, word))]
+
+    def outside(self) -> list[int]:
+        """The editable words that are in no tagged span; without tags all of them."""
+        return [i for i in self.editable() if self.tags is None or self.tags[i] == "O"]
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What a policy made of a sentence.
+
+    Attributes:
+        sentence: The new sentence, without tags.
+        alignment: For each new word the old word whose place it takes; a place taken twice in a row is a span
+            that grew. Empty where words have no counterpart.
+    """
+
+    sentence: Sentence
+    alignment: list[int]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One new text to make.
+
+    Attributes:
+        sentence: The original.
+        rng: What the policy draws from, the job's own.
+    """
+
+    sentence: Sentence
+    rng: np.random.Generator
+
+
+Policy = Callable[[Sequence[Job]], list[Edited | None]]
+"""Makes a text a job; None where there is nothing to change."""
+
+
+def replaced(sentence: Sentence, changes: Mapping[int, str]) -> Edited | None:
+    """Other words in the same places; None if none differs."""
+    words = [changes.get(i, word) for i, word in enumerate(sentence.words)]
+    if words == sentence.words:
+        return None
+    return Edited(replace(sentence, words=words, tags=None), list(range(len(words))))
+
+
+def draw(rng: np.random.Generator, candidates: Sequence[int], ratio: float) -> list[int]:
+    """Each candidate with probability `ratio`, at least one if there is any."""
+    if not candidates:
+        return []
+    taken = [candidate for candidate, lot in zip(candidates, rng.random(len(candidates)), strict=True) if lot < ratio]
+    return taken or [candidates[int(rng.integers(len(candidates)))]]
+
+
+def moved_tags(tags: Sequence[str], alignment: Sequence[int]) -> list[str]:
+    """The tags of a sentence's words at their new places, legal BIO if `tags` are.
+
+    Args:
+        tags: A tag an old word.
+        alignment: For each new word its old word, see `Edited`.
+    """
+    moved, last = [], -1
+    for source in alignment:
+        tag = tags[source]
+        moved.append(f"I-{tag[2:]}" if source == last and tag != "O" else tag)
+        last = source
+    return moved
