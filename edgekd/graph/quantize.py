@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from edgekd.errors import UsageError, require
@@ -43,6 +44,30 @@ def quantize_dynamic(source: Path, destination: Path, *, instruction_set: str, k
         EdgekdError: The source is not a whole ONNX model.
         UnavailableError: onnxruntime is not installed.
     """
+    _quantize(source, destination, instruction_set, keep_float, per_channel=True)
+
+
+def quantize_like(source: Path, destination: Path, *, instruction_set: str) -> None:
+    """`quantize_dynamic` for a file whose numbers mean nothing, only its speed: ten times as fast.
+
+    The same nodes on tensors of the same shapes and types; one scale is found a tensor, and stands in every column.
+
+    Args:
+        source: The FP32 model, its weights random.
+        destination: File to write.
+        instruction_set: As for `quantize_dynamic`.
+
+    Raises:
+        UsageError: No such source or instruction set.
+        EdgekdError: The source is not a whole ONNX model.
+        UnavailableError: onnxruntime is not installed.
+    """
+    _quantize(source, destination, instruction_set, (), per_channel=False)
+
+
+def _quantize(
+    source: Path, destination: Path, instruction_set: str, keep_float: Sequence[str], *, per_channel: bool
+) -> None:
     if instruction_set not in _REDUCE_RANGE:
         raise UsageError(f"instruction set {instruction_set!r}: choose one of {', '.join(_REDUCE_RANGE)}")
     model = read_model(source)
@@ -61,7 +86,7 @@ def quantize_dynamic(source: Path, destination: Path, *, instruction_set: str, k
             plain,
             quantized,
             op_types_to_quantize=["MatMul", "Gather"],
-            per_channel=True,
+            per_channel=per_channel,
             reduce_range=_REDUCE_RANGE[instruction_set],
             weight_type=quantization.QuantType.QInt8,
             # The quantiser first makes a MatMul of every Gemm, under another name.
@@ -70,8 +95,24 @@ def quantize_dynamic(source: Path, destination: Path, *, instruction_set: str, k
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         model = onnx.load(quantized)
+    if not per_channel:
+        _repeat_scales(model)
     del model.graph.value_info[:], model.metadata_props[:]
     save_model(model, destination)
+
+
+def _repeat_scales(model: onnx.ModelProto) -> None:
+    """Give every column of a quantised product the scale and zero point of the whole."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "MatMulInteger":
+            continue
+        columns = tensors[node.input[1]].dims[1]
+        base = node.input[1].removesuffix("_quantized")
+        for name in (f"{base}_scale", f"{base}_zero_point"):
+            value = onnx.numpy_helper.to_array(tensors[name]).reshape(-1)
+            if len(value) == 1:
+                tensors[name].CopyFrom(onnx.numpy_helper.from_array(np.repeat(value, columns), name))
 
 
 def _classifier(model: onnx.ModelProto) -> list[str]:

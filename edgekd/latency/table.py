@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import UsageError
-from edgekd.graph.quantize import quantize_dynamic
+from edgekd.graph.quantize import quantize_like
 from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import random_weights, save_model, write_student
 from edgekd.latency.measure import compare
@@ -168,7 +168,7 @@ def write_graph(
     save_model(write_student(small, random_weights(small), options), path)
     if precision == "int8":
         quantized = path.with_suffix(".int8.onnx")
-        quantize_dynamic(path, quantized, instruction_set=instruction_set)
+        quantize_like(path, quantized, instruction_set=instruction_set)
         path.unlink()
         return quantized
     return path

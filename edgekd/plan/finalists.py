@@ -24,7 +24,7 @@ from edgekd.targets.base import SessionSpec, Target
 # A round of one job takes about this long: its calls meet the same state of the machine.
 _ROUND_MS, _FEWEST, _MOST = 40.0, 3, 40
 
-_PILOT_ROUNDS, _FINALIST_ROUNDS = 10, 8
+_PILOT_ROUNDS, _FINALIST_ROUNDS = 8, 6
 _PROOF_PROCESSES, _PROOF_ROUNDS = 3, 8
 
 # Other options than the usual ones are taken if they save this much for sure.

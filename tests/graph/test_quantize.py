@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.parity import compare_logits, run_onnx
-from edgekd.graph.quantize import quantize_dynamic
+from edgekd.graph.quantize import quantize_dynamic, quantize_like
 from edgekd.graph.spec import GraphOptions
 from edgekd.models.spec import HeadShape
 
@@ -105,11 +105,24 @@ def test_same_bytes(quantized, tmp_path):
 SILENCE = """
 import logging, sys
 from pathlib import Path
-from edgekd.graph.quantize import quantize_dynamic
+from edgekd.graph.quantize import quantize_dynamic, quantize_like
 before = list(logging.root.handlers), logging.root.level, logging.root.manager.disable
 quantize_dynamic(Path(sys.argv[1]), Path(sys.argv[2]), instruction_set="avx2")
 assert before == (list(logging.root.handlers), logging.root.level, logging.root.manager.disable)
 """
+
+
+@pytest.mark.parametrize("instruction_set", ["avx512_vnni", "avx2"])
+def test_the_quick_file_differs_in_its_numbers_alone(quantized, tmp_path, instruction_set):
+    source, exact = quantized(make_shape(), instruction_set=instruction_set)
+    quantize_like(source, tmp_path / "quick.onnx", instruction_set=instruction_set)
+    one, other = (onnx.load(path).graph for path in (exact, tmp_path / "quick.onnx"))
+    assert [(n.op_type, n.name, *n.input, *n.output) for n in one.node] == [
+        (n.op_type, n.name, *n.input, *n.output) for n in other.node
+    ]
+    shapes = [{t.name: (t.data_type, *t.dims) for t in graph.initializer} for graph in (one, other)]
+    assert shapes[0] == shapes[1]
+    assert any("scale" in name and len(size) == 2 for name, size in shapes[0].items())
 
 
 def test_silent_and_leaves_logging_alone(student, tmp_path):
