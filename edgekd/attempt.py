@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekd import collect
-from edgekd.bundle import Core, write_core
+from edgekd.bundle import write_core
 from edgekd.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.label import logits_of
@@ -25,7 +25,7 @@ from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.plan.result import Candidate, Plan
-from edgekd.plan.stage import Device, Planner, first_weights
+from edgekd.plan.stage import Device, Planner, core_of, first_weights
 from edgekd.report.result import Contender, Criterion, Curve, QualityRow, Timing, Try
 from edgekd.session import Session
 from edgekd.store import Artefact
@@ -137,6 +137,7 @@ def attempt(planner: Planner, plan: Plan, candidate: Candidate, work: Path, *, l
     """
     if candidate.kind == "teacher":
         return _measured(planner, plan, candidate, planner.exported, work, None, [])
+    planner = planner.of_student
     start = first_weights(planner.session, planner.inputs, candidate)
     stages = train_student(planner.session, planner.inputs, start, longer=longer)
     student = stages[-1]
@@ -148,6 +149,7 @@ def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
     """What a student must be compared with: the same first weights fine-tuned without the teacher, and untrained."""
     if attempt.start is None:
         return []
+    planner = planner.of_student
     inputs, engine, rows = planner.inputs, planner.session.engine, []
     if inputs.transfer.labelled is not None:
         spec = inputs.profile.distill
@@ -269,16 +271,8 @@ def _write(
     """Write what runs into the bundle: the model, its configuration and tokenizer, both precisions, the weights."""
     shutil.rmtree(work, ignore_errors=True)
     shape = start.shape if start is not None else planner.core("fp32").shape
-    core = Core(
-        model=model_file(exported, precision),
-        task=planner.inputs.task.spec,
-        labels=planner.inputs.task.labels,
-        teacher=planner.inputs.teacher,
-        shape=shape,
-        max_length=planner.inputs.max_length,
-        session=(plan.session or planner.device.target.session_spec()).model_dump(mode="json"),
-    )
-    write_core(work, core)
+    session = plan.session or planner.device.target.session_spec()
+    write_core(work, core_of(planner.inputs, model_file(exported, precision), shape, session))
     (work / "onnx").mkdir()
     for name in ("model.onnx", "model_quantized.onnx"):
         if (exported.path / name).is_file():

@@ -17,7 +17,7 @@ from edgekd.store import write_json
 from edgekd.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
-    from edgekd.models.teacher import Teacher
+    from edgekd.models.teacher import Encoder
 
 SCHEMA_VERSION = 1
 
@@ -34,7 +34,7 @@ class Core:
         model: The ONNX file to deploy.
         task: The task by name.
         labels: Class names in the order of the logits.
-        teacher: Brings the tokenizer and the family.
+        reader: Brings the tokenizer and the family: the teacher, or the encoder that the student comes from.
         shape: The student's shape; None for an unchanged teacher of another family.
         max_length: Tokens a text.
         session: onnxruntime session options.
@@ -43,7 +43,7 @@ class Core:
     model: Path
     task: TaskSpec
     labels: Sequence[str]
-    teacher: Teacher
+    reader: Encoder
     shape: EncoderShape | None
     max_length: int
     session: Mapping[str, Any]
@@ -54,12 +54,12 @@ def write_core(folder: Path, core: Core) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(core.model, folder / "model.onnx")
     write_json(folder / "config.json", config_of(core))
-    core.teacher.save_tokenizer(folder)
+    core.reader.save_tokenizer(folder)
 
 
 def config_of(core: Core) -> dict[str, Any]:
     """config.json: a stock model type that foreign loaders accept, and the real shape under `edgekd`."""
-    config: dict[str, Any] = json.loads((core.teacher.folder / "config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads((core.reader.folder / "config.json").read_text(encoding="utf-8"))
     family = config.get("model_type", "bert")
     if core.shape is not None:
         family = family if family in _FAMILIES else "bert"

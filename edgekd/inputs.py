@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.data.split import Split, TaskData
 from edgekd.data.transfer import TransferSet, build_transfer_set
+from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.label import label, logits_of
 from edgekd.distill.scoring import Judged
+from edgekd.distill.spec import CheckpointInit, Distill
 from edgekd.distill.student import Lesson, lesson
 from edgekd.errors import DataError, UsageError
-from edgekd.models.teacher import Teacher
+from edgekd.models.checkpoint import load_checkpoint
+from edgekd.models.teacher import Encoder, Teacher
 from edgekd.profile import Profile
 from edgekd.runtime.tokenise import Encodings, token_lengths
 from edgekd.store import Store
@@ -44,6 +47,9 @@ class Inputs:
         test: Judged split to report on.
         validation_rows: The teacher's logits on validation.
         test_rows: The teacher's logits on test.
+        reader: Brings the tokenizer that the tokens were made by: the teacher, but in `own`.
+        checkpoint: The encoder that the student starts from, where `distill.init` names one.
+        own: The same as the student reads it, where it has a tokenizer of its own: `max_length` and all tokens.
     """
 
     profile: Profile
@@ -59,6 +65,14 @@ class Inputs:
     test: Judged
     validation_rows: np.ndarray
     test_rows: np.ndarray
+    reader: Encoder
+    checkpoint: Encoder | None = None
+    own: Inputs | None = None
+
+    @property
+    def of_student(self) -> Inputs:
+        """The same as the student reads it."""
+        return self if self.own is None else self.own
 
     @property
     def metric_name(self) -> str:
@@ -92,11 +106,64 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
         tokens = task.encode(teacher.tokenizer, split, max_length)
         teacher_rows = logits_of(label(store, engine, teacher, teacher_id, tokens, name))
         judged.append((_judged(task, split, tokens, teacher_rows), teacher_rows))
-    resolved = profile.model_copy(update={"workload": profile.workload.model_copy(update={"max_length": max_length})})
-    return Inputs(
-        resolved, data, task, teacher, teacher_id, max_length, transfer, encodings, rows,
-        judged[0][0], judged[1][0], judged[0][1], judged[1][1],
+    inputs = Inputs(
+        _resolved(profile, max_length), data, task, teacher, teacher_id, max_length, transfer, encodings, rows,
+        judged[0][0], judged[1][0], judged[0][1], judged[1][1], teacher,
     )  # fmt: skip
+    return _with_checkpoint(inputs, profile)
+
+
+def _resolved(profile: Profile, max_length: int) -> Profile:
+    return profile.model_copy(update={"workload": profile.workload.model_copy(update={"max_length": max_length})})
+
+
+def _with_checkpoint(inputs: Inputs, profile: Profile) -> Inputs:
+    """The inputs with the encoder that `distill.init` names, if any, and as that reads them."""
+    init = profile.distill.init
+    if not isinstance(init, CheckpointInit):
+        return inputs
+    checkpoint = load_checkpoint(init.folder)
+    if _same_tokenizer(inputs, checkpoint):
+        if inputs.max_length > checkpoint.max_length:
+            raise UsageError(
+                f"distill.init.folder {init.folder} takes at most {checkpoint.max_length} tokens, the texts have "
+                f"{inputs.max_length}: give --max-length {checkpoint.max_length}"
+            )
+        return replace(inputs, checkpoint=checkpoint)
+    _refuse_across_tokenizers(init.folder, profile.distill, inputs.task)
+    length = resolve_length(profile, checkpoint, inputs.data)
+    tokens = [
+        inputs.task.encode(checkpoint.tokenizer, split, length)
+        for split in (inputs.transfer.split, inputs.validation.split, inputs.test.split)
+    ]
+    own = replace(
+        inputs, profile=_resolved(profile, length), max_length=length, reader=checkpoint, checkpoint=checkpoint,
+        encodings=tokens[0], validation=replace(inputs.validation, encodings=tokens[1]),
+        test=replace(inputs.test, encodings=tokens[2]),
+    )  # fmt: skip
+    return replace(inputs, checkpoint=checkpoint, own=own)
+
+
+def _same_tokenizer(inputs: Inputs, other: Encoder) -> bool:
+    """Whether both give the same ids: equal vocabularies, and equal tokens of every text of the transfer set."""
+    if inputs.teacher.tokenizer.get_vocab() != other.tokenizer.get_vocab():
+        return False
+    tokens = inputs.task.encode(other.tokenizer, inputs.transfer.split, inputs.max_length)
+    return fingerprint(tokens) == fingerprint(inputs.encodings)
+
+
+def _refuse_across_tokenizers(folder: str, distill: Distill, task: Task) -> None:
+    """Refuse what compares token with token where teacher and student do not have the same tokens."""
+    why = f"the tokenizer of distill.init.folder {folder} is not the teacher's"
+    if task.head == "token":
+        raise UsageError(f"{why}: for token classification take an encoder with the teacher's tokenizer")
+    for i, stage in enumerate(distill.stages):
+        if stage.loss.family in ("hidden", "attention"):
+            raise UsageError(
+                f"distill.stages.{i}.loss {stage.loss.name}: {why}; only losses on logits or labels remain"
+            )
+        if stage.mixup is not None:
+            raise UsageError(f"distill.stages.{i}.mixup: {why}; leave mixup out")
 
 
 def _task(teacher: Teacher, data: TaskData) -> Task:
@@ -119,23 +186,22 @@ def _judged(task: Task, split: Split, encodings: Encodings, teacher_rows: np.nda
     return Judged(split, encodings, answers, agreement=True)
 
 
-def resolve_length(profile: Profile, teacher: Teacher, data: TaskData) -> int:
+def resolve_length(profile: Profile, reader: Encoder, data: TaskData) -> int:
     """Tokens a text: as asked, or what covers 99.9% of train and unlabeled, rounded up to 8; the model is the cap.
 
     Raises:
-        UsageError: More was asked for than the teacher has positions.
+        UsageError: More was asked for than the reader has positions.
     """
     asked = profile.workload.max_length
     if asked != "auto":
-        if asked > teacher.max_length:
-            raise UsageError(
-                f"--max-length {asked}: the teacher takes at most {teacher.max_length} tokens; ask for no more"
-            )
+        if asked > reader.max_length:
+            who = "the teacher" if isinstance(reader, Teacher) else str(reader.folder)
+            raise UsageError(f"--max-length {asked}: {who} takes at most {reader.max_length} tokens; ask for no more")
         return asked
-    lengths = [token_lengths(teacher.tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]
+    lengths = [token_lengths(reader.tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]
     if not lengths:
-        return min(128, teacher.max_length)
-    return min(round_up_length(np.concatenate(lengths)), teacher.max_length)
+        return min(128, reader.max_length)
+    return min(round_up_length(np.concatenate(lengths)), reader.max_length)
 
 
 def round_up_length(lengths: np.ndarray) -> int:

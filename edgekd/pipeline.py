@@ -79,14 +79,15 @@ def compress(
     with clock.stage("baselines"):
         rows = _quality(session, request, planner, final, with_baselines)
     with clock.stage("evidence"):
-        _keep_evidence(planner, final, work, own_texts=request.bundle_texts)
+        served = planner if final.student is None else planner.of_student
+        _keep_evidence(served, final, work, own_texts=request.bundle_texts)
     result = Result(
         name=out.name,
         demo=request.demo,
         request=request.model_dump(mode="json"),
         budget_ms=planner.budget_ms,
         percentile=inputs.profile.budget.percentile,
-        data=collect.data_summary(inputs, "embedded demo" if request.demo else Path(str(request.data)).name),
+        data=collect.data_summary(inputs.of_student, "embedded demo" if request.demo else Path(str(request.data)).name),
         teacher=collect.teacher_summary(inputs),
         candidates=collect.candidates(final.plan),
         training=final.curves,

@@ -49,11 +49,11 @@ def command(**flags: Any) -> None:
         raise UsageError(f"--plan {flags['plan']}: it chose the unchanged teacher; plan with --always-distill")
     console = error_console()
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
-    inputs = gather(session, request)
+    inputs = gather(session, request).of_student
     student = train_student(session, inputs, first_weights(session, inputs, candidate), longer=False)[-1]
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(student.path, out, ignore=shutil.ignore_patterns("manifest.json"))
-    inputs.teacher.save_tokenizer(out)
+    inputs.reader.save_tokenizer(out)
     before, after = 100 * student.result["untrained"], 100 * student.result["validation"]
     console.print(f"student written to {out}: {after:.1f}% on validation ({before:.1f}% before training)")
     if flags["as_json"]:

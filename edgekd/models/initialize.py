@@ -113,11 +113,19 @@ def _best(scores: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
-def random_initial(shape: EncoderShape, seed: int) -> Weights:
-    """BERT's random initialisation: weights from N(0, 0.02), biases 0, norms the identity."""
+def random_initial(shape: EncoderShape, seed: int, part: str = "") -> Weights:
+    """BERT's random initialisation: weights from N(0, 0.02), biases 0, norms the identity.
+
+    Args:
+        shape: The model's.
+        seed: Of the random numbers.
+        part: Make only the weights whose names begin so.
+    """
     generator = np.random.default_rng(seed)
     weights: Weights = {}
     for name, size in shape.weight_shapes().items():
+        if not name.startswith(part):
+            continue
         if name.endswith(".bias"):
             weights[name] = np.zeros(size, np.float32)
         elif name.endswith("norm.weight"):

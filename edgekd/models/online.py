@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgekd.models.spec import EncoderShape
 from edgekd.models.student import Mix, StudentOutput, from_weights
-from edgekd.models.teacher import Teacher
+from edgekd.models.teacher import Encoder
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,13 @@ class OnlineTeacher:
     depth: int
 
     @staticmethod
-    def of(teacher: Teacher) -> OnlineTeacher:
-        """Make one of a loaded teacher."""
+    def of(teacher: Encoder) -> OnlineTeacher:
+        """Make one of a loaded teacher, or of an encoder without a head."""
         if teacher.hosted is None:
             return OnlineTeacher(_frozen(teacher.model), None, teacher.width, teacher.depth)
         shape, weights = teacher.hosted
-        return OnlineTeacher(_frozen(from_weights(shape, weights, teacher.labels)), shape, shape.hidden, shape.depth)
+        names = [str(i) for i in range(shape.head.labels if shape.head else 0)]
+        return OnlineTeacher(_frozen(from_weights(shape, weights, names)), shape, shape.hidden, shape.depth)
 
     @torch.no_grad()
     def __call__(
@@ -63,7 +64,7 @@ class OnlineTeacher:
             )
             return found
         output: Any = self.model(**inputs, output_hidden_states=hidden)
-        return StudentOutput(logits=output.logits, hidden_states=output.hidden_states)
+        return StudentOutput(logits=getattr(output, "logits", None), hidden_states=output.hidden_states)
 
 
 def _frozen(model: nn.Module) -> nn.Module:

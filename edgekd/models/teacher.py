@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -49,16 +50,13 @@ _NO_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Teacher:
-    """A fine-tuned classifier, and what the rest of the product asks about it.
+class Encoder:
+    """An encoder, and what the rest of the product asks about it.
 
     Attributes:
         folder: Where its files are (the cache's folder for a hub id).
         model: In eval mode, float32, on the CPU.
         tokenizer: Its tokenizer, as in tokenizer.json.
-        labels: Class names, by index.
-        generic_labels: The names are transformers' LABEL_0, LABEL_1, ...: they say nothing.
-        head: One label a text ("sequence") or a token ("token").
         hosted: The student's shape and weights that compute the same, None for a foreign architecture.
         width: Hidden size.
         depth: Number of layers.
@@ -71,9 +69,6 @@ class Teacher:
     folder: Path
     model: PreTrainedModel
     tokenizer: Tokenizer
-    labels: tuple[str, ...]
-    generic_labels: bool
-    head: HeadKind
     hosted: Hosted | None
     width: int
     depth: int
@@ -88,6 +83,21 @@ class Teacher:
         for name in _TOKENIZER_SIDE_FILES:
             if (self.folder / name).is_file():
                 shutil.copyfile(self.folder / name, Path(folder) / name)
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher(Encoder):
+    """A fine-tuned classifier.
+
+    Attributes:
+        labels: Class names, by index.
+        generic_labels: The names are transformers' LABEL_0, LABEL_1, ...: they say nothing.
+        head: One label a text ("sequence") or a token ("token").
+    """
+
+    labels: tuple[str, ...]
+    generic_labels: bool
+    head: HeadKind
 
 
 def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teacher:
@@ -113,25 +123,50 @@ def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teac
         )
     labels = _labels(path, model.config)
     _require_single_label(path, head, model.config)
+    return Teacher(
+        **_described(path, model, trust_remote_code),
+        labels=labels,
+        generic_labels=all(_GENERIC.fullmatch(name) for name in labels),
+        head=head,
+    )
+
+
+def load_body(folder: str | Path, *, trust_remote_code: bool = False) -> Encoder:
+    """Load an encoder as it is; a task head that it may have is left out.
+
+    Args:
+        folder: A folder as `save_pretrained` writes it, or, as a string, a hub id such as "org/name".
+        trust_remote_code: Run model code that comes with the files.
+
+    Raises:
+        UsageError: The folder is no encoder; the message says what is wrong.
+        UnavailableError: A hub id, and the hub cannot be reached.
+    """
+    path = _resolve(folder, trust_remote_code)
+    _require_safetensors(path, _read_config(path, trust_remote_code))
+    model, lost = _load(AutoModel, path, trust_remote_code)
+    _require_body(path, [name for name in lost if not name.startswith("pooler.")])
+    return Encoder(**_described(path, model, trust_remote_code))
+
+
+def _described(path: Path, model: PreTrainedModel, trust_remote_code: bool) -> dict[str, Any]:
+    """The fields of `Encoder`."""
     tokenizer = _tokenizer(path, trust_remote_code)
     _require_rows(path, tokenizer, model)
     hosted = host(model)
     width, depth, heads, ffn = _sizes(model.config)
-    return Teacher(
-        folder=path,
-        model=model,
-        tokenizer=tokenizer,
-        labels=labels,
-        generic_labels=all(_GENERIC.fullmatch(name) for name in labels),
-        head=head,
-        hosted=hosted,
-        width=width,
-        depth=depth,
-        heads=heads,
-        ffn=ffn,
-        max_length=_max_length(path, model),
-        inputs=hosted[0].inputs if hosted else _inputs(model),
-    )
+    return {
+        "folder": path,
+        "model": model,
+        "tokenizer": tokenizer,
+        "hosted": hosted,
+        "width": width,
+        "depth": depth,
+        "heads": heads,
+        "ffn": ffn,
+        "max_length": _max_length(path, model),
+        "inputs": hosted[0].inputs if hosted else _inputs(model),
+    }
 
 
 def load_encoder(
@@ -160,13 +195,17 @@ def load_encoder(
     problem = {"problem_type": "single_label_classification"} if head == "sequence" else {}
     model, lost = _load(_AUTO[head], path, trust_remote_code, **names, **problem)
     inside = f"{model.base_model_prefix}."
-    if lost := [name for name in lost if name.startswith(inside) and ".pooler." not in name]:
+    _require_body(path, [name for name in lost if name.startswith(inside) and ".pooler." not in name])
+    _require_rows(path, _tokenizer(path, trust_remote_code), model)
+    return model
+
+
+def _require_body(path: Path, lost: Sequence[str]) -> None:
+    if lost:
         raise UsageError(
             f"{path}: the weights have no fitting {lost[0]}{_and_more(lost)}: they are not this encoder's; "
             "save it again with save_pretrained"
         )
-    _require_rows(path, _tokenizer(path, trust_remote_code), model)
-    return model
 
 
 def _and_more(names: Sequence[str]) -> str:

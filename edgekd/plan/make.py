@@ -21,6 +21,9 @@ from edgekd.targets.spec import Precision
 # INT8 moves the answers a little: of two that keep the same, the exact one is taken.
 _INT8_PENALTY = 0.99
 
+# What a graph is taken to need before anything is known of it.
+_UNKNOWN_MS = 5.0
+
 # Names and nodes of a layer in the file.
 _LAYER_BYTES = {"fp32": 4000, "int8": 8000, "fp16": 4000}
 
@@ -161,6 +164,37 @@ def with_students(
             return chosen
         plan = plan.model_copy(update={"correction": plan.correction * off})
     return chosen
+
+
+def with_checkpoint(
+    plan: Plan, profile: Profile, bench: Bench, shape: EncoderShape, precisions: Sequence[Precision]
+) -> Plan:
+    """Add the one shape that a checkpoint has, in each precision, measured as finalists are; FP32 if it fits."""
+    asked, session = plan.correction, bench.target.session_spec()
+    found = []
+    for precision in sorted(precisions):
+        note = over_size(model_mb(shape, precision), profile)
+        found.append(
+            Candidate(
+                kind="student", precision=precision, shape=shape, choice=None, kept=0.0, predicted_ms=None,
+                measured_ms=None, fits=not note, note=note,
+            )
+        )  # fmt: skip
+    light = [c for c in found if c.fits]
+    if light:
+        medians, _, _ = measure_medians(bench, light, session, _UNKNOWN_MS)
+        scale = plan.tail * plan.correction
+        light = [
+            c.model_copy(update={"predicted_ms": (ms + plan.overhead_ms) * scale})
+            for c, ms in zip(light, medians, strict=True)
+        ]
+        plan = _piloted(plan.model_copy(update={"session": session}), bench, light[0])
+        plan, light, _ = _finals(plan, bench, light, asked)
+    first = len(plan.candidates)
+    candidates = (*plan.candidates, *light, *(c for c in found if not c.fits))
+    chosen = next((first + i for i, c in enumerate(light) if c.fits), None)
+    reason = "the checkpoint fits" if chosen is not None else "the checkpoint is over the limits: take a smaller one"
+    return plan.model_copy(update={"candidates": candidates, "chosen": chosen, "reason": reason})
 
 
 def _piloted(plan: Plan, bench: Bench, candidate: Candidate) -> Plan:

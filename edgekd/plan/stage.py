@@ -15,16 +15,28 @@ from edgekd.distill.student import Start
 from edgekd.errors import UsageError
 from edgekd.export import export_teacher, model_file
 from edgekd.graph.writer import WRITER_VERSION
-from edgekd.inputs import Inputs
+from edgekd.inputs import Inputs, folder_id
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
 from edgekd.latency.probe import Probe
 from edgekd.latency.table import LatencyTable, measure_table, write_graph
 from edgekd.latency.timer import BundleJob, Text
+from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.families import Hosted
 from edgekd.models.initialize import project_width, random_initial, slice_weights
+from edgekd.models.spec import EncoderShape
+from edgekd.models.teacher import Encoder
 from edgekd.plan.finalists import Bench
 from edgekd.plan.importance import Measured, importance_stage, read_importance
-from edgekd.plan.make import SearchInput, TeacherLatency, explained_by_width, frame, over_size, widths_of, with_students
+from edgekd.plan.make import (
+    SearchInput,
+    TeacherLatency,
+    explained_by_width,
+    frame,
+    over_size,
+    widths_of,
+    with_checkpoint,
+    with_students,
+)
 from edgekd.plan.probed import overhead_there, predict_teacher
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.teacher import keep_if_quiet, measure_teacher
@@ -34,6 +46,7 @@ from edgekd.session import Session
 from edgekd.store import Artefact, Store
 from edgekd.targets.base import SessionSpec, Target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
+from edgekd.validate import fixed_texts
 
 TABLE_VERSION = 1
 PLAN_VERSION = 2
@@ -122,17 +135,9 @@ class Planner:
 
     def core(self, precision: Precision) -> Core:
         """The unchanged teacher as a bundle's core."""
-        inputs = self.inputs
-        hosted = inputs.teacher.hosted
-        return Core(
-            model=model_file(self.exported, precision),
-            task=inputs.task.spec,
-            labels=inputs.task.labels,
-            teacher=inputs.teacher,
-            shape=hosted[0] if hosted is not None else None,
-            max_length=inputs.max_length,
-            session=self.device.target.session_spec().model_dump(mode="json"),
-        )
+        hosted = self.inputs.teacher.hosted
+        shape = hosted[0] if hosted is not None else None
+        return core_of(self.inputs, model_file(self.exported, precision), shape, self.device.target.session_spec())
 
     @cached_property
     def latency(self) -> TeacherLatency:
@@ -204,6 +209,8 @@ class Planner:
             "correction": correction,
             "without": list(without),
         }
+        if self.inputs.checkpoint is not None:
+            key["checkpoint"] = folder_id(self.inputs.checkpoint.folder)
         made = self.session.store.make(
             "make_plan", PLAN_VERSION, key, lambda work: self._make(correction, without).model_dump(mode="json")
         )
@@ -214,11 +221,30 @@ class Planner:
     def _make(self, correction: float, without: Sequence[Precision]) -> Plan:
         inputs = self.inputs
         plan = frame(inputs.profile, self.budget_ms, inputs.max_length, self.latency, correction)
+        precisions = [p for p in self.precisions if p not in without]
+        if plan.chosen is None and inputs.checkpoint is not None:
+            return self._with_checkpoint(plan, inputs.checkpoint, precisions)
         if plan.chosen is not None or inputs.teacher.hosted is None:
             return plan
-        precisions = [p for p in self.precisions if p not in without]
         search = self._search(inputs.teacher.hosted)
         return with_students(plan, inputs.profile, self._bench(), search, precisions, self.latency.predicted)
+
+    def _with_checkpoint(self, plan: Plan, checkpoint: Encoder, precisions: Sequence[Precision]) -> Plan:
+        if self.device.probe is not None:
+            raise UsageError("distill.init checkpoint: it must be measured, and this device is elsewhere; plan there")
+        served = self.of_student
+        shape = checkpoint_shape(checkpoint, served.inputs.task.head, len(served.inputs.task.labels))
+        plan = plan.model_copy(update={"max_length": served.inputs.max_length})
+        return with_checkpoint(plan, served.inputs.profile, served._bench(), shape, precisions)
+
+    @cached_property
+    def of_student(self) -> Planner:
+        """The same where the student has a tokenizer of its own: texts and tokens are as that reads them."""
+        own = self.inputs.own
+        if own is None:
+            return self
+        texts = fixed_texts(own.reader.tokenizer, own.transfer.split, own.max_length)
+        return replace(self, inputs=own, texts=texts)
 
     def _bench(self) -> Bench:
         profile = self.inputs.profile
@@ -241,8 +267,7 @@ class Planner:
             folder / "random.onnx", shape, candidate.precision, inputs.profile.export,
             self.device.instruction_set or "", shape.vocabulary,
         )  # fmt: skip
-        core = replace(self.core("fp32"), model=model, shape=shape, session=session.model_dump(mode="json"))
-        write_core(folder / "bundle", core)
+        write_core(folder / "bundle", core_of(inputs, model, shape, session))
         model.unlink()
         return BundleJob("proof", folder / "bundle", tuple(self.texts), inputs.profile.workload.batch_size)
 
@@ -294,6 +319,19 @@ class Planner:
         return table
 
 
+def core_of(inputs: Inputs, model: Path, shape: EncoderShape | None, session: SessionSpec) -> Core:
+    """A model of these inputs' task and tokenizer as a bundle's core."""
+    return Core(
+        model=model,
+        task=inputs.task.spec,
+        labels=inputs.task.labels,
+        reader=inputs.reader,
+        shape=shape,
+        max_length=inputs.max_length,
+        session=session.model_dump(mode="json"),
+    )
+
+
 def importance_of(session: Session, inputs: Inputs) -> Measured:
     """Importance of the teacher's parts, measured once.
 
@@ -318,10 +356,15 @@ def first_weights(session: Session, inputs: Inputs, candidate: Candidate) -> Sta
     distill, labels = inputs.profile.distill, inputs.task.labels
     if candidate.shape is None or candidate.kind == "teacher":
         raise UsageError("the plan's choice is the unchanged teacher: there is no student to start")
+    if inputs.checkpoint is not None:
+        shape = checkpoint_shape(inputs.checkpoint, inputs.task.head, len(labels))
+        if candidate.shape != shape:
+            raise UsageError(f"the plan's student is not {inputs.checkpoint.folder} of distill.init: plan again")
+        return Start(shape, checkpoint_weights(inputs.checkpoint, shape, distill.seed), labels)
+    if candidate.choice is None:
+        raise UsageError(f"the plan's student is a checkpoint, but distill.init is {distill.init.name}: plan again")
     if distill.init.name == "random":
         return Start(candidate.shape, random_initial(candidate.shape, distill.seed), labels)
-    if candidate.choice is None:
-        raise UsageError("the plan's student is a checkpoint, but distill.init is slice: plan again")
     measured, hosted = importance_of(session, inputs), inputs.teacher.hosted
     assert hosted is not None
     shape, weights = slice_weights(*hosted, measured.importance, candidate.choice)
