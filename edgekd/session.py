@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from edgekd.data.columns import Columns
 from edgekd.data.read import read_data
-from edgekd.data.split import TaskData
+from edgekd.data.split import Split, TaskData
+from edgekd.distill.agnostic import distill_encoder, student_frame
 from edgekd.distill.engine import Engine
+from edgekd.distill.spec import Agnostic
 from edgekd.distill.teach import teach
 from edgekd.errors import UsageError
 from edgekd.inputs import folder_id, round_up_length
 from edgekd.latency.machine import usable_cpus
+from edgekd.models.shape_text import parse_shape
+from edgekd.models.teacher import load_body
 from edgekd.profile import Profile
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import load_tokenizer, token_lengths
@@ -65,3 +71,31 @@ def teach_from(session: Session, encoder: str, data: TaskData, profile: Profile)
         found = [token_lengths(tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]
         length = round_up_length(np.concatenate(found))
     return teach(session.store, session.engine, folder, folder_id(folder), data, length, profile.teach)
+
+
+def distill_encoder_from(
+    session: Session,
+    encoder: str,
+    texts: Sequence[str],
+    student: str,
+    max_length: int | Literal["auto"],
+    spec: Agnostic,
+) -> Artefact:
+    """Distil a general encoder of a shape such as "6x384x1536h12" from an encoder folder and raw texts.
+
+    Raises:
+        UsageError: Folder, shape, length and loss do not go together.
+        DataError: Too few texts.
+    """
+    teacher = load_body(encoder)
+    shape = parse_shape(student, student_frame(teacher))
+    if isinstance(max_length, str):
+        found = round_up_length(token_lengths(teacher.tokenizer, Split("text", list(texts)))) if texts else 0
+        length = min(found, teacher.max_length)
+    elif max_length > teacher.max_length:
+        raise UsageError(f"--max-length {max_length}: {encoder} takes at most {teacher.max_length} tokens")
+    else:
+        length = max_length
+    return distill_encoder(
+        session.store, session.engine, teacher, folder_id(teacher.folder), texts, length, shape, spec
+    )

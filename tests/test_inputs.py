@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgekd.data.read import read_data
+from edgekd.distill.spec import Stage
 from edgekd.errors import UsageError
 from edgekd.inputs import folder_id, prepare, resolve_length, round_up_length
 from edgekd.models.teacher import load_teacher
@@ -56,5 +57,6 @@ def test_teacher_labels_everything_once(shared_session, tiny_teacher, intent_dat
     again = prepare(shared_session.store, shared_session.engine, fast_profile, teacher, data)
     assert np.array_equal(first.rows, again.rows)
     assert first.rows.shape == (320, 4)
-    assert first.lesson().id == again.lesson().id != first.labelled_lesson().id
+    labelled = first.lesson().for_stage(Stage(data="labelled"))
+    assert first.lesson().id == again.lesson().id != labelled.id
     assert (first.lesson().targets == -100).sum() == 160

@@ -1,4 +1,4 @@
-"""`edgekd distill`: train the student of a plan."""
+"""`edgekd distill`: train the student of a plan, or a general encoder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from edgekd.cli import agnostic
+from edgekd.cli.agnostic import agnostic_options
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import (
     data_options,
@@ -30,10 +32,18 @@ from edgekd.errors import UsageError, require
 @click.option("--plan", help="The plan.json that says which student.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the student.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder --out.")
+@agnostic_options
 @store_option
 @json_option
 def command(**flags: Any) -> None:
-    """Train the student of a plan: cut out of the teacher, then taught by it."""
+    """Train the student of a plan: cut out of the teacher, then taught by it.
+
+    With --task-agnostic: a general encoder from any larger one and raw text, which `teach` takes.
+    """
+    agnostic.check_flags(agnostic=flags["task_agnostic"])
+    if flags["task_agnostic"]:
+        agnostic.run(flags)
+        return
     request = request_of(flags, budget=False)
     out = new_folder(flags["out"], flags["overwrite"])
     require("torch", "cpu", "train a student")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edgekd.distill.batches import fingerprint, inputs_of, logit_rows
 from edgekd.distill.engine import Engine
+from edgekd.distill.states import sample_states
 from edgekd.models.families import Hosted
 from edgekd.models.importance import Importance, measure_importance
 from edgekd.models.student import StudentModel, StudentOutput, from_weights
@@ -27,9 +28,6 @@ _BATCH = 32
 
 # A fine-tuned teacher is sure of its own answers: at T=1 its loss, and every gradient with it, is nearly zero.
 _TEMPERATURE = 4.0
-
-# Hidden states kept for the PCA of the width, over all layers.
-_STATES = 20_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def importance_stage(
         chosen = chosen[np.argsort(encodings.lengths[chosen], kind="stable")]
         batches = [chosen[i : i + _BATCH] for i in range(0, len(chosen), _BATCH)]
         _measure(model, encodings, rows, batches, engine).save(work / "importance.safetensors")
-        np.save(work / "states.npy", _states(model, encodings, batches, engine), allow_pickle=False)
+        np.save(work / "states.npy", sample_states(model, encodings, batches, engine), allow_pickle=False)
 
     return store.make("importance", VERSION, key, build)
 
@@ -96,18 +94,3 @@ def _measure(
         return F.cross_entropy(mine / _TEMPERATURE, targets)
 
     return measure_importance(model, feed(), loss)
-
-
-@torch.inference_mode()
-def _states(model: StudentModel, encodings: Encodings, batches: list[np.ndarray], engine: Engine) -> np.ndarray:
-    """A sample of hidden states of all layers and the embeddings, (n, hidden) float32."""
-    rng = np.random.default_rng(0)
-    kept = []
-    for indices in batches[:: max(1, len(batches) // 8)]:
-        inputs = inputs_of(encodings, indices, torch.device(engine.device))
-        output = model(**inputs, output_hidden_states=True)
-        real = inputs["attention_mask"].bool()
-        assert output.hidden_states is not None
-        kept.append(torch.stack([h[real] for h in output.hidden_states]).flatten(0, 1).float().cpu().numpy())
-    states = np.concatenate(kept)
-    return states[np.sort(rng.permutation(len(states))[:_STATES])]
