@@ -14,7 +14,8 @@ Signatures = NDArray[np.uint8]
 # Near-equal: this share of character 4-grams in common (Jaccard). 64 permutations estimate it to +-0.05 (1 s.d.).
 THRESHOLD = 0.8
 SHINGLE, PERMUTATIONS = 4, 64
-# A band is 4 permutations of a byte each: two texts at the threshold share one of 16 bands with probability 0.9998.
+# A band is 4 permutations of a byte each. Two signatures at the threshold differ in at most 12 of 64 bytes, so they
+# share at least 4 of the 16 bands: no such pair is missed for want of a common band.
 BAND = np.uint32
 # Few enough that a block of shingles stays in the processor's cache, and pairs in some 10 MB.
 TEXTS_AT_ONCE, PAIRS_AT_ONCE = 1024, 1 << 17

@@ -51,7 +51,7 @@ class Hasher:
         row = np.cumsum(ends) - ends
         single = np.flatnonzero(~ends)
         double = np.flatnonzero(~ends[:-1] & ~ends[1:])
-        pairs = mix(words[double]) * np.uint32(31) + words[double + 1]
+        pairs = mix(words[double]) + words[double + 1]
         hashes = mix(np.concatenate([words[single], pairs]))
         return (hashes % np.uint32(self.buckets)).astype(np.int64), np.concatenate([row[single], row[double]])
 

@@ -108,3 +108,17 @@ def test_a_repeat_of_a_leak_is_a_leak_and_nothing_may_be_left():
 def test_held_out_texts_stay_though_they_are_equal_to_each_other():
     found = deduplicate(["the cat sat down", "something else"], ["the cat sat down", "The cat sat down!"])
     assert found.kept.tolist() == [1]
+
+
+def test_fixed_rows_stay():
+    signed = signatures(["the cat sat down", "The cat sat down!", "the cat sat down."])
+    assert near_equal(signed).tolist() == [-1, 0, 0]
+    assert near_equal(signed, fixed=2).tolist() == [-1, -1, 0]
+
+
+def test_a_band_that_begins_with_another_text_hides_nothing():
+    rows = np.random.default_rng(0).integers(0, 255, (3, 64), dtype=np.uint8)
+    rows[:, :4] = 7  # all share the first band
+    rows[2] = rows[1]
+    rows[2, 4::4] ^= 1  # no other band is shared
+    assert near_equal(rows, threshold=0.7).tolist() == [-1, -1, 1]

@@ -59,3 +59,12 @@ def test_nothing_of_the_target_or_held_out(monkeypatch):
 
 def test_nothing_given():
     assert Best(3).result().texts == []
+
+
+def test_texts_that_cannot_be_among_the_best_do_not_wait(monkeypatch):
+    monkeypatch.setattr(keep, "WAITING", 50)
+    best = Best(30, distinct=False)
+    best.add([f"t{i}" for i in range(300)], 0, np.arange(300.0))
+    waiting = len(best._texts)
+    best.add([f"u{i}" for i in range(100)], 0, np.arange(100.0))
+    assert len(best._texts) == waiting
