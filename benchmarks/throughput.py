@@ -110,8 +110,9 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         """Called by `Trainer` at every step."""
         self.clock.tick()
         outputs = model(**inputs)
-        with torch.no_grad():
-            taught = self.teacher(**inputs).logits
+        # `Trainer` wraps the student alone in autocast: without this the teacher would run in FP32, and slower.
+        with torch.no_grad(), self.accelerator.autocast():
+            taught = self.teacher(**inputs).logits.float()
         t = self.temperature
         loss = F.kl_div(F.log_softmax(outputs.logits / t, -1), F.softmax(taught / t, -1), reduction="batchmean") * t**2
         return (loss, outputs) if return_outputs else loss
