@@ -69,3 +69,21 @@ def test_a_dump_is_enough_to_load_again():
 
 def test_json_schema_for_editors_names_the_targets():
     assert "onnxruntime-cpu" in str(profile.Profile.model_json_schema())
+
+
+def test_initialisation_by_name():
+    assert profile.parse({"name": "x"}, "test").distill.init.name == "slice"
+    found = profile.parse({"name": "x", "distill": {"init": {"name": "checkpoint", "folder": "./e"}}}, "test")
+    assert found.distill.init.folder == "./e"
+    for wrong, place in (
+        ({"name": "magic"}, "distill.init"),
+        ({"name": "checkpoint"}, "distill.init.checkpoint.folder"),
+    ):
+        with pytest.raises(UsageError, match=place):
+            profile.parse({"name": "x", "distill": {"init": wrong}}, "test")
+
+
+def test_random_words_are_learned():
+    for init, frozen in (({"name": "slice"}, True), ({"name": "random"}, False)):
+        distill = profile.parse({"name": "x", "distill": {"init": init}}, "test").distill
+        assert [stage.training.freeze_words for stage in distill.schedule] == [frozen]
