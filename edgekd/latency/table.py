@@ -2,9 +2,10 @@
 
 For one width, precision, thread count, batch and length the median latency of a model is taken as
 
-    fixed + sum over layers of ( layer + attention(heads) + ffn(neurons) )
+    s + bend s^2,  s = fixed + sum over layers of ( layer + attention(heads) + ffn(neurons) )
 
-with attention and ffn piecewise linear between measured knots. Latency does not depend on weights, so the graphs
+with attention and ffn piecewise linear between measured knots. The bend is what the caches do: the more a model
+weighs, the less of it waits near the core for the next call. Latency does not depend on weights, so the graphs
 carry random ones and a small vocabulary (its size moves the file, never the latency).
 """
 
@@ -34,6 +35,10 @@ VOCABULARY = 1000
 _HEAD_KNOTS = (0.25, 0.5, 1.0)
 _FFN_KNOTS = (0.125, 0.25, 0.5, 1.0)
 
+# Bends tried, as the share that they add to the slowest graph; a straight line is preferred a little.
+_BENDS = tuple(0.01 * i for i in range(-5, 31))
+_STRAIGHTNESS = 1e-3
+
 
 class WidthCosts(Spec):
     """Costs in milliseconds at one width and precision.
@@ -42,6 +47,7 @@ class WidthCosts(Spec):
         width: Hidden width.
         precision: As deployed.
         fixed: Embeddings and head.
+        bend: Of the sum s, in 1 / ms: the latency is s + bend s^2.
         heads: Knots of `attention`, in heads; 0 first.
         attention: Cost of one layer's attention and norms at each knot.
         neurons: Knots of `ffn`, in neurons; 0 first.
@@ -59,9 +65,19 @@ class WidthCosts(Spec):
     ffn: tuple[float, ...]
     graphs: int
     residual: float
+    bend: float = 0.0
+
+    def whole_ms(self, heads: Sequence[float], neurons: Sequence[float]) -> float:
+        """Latency of a model with so many heads and neurons in its layers."""
+        total = self.fixed + sum(self.layer_ms(h, f) for h, f in zip(heads, neurons, strict=True))
+        return total + self.bend * total**2
+
+    def straight_ms(self, latency_ms: float) -> float:
+        """The sum of costs behind a latency: the inverse of the bend."""
+        return float(_straight(np.array(latency_ms), self.bend))
 
     def layer_ms(self, heads: float, neurons: float) -> float:
-        """Cost of one layer."""
+        """Cost of one layer, before the bend."""
         return float(np.interp(heads, self.heads, self.attention) + np.interp(neurons, self.neurons, self.ffn))
 
 
@@ -95,7 +111,7 @@ class LatencyTable(Spec):
     def median_ms(self, shape: EncoderShape, precision: Precision) -> float:
         """Predicted median latency of the model alone, in milliseconds."""
         costs = self.at(shape.hidden, precision)
-        return costs.fixed + sum(costs.layer_ms(h, f) for h, f in zip(shape.heads, shape.ffn, strict=True))
+        return costs.whole_ms(shape.heads, shape.ffn)
 
 
 def narrowed(shape: EncoderShape, width: int, heads: Sequence[int], ffn: Sequence[int]) -> EncoderShape:
@@ -180,9 +196,9 @@ def design(teacher: EncoderShape, width: int) -> list[EncoderShape]:
     heads, ffn = _knots(most_heads, _HEAD_KNOTS), _knots(most_ffn, _FFN_KNOTS)
     depth = min(3, teacher.depth)
     layouts = [(depth, h, ffn[-1]) for h in heads] + [(depth, heads[-1], f) for f in ffn[:-1]]
-    layouts += [(depth, h, f) for h, f in zip(heads, ffn, strict=False)]
     layouts += [(1, heads[-1], ffn[-1]), (1, heads[0], ffn[0])]
-    # Both ends of the ladders at full depth: a cost a layer that depth itself changes would show here.
+    # A good part at full depth: the bend shows there.
+    layouts += [(teacher.depth, h, f) for h, f in zip(heads, ffn, strict=False)]
     layouts += [(teacher.depth, heads[0], ffn[len(ffn) // 3]), (teacher.depth, heads[len(heads) // 2], ffn[-1])]
     unique = list(dict.fromkeys(layouts))
     return [narrowed(teacher, width, [h] * n, [f] * n) for n, h, f in unique]
@@ -204,6 +220,23 @@ def fit(
         medians: Their median latencies in ms, (n,).
         teacher: Bounds the knots.
     """
+    tried = []
+    for share in _BENDS:
+        costs = _fit_bent(width, precision, shapes, medians, teacher, share / float(medians.max()))
+        errors = np.array([costs.whole_ms(s.heads, s.ffn) for s in shapes]) / medians - 1.0
+        tried.append((float((errors**2).mean()) + _STRAIGHTNESS * share**2, costs, float(np.median(np.abs(errors)))))
+    _, best, residual = min(tried, key=lambda entry: entry[0])
+    return best.model_copy(update={"residual": residual})
+
+
+def _fit_bent(
+    width: int,
+    precision: Precision,
+    shapes: Sequence[EncoderShape],
+    medians: NDArray[np.float64],
+    teacher: EncoderShape,
+    bend: float,
+) -> WidthCosts:
     heads = np.array([0, *_knots(max(teacher.heads), _HEAD_KNOTS)], dtype=np.float64)
     neurons = np.array([0, *_knots(max(teacher.ffn), _FFN_KNOTS)], dtype=np.float64)
     rows = []
@@ -211,17 +244,17 @@ def fit(
         attention = sum(_hat(heads, h) for h in shape.heads)
         ffn = sum(_hat(neurons, f) for f in shape.ffn)
         rows.append(np.concatenate([[1.0], np.asarray(attention), np.asarray(ffn)[1:]]))
-    matrix = np.asarray(rows) / medians[:, None]
+    sums = _straight(medians, bend)
+    matrix = np.asarray(rows) / sums[:, None]
     # Nothing is measured at the knots at 0: a faint pull towards a straight line through the first three decides.
     split = 1 + len(heads)
     ridge = np.zeros((2, matrix.shape[1]))
     ridge[0, 1 : 1 + min(3, len(heads))] = _bend(heads)
     ridge[1, split : split + min(3, len(neurons)) - 1] = _bend(neurons)[1:]
-    weight = 1e-3 / float(np.median(medians))
+    weight = 1e-3 / float(np.median(sums))
     solved, *_ = np.linalg.lstsq(
         np.vstack([matrix, weight * ridge]), np.concatenate([np.ones(len(shapes)), np.zeros(2)]), rcond=None
     )
-    error = float(np.median(np.abs(matrix @ solved - 1.0)))
     return WidthCosts(
         width=width,
         precision=precision,
@@ -231,8 +264,16 @@ def fit(
         neurons=tuple(neurons.tolist()),
         ffn=(0.0, *solved[split:].tolist()),
         graphs=len(shapes),
-        residual=error,
+        residual=0.0,
+        bend=bend,
     )
+
+
+def _straight(latencies: NDArray[np.float64], bend: float) -> NDArray[np.float64]:
+    """The s for which s + bend s^2 is the latency, written so that no digit is lost where the bend is small."""
+    root = np.sqrt(np.maximum(0.0, 1.0 + 4.0 * bend * latencies))
+    straight: NDArray[np.float64] = 2.0 * latencies / (1.0 + root)
+    return straight
 
 
 def _knots(most: int, shares: Sequence[float]) -> list[int]:

@@ -368,9 +368,9 @@ def _floor(plan: Plan, profile: Profile, search: SearchInput, precisions: Sequen
     heads, ffn = ladders(search.shape, profile)
     costs = min(
         (c for c in search.table.costs if c.precision in precisions),
-        key=lambda c: c.fixed + c.layer_ms(heads[0], ffn[0]),
+        key=lambda c: c.whole_ms(heads[:1], ffn[:1]),
     )
-    whole = (costs.fixed + costs.layer_ms(heads[0], ffn[0]) + plan.overhead_ms) * plan.tail * plan.correction
+    whole = (costs.whole_ms(heads[:1], ffn[:1]) + plan.overhead_ms) * plan.tail * plan.correction
     layers = [search.value.layer(layer, heads[0], ffn[0]) for layer in range(search.shape.depth)]
     choice = Slice(layers=(int(np.argmax(layers)),), heads=(heads[0],), ffn=(ffn[0],))
     return Candidate(

@@ -43,7 +43,7 @@ def best_slices(
     Returns:
         One entry a depth, shallowest first; empty if not even one layer fits.
     """
-    room = budget_ms - costs.fixed
+    room = costs.straight_ms(max(0.0, budget_ms)) - costs.fixed
     if room <= 0:
         return []
     options = [(h, f) for h in sorted(heads) for f in sorted(ffn)]
@@ -62,8 +62,7 @@ def best_slices(
     for used in range(1, depth + 1):
         if np.isfinite(table[depth, used, _BINS]):
             choice = _trace(taken, bins, options, depth, used)
-            price = costs.fixed + sum(costs.layer_ms(h, f) for h, f in zip(choice.heads, choice.ffn, strict=True))
-            found.append(Found(choice, value.kept(choice), price))
+            found.append(Found(choice, value.kept(choice), costs.whole_ms(choice.heads, choice.ffn)))
     return found
 
 

@@ -48,7 +48,7 @@ from edgekd.targets.base import SessionSpec, Target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 from edgekd.validate import fixed_texts
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 PLAN_VERSION = 2
 
 

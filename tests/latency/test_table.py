@@ -46,6 +46,23 @@ def test_table_of_the_fake_target_predicts_it():
     assert table.median_ms(narrowed(TEACHER, 32, TEACHER.heads, TEACHER.ffn), "fp32") < 0.7 * whole
 
 
+@pytest.mark.parametrize("bend", [0.0, 0.02])
+def test_a_bend_is_found_and_predicted(bend):
+    """Deep models cost more than the sum of their layers, as where weights outgrow a cache."""
+    shapes = design(TEACHER, 64)
+    sums = np.array([true_ms(s) for s in shapes])
+    bent = bend / sums.max() * 10
+    costs = fit(64, "fp32", shapes, sums + bent * sums**2, TEACHER)
+    assert costs.bend == pytest.approx(bent, rel=0.35, abs=2e-3)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        depth = int(rng.integers(1, TEACHER.depth + 1))
+        shape = narrowed(TEACHER, 64, rng.integers(1, 9, depth).tolist(), rng.integers(32, 257, depth).tolist())
+        straight = true_ms(shape)
+        assert costs.whole_ms(shape.heads, shape.ffn) == pytest.approx(straight + bent * straight**2, rel=0.03)
+        assert costs.straight_ms(costs.whole_ms(shape.heads, shape.ffn)) == pytest.approx(straight, rel=0.05)
+
+
 def test_unmeasured_width_is_refused():
     table = LatencyTable(batch_size=1, length=16, costs=())
     with pytest.raises(UsageError, match="no entry for width 64"):

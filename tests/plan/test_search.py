@@ -18,10 +18,10 @@ def value(request):
     return value_of(Importance([rng.random(4) for _ in range(3)], [rng.random(8) for _ in range(3)], rng.random(3)))
 
 
-def costs():
+def costs(bend=0.0):
     return WidthCosts(
         width=32, precision="fp32", fixed=0.3, heads=(0, 1, 2, 4), attention=(0.1, 0.3, 0.5, 0.8),
-        neurons=(0, 2, 4, 8), ffn=(0.0, 0.2, 0.35, 0.7), graphs=9, residual=0.01,
+        neurons=(0, 2, 4, 8), ffn=(0.0, 0.2, 0.35, 0.7), graphs=9, residual=0.01, bend=bend,
     )  # fmt: skip
 
 
@@ -32,15 +32,16 @@ def every_slice(value, table, budget):
     for depth in (1, 2, 3):
         for layers in itertools.combinations(range(3), depth):
             for picks in itertools.product(options, repeat=depth):
-                if table.fixed + sum(table.layer_ms(h, f) for h, f in picks) <= budget:
+                if table.whole_ms(*zip(*picks, strict=True)) <= budget:
                     kept = sum(value.layer(layer, h, f) for layer, (h, f) in zip(layers, picks, strict=True))
                     best[depth] = max(best.get(depth, 0.0), kept)
     return best
 
 
+@pytest.mark.parametrize("bend", [0.0, 0.15, -0.02])
 @pytest.mark.parametrize("budget", [0.5, 0.9, 1.7, 2.6, 9.0])
-def test_equals_trying_everything(value, budget):
-    table = costs()
+def test_equals_trying_everything(value, budget, bend):
+    table = costs(bend)
     found = {len(f.choice.layers): f for f in best_slices(value, table, HEADS, FFN, budget)}
     expected = every_slice(value, table, budget)
     assert found.keys() == expected.keys()
