@@ -81,28 +81,7 @@ def compress(
     with clock.stage("evidence"):
         served = planner if final.student is None else planner.of_student
         _keep_evidence(served, final, work, own_texts=request.bundle_texts)
-    result = Result(
-        name=out.name,
-        demo=request.demo,
-        request=request.model_dump(mode="json"),
-        budget_ms=planner.budget_ms,
-        percentile=inputs.profile.budget.percentile,
-        data=collect.data_summary(inputs.of_student, "embedded demo" if request.demo else Path(str(request.data)).name),
-        teacher=collect.teacher_summary(inputs),
-        candidates=collect.candidates(final.plan),
-        training=final.curves,
-        quality=tuple(rows),
-        latency=Latency(judge=inputs.profile.workload.judge, fixed=final.fixed, replay=final.replay),
-        parity=collect.parity(final.exported.result),
-        quantisation=collect.quantisation(final.exported.result),
-        criteria=final.criteria,
-        tries=tuple(tries),
-        machine=read_machine().to_json() if device.probe is None else dict(device.probe.machine),
-        versions=collect.versions(),
-        timings=clock.seconds,
-        started=started,
-        finished=datetime.now(UTC),
-    )
+    result = _result(request, out.name, planner, final, tries, rows, clock.seconds, started)
     if device.probe is not None:
         _keep_reference(planner, final, work)
     result = write_reports(work, result, request, final.plan)
@@ -169,6 +148,43 @@ def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: b
         with clock.stage("plan"):
             plan = planner.make(correction, refused)
         say_plan(planner.session, plan)
+
+
+def _result(
+    request: Request,
+    name: str,
+    planner: Planner,
+    final: Attempt,
+    tries: Sequence[Try],
+    rows: Sequence[QualityRow],
+    seconds: dict[str, float],
+    started: datetime,
+) -> Result:
+    """Everything that the run found, as the report and the verdict tell it."""
+    inputs, probe = planner.inputs, planner.device.probe
+    source = "embedded demo" if request.demo else Path(str(request.data)).name
+    return Result(
+        name=name,
+        demo=request.demo,
+        request=request.model_dump(mode="json"),
+        budget_ms=planner.budget_ms,
+        percentile=inputs.profile.budget.percentile,
+        data=collect.data_summary(inputs.of_student, source),
+        teacher=collect.teacher_summary(inputs),
+        candidates=collect.candidates(final.plan),
+        training=final.curves,
+        quality=tuple(rows),
+        latency=Latency(judge=inputs.profile.workload.judge, fixed=final.fixed, replay=final.replay),
+        parity=collect.parity(final.exported.result),
+        quantisation=collect.quantisation(final.exported.result),
+        criteria=final.criteria,
+        tries=tuple(tries),
+        machine=read_machine().to_json() if probe is None else dict(probe.machine),
+        versions=collect.versions(),
+        timings=seconds,
+        started=started,
+        finished=datetime.now(UTC),
+    )
 
 
 def _keep_evidence(planner: Planner, final: Attempt, work: Path, *, own_texts: bool) -> None:

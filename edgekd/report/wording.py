@@ -107,7 +107,7 @@ def interval(ends: Interval | None, unit: str = "") -> str:
 
 def limit_ms(result: Result) -> str:
     """The budget as it was given, such as "10 ms"."""
-    return f"{result.budget_ms:g} ms"
+    return f"{result.budget_ms:.4g} ms"
 
 
 def limit(criterion: Criterion) -> str:
