@@ -55,6 +55,19 @@ def test_a_batch_does_not_decide_what_a_text_becomes(filler):
     assert [edited.sentence.words for edited in together[5:]] == alone
 
 
+def test_a_model_whose_output_layer_is_not_known(masked_lm, monkeypatch):
+    """Logits of all tokens, in batches that hold no more than so many, give the same words."""
+    filler = MaskFiller(MaskFill(masked_lm=str(masked_lm), ratio=1.0), "cpu")
+    known = [edited.sentence.words for edited in filler(jobs(Sentence.from_text(TEXT)))]
+    shapes = []
+    filler.model.register_forward_hook(lambda _, inputs, output: shapes.append(output.logits.shape))
+    filler.output = None
+    monkeypatch.setattr("edgekd.data.augment.masked._LOGITS", 20 * filler.model.config.vocab_size)
+    assert [edited.sentence.words for edited in filler(jobs(Sentence.from_text(TEXT)))] == known
+    assert len(shapes) > 1
+    assert all(batch == 1 or batch * length <= 20 for batch, length, _ in shapes)
+
+
 def test_the_ratio_and_slots(masked_lm):
     spec = MaskFill(masked_lm=str(masked_lm), ratio=0.4, stop_words="none")
     filler = MaskFiller(spec, "cpu")
@@ -82,7 +95,10 @@ def test_a_text_that_spells_the_mask_token(filler):
     places = [("[MASK] play", 7, 11), ("play [MASK]", 0, 4)]
     inputs, masks = filler._encode(places)
     tokens = [filler.tokenizer.convert_ids_to_tokens(one["input_ids"]) for one in inputs]
-    assert [row[:4] for row in tokens] == [["[CLS]", "[MASK]", "[MASK]", "[SEP]"]] * 2
+    assert tokens == [
+        ["[CLS]", "[MASK]", "[MASK]", "[SEP]", "[MASK]", "play", "[SEP]"],
+        ["[CLS]", "[MASK]", "[MASK]", "[SEP]", "play", "[MASK]", "[SEP]"],
+    ]
     assert masks == [2, 1]
 
 
