@@ -170,7 +170,9 @@ class _Run:
         """What the bar says beside the time left."""
         if not self.state.points:
             return ""
-        return f"validation {100 * self.state.best_score:.1f}"
+        best = self.state.best_score
+        # A metric is never negative: what is, is a loss that is to fall.
+        return f"validation {100 * best:.1f}" if best >= 0 else f"held-out loss {-best:.4g}"
 
     def finish(self) -> Trained:
         """Put the best weights into the model and report."""
