@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_DISTURBED = 0.30
 """Above this share of disturbed rounds there is no verdict."""
 
+# A look takes at most so many times the samples it wants, where many are disturbed.
+_PATIENCE = 4
+
 PARTS = ("tokenise", "model", "postprocess")
 
 
@@ -332,14 +335,19 @@ class _Series:
         return time.monotonic() >= self.deadline
 
     def extend(self, wanted: int, progress: Callable[[int], None] | None) -> None:
-        """Add rounds until `wanted` quiet samples, twice as many of any kind, or the deadline."""
+        """Add rounds until `wanted` quiet samples and few disturbed ones, `_PATIENCE` times as many, or the deadline.
+
+        Whether to go on depends on the reference kernels alone, never on the samples: waiting for a quieter hour
+        costs no confidence.
+        """
         while True:
             self.rounds.append(self.timer.round(self.name, self.calls))
             sizes = np.array([len(round_.total_ms) for round_ in self.rounds])
             if progress:
                 progress(int(sizes.sum()))
-            calm = int(sizes[_quiet(self.rounds, self.baseline_ms)].sum())
-            if calm >= wanted or sizes.sum() >= 2 * wanted or self.late():
+            quiet = _quiet(self.rounds, self.baseline_ms)
+            enough = int(sizes[quiet].sum()) >= wanted and 1.0 - quiet.mean() <= MAX_DISTURBED
+            if enough or sizes.sum() >= _PATIENCE * wanted or self.late():
                 return
 
     def measurement(self) -> Measurement:

@@ -86,7 +86,15 @@ def test_disturbed_rounds_are_left_out_of_the_verdict_and_reported(only):
 def test_mostly_disturbed_is_inconclusive():
     verdict = judge(P95 * 5, disturb=lambda turn: 2.0 if turn % 5 < 2 else 1.0, looks=2)
     assert verdict.outcome == "inconclusive"
-    assert "41% of the rounds were disturbed" in verdict.reason
+    assert "40% of the rounds were disturbed" in verdict.reason
+
+
+def test_a_bad_hour_is_waited_out():
+    """Half of the first rounds are disturbed, then the machine is quiet: the look goes on until it can tell."""
+    verdict = judge(P95 * 1.5, disturb=lambda turn: 2.0 if turn < 16 and turn % 2 else 1.0, looks=1)
+    assert verdict.outcome == "met"
+    assert verdict.measurement.quiet_samples > 200
+    assert verdict.measurement.disturbed_share <= 0.3
 
 
 def test_a_load_that_stays_is_inconclusive_however_steady():
