@@ -113,7 +113,7 @@ def main() -> None:
     found["quiet"] = judge_often(job, truth["percentile_ms"], options.percentile, options.times, 120)
     if options.busy:
         with busy_cores(usable_cpus()):
-            found["busy"] = judge_often(job, truth["percentile_ms"], options.percentile, options.busy_times, 8)
+            found["busy"] = judge_often(job, truth["percentile_ms"], options.percentile, options.busy_times, 5)
     print("written:", write_record("latency_gate", found))
 
 
