@@ -149,13 +149,15 @@ def measure_table(
         progress: Where progress is shown.
     """
     progress = progress or Progress()
-    plan = [(w, p, shape) for w in widths for p in precisions for shape in design(teacher, w)]
+    shapes = [(w, shape) for w in widths for shape in design(teacher, w)]
+    plan = [(w, p, shape) for w, shape in shapes for p in precisions]
     with tempfile.TemporaryDirectory(prefix="edgekd-table-") as folder:
         jobs = []
-        with progress.bar("plan: write the graphs of the latency table", len(plan)) as bar:
-            for i, (_, precision, shape) in enumerate(plan):
-                path = write_graph(Path(folder) / f"{i}.onnx", shape, precision, options, instruction_set)
-                jobs.append(GraphJob(str(i), path, batch_size, length, min(shape.vocabulary, VOCABULARY)))
+        with progress.bar("plan: write the graphs of the latency table", len(shapes)) as bar:
+            for i, (_, shape) in enumerate(shapes):
+                made = write_graphs(Path(folder) / str(i), shape, precisions, options, instruction_set)
+                for path in made:
+                    jobs.append(GraphJob(path.name, path, batch_size, length, min(shape.vocabulary, VOCABULARY)))
                 bar.update(i + 1)
         with progress.bar("plan: measure the latency table", 1) as bar:
             measured = compare(
@@ -180,14 +182,39 @@ def write_graph(
     vocabulary: int = VOCABULARY,
 ) -> Path:
     """Write one random-weight graph in the precision it would be deployed in, with at most `vocabulary` words."""
+    (made,) = write_graphs(path.with_suffix(""), shape, [precision], options, instruction_set, vocabulary)
+    return made
+
+
+def write_graphs(
+    stem: Path,
+    shape: EncoderShape,
+    precisions: Sequence[Precision],
+    options: GraphOptions,
+    instruction_set: str,
+    vocabulary: int = VOCABULARY,
+) -> list[Path]:
+    """`write_graph` in several precisions: the weights are drawn and written once.
+
+    Args:
+        stem: The files' path without suffix.
+        shape: The shape.
+        precisions: As deployed.
+        options: Of the graph writer.
+        instruction_set: Preset of the INT8 quantiser.
+        vocabulary: Words at most.
+
+    Returns:
+        One file a precision, in their order.
+    """
     small = shape.model_copy(update={"vocabulary": min(shape.vocabulary, vocabulary)})
-    save_model(write_student(small, random_weights(small), options), path)
-    if precision == "int8":
-        quantized = path.with_suffix(".int8.onnx")
-        quantize_like(path, quantized, instruction_set=instruction_set)
-        path.unlink()
-        return quantized
-    return path
+    plain, quantized = stem.with_name(f"{stem.name}.onnx"), stem.with_name(f"{stem.name}.int8.onnx")
+    save_model(write_student(small, random_weights(small), options), plain)
+    if "int8" in precisions:
+        quantize_like(plain, quantized, instruction_set=instruction_set)
+    if all(precision == "int8" for precision in precisions):
+        plain.unlink()
+    return [quantized if precision == "int8" else plain for precision in precisions]
 
 
 def design(teacher: EncoderShape, width: int) -> list[EncoderShape]:

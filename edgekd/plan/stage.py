@@ -227,7 +227,7 @@ class Planner:
         if plan.chosen is not None or inputs.teacher.hosted is None:
             return plan
         search = self._search(inputs.teacher.hosted)
-        return with_students(plan, inputs.profile, self._bench(), search, precisions, self.latency.predicted)
+        return with_students(plan, inputs.profile, self.bench(), search, precisions, self.latency.predicted)
 
     def _with_checkpoint(self, plan: Plan, checkpoint: Encoder, precisions: Sequence[Precision]) -> Plan:
         if self.device.probe is not None:
@@ -246,7 +246,8 @@ class Planner:
         texts = fixed_texts(own.reader.tokenizer, own.transfer.split, own.max_length)
         return replace(self, inputs=own, texts=texts)
 
-    def _bench(self) -> Bench:
+    def bench(self) -> Bench:
+        """Where this planner's candidates are measured."""
         profile = self.inputs.profile
         return Bench(
             target=self.device.target,
