@@ -235,7 +235,7 @@ class Planner:
         served = self.of_student
         shape = checkpoint_shape(checkpoint, served.inputs.task.head, len(served.inputs.task.labels))
         plan = plan.model_copy(update={"max_length": served.inputs.max_length})
-        return with_checkpoint(plan, served.inputs.profile, served._bench(), shape, precisions)
+        return with_checkpoint(plan, served.inputs.profile, served.bench(), shape, precisions)
 
     @cached_property
     def of_student(self) -> Planner:
