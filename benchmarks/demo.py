@@ -8,10 +8,12 @@ installation and run, the peak memory of the largest process, the verdict and th
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import tempfile
 import time
@@ -23,6 +25,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, help="copy the bundle here")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="edgekd-demo-") as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "-q", str(CHECKOUT), str(clone)], check=True)
@@ -34,6 +39,8 @@ def main() -> None:
         print(run.stderr[-3000:], run.stdout[-500:])
         spent = re.search(r"installation: (\d+) s; edgekd compress: (\d+) s", run.stdout)
         result = json.loads((clone / "bundle" / "result.json").read_text())
+        if options.keep:
+            shutil.copytree(clone / "bundle", options.keep, dirs_exist_ok=True)
     content = {
         "exit_code": run.returncode,
         "seconds": seconds,

@@ -5,6 +5,7 @@ Latency does not depend on weights, so all of it is known before anything is tra
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ from edgekd.targets.base import SessionSpec, Target
 _ROUND_MS, _FEWEST, _MOST = 40.0, 3, 40
 
 _PILOT_ROUNDS, _FINALIST_ROUNDS = 8, 6
-_PROOF_PROCESSES, _PROOF_ROUNDS = 3, 8
+_PROOF_PROCESSES, _PROOF_ROUNDS, _PROOF_CONFIDENCE = 3, 12, 0.9
+
+# Where so few samples are quiet that nothing bounds the percentile, it is taken to be this much more.
+_UNBOUNDED = 1.25
 
 # Other options than the usual ones are taken if they save this much for sure.
 _WORTH = 0.98
@@ -78,6 +82,27 @@ class Bench:
                 jobs, self.target, processes=processes, rounds=rounds, calls=calls,
                 progress=lambda done, total: bar.update(done / total),
             )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The budget's percentile of a whole bundle.
+
+    Attributes:
+        value_ms: As measured.
+        upper_ms: The upper end of its interval; infinite where the samples cannot bound it.
+    """
+
+    value_ms: float
+    upper_ms: float
+
+    def cautious_ms(self, headroom: float) -> float:
+        """What is held against the budget less headroom, so that the upper end stays within the whole budget.
+
+        The wider the interval, the unsteadier the machine, and the more is left free.
+        """
+        upper = self.upper_ms if math.isfinite(self.upper_ms) else self.value_ms * _UNBOUNDED
+        return max(self.value_ms, upper * (1.0 - headroom))
 
 
 @dataclass(frozen=True)
@@ -155,10 +180,10 @@ def measure_medians(
     return [m.percentile(50) for m in taken], tail_of(taken, bench.percentile), disturbed
 
 
-def prove(bench: Bench, candidate: Candidate, session: SessionSpec, expected_ms: float) -> float:
-    """The budget's percentile of a whole bundle of this candidate: tokenised, run, answered, in fresh processes."""
+def prove(bench: Bench, candidate: Candidate, session: SessionSpec, expected_ms: float) -> Proof:
+    """Measure a whole bundle of this candidate: tokenised, run, answered, in fresh processes."""
     with tempfile.TemporaryDirectory(prefix="edgekd-proof-") as name:
         job = bench.bundle_of(candidate, session, Path(name))
         title = "plan: measure the choice end to end"
-        found = bench.compare([job], expected_ms, _PROOF_ROUNDS, _PROOF_PROCESSES, title)
-    return found[job.name].percentile(bench.percentile)
+        found = bench.compare([job], expected_ms, _PROOF_ROUNDS, _PROOF_PROCESSES, title)[job.name]
+    return Proof(found.percentile(bench.percentile), found.interval(bench.percentile, _PROOF_CONFIDENCE)[1])

@@ -229,13 +229,13 @@ def _finals(
         _over(c.model_copy(update={"measured_ms": (ms + plan.overhead_ms) * tail * asked}), plan, "side by side")
         for c, ms in zip(finalists, medians, strict=True)
     ]
-    off = 1.0
+    off, headroom = 1.0, 1.0 - plan.limit_ms / plan.budget_ms
     for _ in range(_PROOFS):
         fitting = [i for i, c in enumerate(measured) if c.fits]
         if not fitting:
             break
         best = max(fitting, key=lambda i: _score(measured[i]))
-        whole = asked * prove(bench, measured[best], session, expected)
+        whole = asked * prove(bench, measured[best], session, expected).cautious_ms(headroom)
         ratio = whole / (measured[best].measured_ms or whole)
         measured = [
             _over(c.model_copy(update={"measured_ms": ratio * (c.measured_ms or 0.0)}), plan, "end to end")

@@ -25,7 +25,8 @@ class Candidate(Spec):
         choice: What is cut out of the teacher; None for the teacher itself.
         kept: Share of the teacher's importance that it keeps, in [0, 1].
         predicted_ms: Predicted latency at the budget's percentile, end to end; None where it was measured at once.
-        measured_ms: Measured latency at the budget's percentile, end to end; None if it was not measured.
+        measured_ms: Measured latency at the budget's percentile, end to end; None if it was not measured. Of the one
+            that was measured whole, more where its interval is so wide that the budget would not hold it.
         fits: Whether it is within the budget less headroom, by the measured value if there is one.
         note: Why it was not taken, or what is special about it.
     """

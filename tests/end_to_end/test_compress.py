@@ -9,7 +9,7 @@ import pytest
 from edgekd.errors import UsageError
 from edgekd.pipeline import compress
 from edgekd.plan import make
-from edgekd.plan.finalists import prove
+from edgekd.plan.finalists import Proof, prove
 from edgekd.plan.result import read_plan
 from edgekd.profile import override
 from edgekd.report.verdict import read_verdict
@@ -147,9 +147,12 @@ def test_table_that_is_too_hopeful_is_corrected_before_training(shared_session, 
 def test_plan_that_was_too_hopeful_is_corrected(shared_session, request_, tmp_path, monkeypatch):
     """The machine is 1.4 times slower after training than it was while planning: the first try must miss."""
     profile = override(request_.profile, {"target.bias": 1.3})
-    monkeypatch.setattr(
-        make, "prove", lambda bench, candidate, session, expected: prove(bench, candidate, session, expected) / 1.4
-    )
+
+    def hopeful(*given):
+        found = prove(*given)
+        return Proof(found.value_ms / 1.4, found.upper_ms / 1.4)
+
+    monkeypatch.setattr(make, "prove", hopeful)
     result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
     assert len(result.tries) >= 2
     assert "plan again" in result.tries[0].action

@@ -8,7 +8,7 @@ from edgekd.latency.measure import Measurement
 from edgekd.latency.timer import LoadReport, RoundSample
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.plan import finalists
-from edgekd.plan.finalists import Bench, measure_medians, pilot, tail_of
+from edgekd.plan.finalists import Bench, Proof, measure_medians, pilot, tail_of
 from edgekd.plan.result import Candidate
 from edgekd.progress import Progress
 from edgekd.targets.base import SessionSpec
@@ -88,3 +88,9 @@ def test_finalists_keep_their_order_and_cost(bench):
     medians, tail, disturbed = measure_medians(bench, [large, small], bench.target.session_spec(), 1.0)
     assert medians[0] > 1.5 * medians[1] > 0
     assert (tail, disturbed) == (pytest.approx(1.0), 0.0)
+
+
+def test_a_wide_interval_leaves_more_free():
+    assert Proof(9.0, 9.2).cautious_ms(0.07) == 9.0
+    assert Proof(9.0, 11.0).cautious_ms(0.07) == pytest.approx(11.0 * 0.93)
+    assert Proof(8.0, np.inf).cautious_ms(0.07) == pytest.approx(8.0 * 1.25 * 0.93)
