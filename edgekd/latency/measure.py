@@ -357,7 +357,7 @@ class _Series:
 
 def _quiet(rounds: Sequence[RoundSample], baseline_ms: float | None) -> NDArray[np.bool_]:
     core = statistics.quiet_rounds([r.reference_ms for r in rounds], [r.waited for r in rounds], baseline_ms)
-    caches = statistics.quiet_rounds([r.memory_ms for r in rounds], ratio=statistics.DISTURBED_MEMORY_RATIO)
+    caches = statistics.quiet_rounds([r.memory_ms for r in rounds])
     return core & caches
 
 

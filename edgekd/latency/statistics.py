@@ -34,9 +34,6 @@ BLOCKS = 10
 DISTURBED_RATIO = 1.15
 """A reference kernel this much slower than when the machine is quiet marks its round as disturbed."""
 
-DISTURBED_MEMORY_RATIO = 1.25
-"""The same for the walk through memory, which is less even on a quiet machine."""
-
 WAITED_SHARE = 0.10
 """A process kept off the CPU for this share of the reference kernel's time is disturbed, however steadily."""
 
@@ -72,18 +69,16 @@ def quiet_rounds(
     reference_ms: Sequence[float],
     waited: Sequence[float] | None = None,
     baseline_ms: float | None = None,
-    ratio: float = DISTURBED_RATIO,
 ) -> NDArray[np.bool_]:
     """Tell quiet rounds from disturbed ones by a fixed kernel timed around each.
 
-    Disturbed: the kernel took over `ratio` times its 10th percentile over all rounds (a load that
+    Disturbed: the kernel took over `DISTURBED_RATIO` times its 10th percentile over all rounds (a load that
     comes and goes), or its process waited for the CPU over `WAITED_SHARE` of the time (a load that stays).
 
     Args:
         reference_ms: (rounds,) the kernel's duration, in any unit.
         waited: (rounds,) share of that time the process was ready but not running.
         baseline_ms: The kernel's duration on this machine when known to be quiet.
-        ratio: Of the kernel's duration to its quiet one.
 
     Returns:
         (rounds,) True where quiet.
@@ -94,7 +89,7 @@ def quiet_rounds(
     base = percentile(times, 10.0)
     if baseline_ms is not None:
         base = min(base, baseline_ms)
-    quiet: NDArray[np.bool_] = times <= ratio * base
+    quiet: NDArray[np.bool_] = times <= DISTURBED_RATIO * base
     if waited is not None:
         quiet &= np.asarray(waited, dtype=np.float64) <= WAITED_SHARE
     return quiet

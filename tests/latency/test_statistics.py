@@ -96,10 +96,6 @@ def test_quiet_rounds_by_a_load_that_comes_and_goes():
     assert statistics.quiet_rounds([]).tolist() == []
 
 
-def test_quiet_rounds_by_their_own_ratio():
-    assert statistics.quiet_rounds([1.0, 1.2, 1.3], ratio=1.25).tolist() == [True, True, False]
-
-
 def test_quiet_rounds_by_a_load_that_stays():
     assert not statistics.quiet_rounds([2.0] * 4, waited=[0.5] * 4).any()
     assert not statistics.quiet_rounds([2.0] * 4, baseline_ms=1.0).any()
