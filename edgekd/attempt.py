@@ -25,7 +25,7 @@ from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.plan.result import Candidate, Plan
-from edgekd.plan.stage import Device, Planner, core_of, first_weights
+from edgekd.plan.stage import Device, Planner, core_of, first_weights, weights_again
 from edgekd.report.result import Contender, Criterion, Curve, QualityRow, Timing, Try
 from edgekd.session import Session
 from edgekd.store import Artefact
@@ -64,7 +64,7 @@ class Attempt:
         criteria: Latency, quality, and what else was asked for.
         rows: Its lines of the quality table.
         curves: Its training.
-        start: The student before training; None for the unchanged teacher.
+        start: The student as cut out of the teacher; None for the unchanged teacher.
         student: The trained student; None for the unchanged teacher.
     """
 
@@ -125,7 +125,15 @@ class Attempt:
         )
 
 
-def attempt(planner: Planner, plan: Plan, candidate: Candidate, work: Path, *, longer: bool = False) -> Attempt:
+def attempt(
+    planner: Planner,
+    plan: Plan,
+    candidate: Candidate,
+    work: Path,
+    *,
+    longer: bool = False,
+    previous: Attempt | None = None,
+) -> Attempt:
     """Make and measure what the plan chose.
 
     Args:
@@ -134,15 +142,27 @@ def attempt(planner: Planner, plan: Plan, candidate: Candidate, work: Path, *, l
         candidate: Its choice, or the nearest where nothing fits.
         work: The bundle is written here.
         longer: Train longer than the profile says.
+        previous: The try before; a student that fits inside its student goes on from that one's weights.
     """
     if candidate.kind == "teacher":
         return _measured(planner, plan, candidate, planner.exported, work, None, [])
     planner = planner.of_student
     start = first_weights(planner.session, planner.inputs, candidate)
-    stages = train_student(planner.session, planner.inputs, start, longer=longer)
+    stages = train_student(
+        planner.session, planner.inputs, _going_on(planner, candidate, previous) or start, longer=longer
+    )
     student = stages[-1]
     exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
     return _measured(planner, plan, candidate, exported, work, start, stages)
+
+
+def _going_on(planner: Planner, candidate: Candidate, previous: Attempt | None) -> Start | None:
+    """The candidate cut out of the student of the try before, where that was another one that holds it."""
+    if previous is None or previous.student is None or previous.candidate.choice == candidate.choice:
+        return None
+    return weights_again(
+        planner.session, planner.inputs, load_student(previous.student.path), previous.candidate, candidate
+    )
 
 
 def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:

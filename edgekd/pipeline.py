@@ -128,9 +128,10 @@ def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: b
     tries: list[Try] = []
     correction, longer, replans = 1.0, False, 0
     refused: tuple[Precision, ...] = ()
+    made: Attempt | None = None
     while True:
         with clock.stage("distil, export, validate"):
-            made = attempt(planner, plan, plan.choice or plan.nearest(), work, longer=longer)
+            made = attempt(planner, plan, plan.choice or plan.nearest(), work, longer=longer, previous=made)
         can_replan = not pinned and plan.chosen is not None and replans < _REPLANS
         action = made.next_action(can_replan=can_replan, trained_longer=longer)
         tries.append(made.as_try(action))

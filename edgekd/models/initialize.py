@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +96,35 @@ def slice_weights(
                 array = array[:, columns[part]]
             sliced[f"layers.{new}.{part}"] = array.copy()
     return shape.model_copy(update={"heads": choice.heads, "ffn": choice.ffn}), sliced
+
+
+def slice_again(
+    shape: EncoderShape, weights: Mapping[str, np.ndarray], importance: Importance, old: Slice, new: Slice
+) -> tuple[EncoderShape, Weights] | None:
+    """Cut a smaller slice out of a model that is itself a slice, and may have been trained since.
+
+    Args:
+        shape: The model's shape.
+        weights: Its weights.
+        importance: Scores of the teacher that both slices are of.
+        old: What the model kept of the teacher.
+        new: What is to be kept.
+
+    Returns:
+        Shape and weights, as `slice_weights` cuts `new` out of the teacher; None where `new` is not inside `old`.
+    """
+    sizes = dict(zip(old.layers, zip(old.heads, old.ffn, strict=True), strict=True))
+    for layer, heads, ffn in zip(new.layers, new.heads, new.ffn, strict=True):
+        if layer not in sizes or heads > sizes[layer][0] or ffn > sizes[layer][1]:
+            return None
+    kept = replace(
+        importance,
+        heads=[importance.heads[layer][_best(importance.heads[layer], n)] for layer, (n, _) in sizes.items()],
+        neurons=[importance.neurons[layer][_best(importance.neurons[layer], n)] for layer, (_, n) in sizes.items()],
+        layers=importance.layers[list(old.layers)],
+    )
+    inside = new.model_copy(update={"layers": tuple(old.layers.index(layer) for layer in new.layers)})
+    return slice_weights(shape, weights, kept, inside)
 
 
 def _check(shape: EncoderShape, choice: Slice) -> None:

@@ -22,8 +22,9 @@ from edgekd.latency.table import LatencyTable, measure_table, write_graph
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.families import Hosted
-from edgekd.models.initialize import project_width, random_initial, slice_weights
+from edgekd.models.initialize import project_width, random_initial, slice_again, slice_weights
 from edgekd.models.spec import EncoderShape
+from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.models.teacher import Encoder
 from edgekd.plan.finalists import Bench
 from edgekd.plan.importance import Measured, importance_stage, read_importance
@@ -372,3 +373,17 @@ def first_weights(session: Session, inputs: Inputs, candidate: Candidate) -> Sta
     if candidate.shape.hidden < shape.hidden:
         shape, weights, _ = project_width(shape, weights, measured.states, candidate.shape.hidden)
     return Start(shape, weights, labels)
+
+
+def weights_again(
+    session: Session, inputs: Inputs, student: StudentModel, old: Candidate, new: Candidate
+) -> Start | None:
+    """First weights of a smaller student, cut out of one that was trained already; None where it is not inside."""
+    if old.choice is None or new.choice is None or old.shape is None or new.shape is None:
+        return None
+    if old.shape.hidden != new.shape.hidden:
+        return None
+    importance = importance_of(session, inputs).importance
+    shape = student.config.encoder_shape
+    cut = slice_again(shape, numpy_weights(student), importance, old.choice, new.choice)
+    return None if cut is None else Start(*cut, inputs.task.labels)

@@ -6,11 +6,14 @@ import shutil
 import numpy as np
 import pytest
 
+from edgekd import attempt as attempts
+from edgekd.attempt import train_student
 from edgekd.errors import UsageError
-from edgekd.pipeline import compress
+from edgekd.pipeline import compress, gather
 from edgekd.plan import make
 from edgekd.plan.finalists import Proof, prove
 from edgekd.plan.result import read_plan
+from edgekd.plan.stage import first_weights
 from edgekd.profile import override
 from edgekd.report.verdict import read_verdict
 from edgekd.request import Request, load_request
@@ -152,11 +155,25 @@ def test_plan_that_was_too_hopeful_is_corrected(shared_session, request_, tmp_pa
         found = prove(*given)
         return Proof(found.value_ms / 1.4, found.upper_ms / 1.4)
 
+    starts = []
+
+    def train(session, inputs, start, *, longer):
+        starts.append(start)
+        return train_student(session, inputs, start, longer=longer)
+
     monkeypatch.setattr(make, "prove", hopeful)
+    monkeypatch.setattr(attempts, "train_student", train)
     result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
     assert len(result.tries) >= 2
     assert "plan again" in result.tries[0].action
     assert result.outcome == "met"
+    # The second student is cut out of the first, trained, not out of the teacher once more.
+    plan = read_plan(tmp_path / "b" / "plan.json")
+    assert plan.choice is not None
+    inputs = gather(shared_session, request_.model_copy(update={"profile": profile}))
+    untouched = first_weights(shared_session, inputs, plan.choice)
+    assert starts[-1].shape == untouched.shape
+    assert starts[-1].id != untouched.id
 
 
 def test_pinned_plan_is_followed(bundle, shared_session, request_, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from edgekd.errors import UsageError
 from edgekd.models.families import host
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice, project_width, random_initial, slice_weights
+from edgekd.models.initialize import Slice, project_width, random_initial, slice_again, slice_weights
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.models.student import from_weights
 
@@ -38,10 +38,8 @@ def random_teacher(activation="tanh", **settings):
         token_types=2,
         hidden=24,
         head_size=6,
-        heads=(4, 4),
-        ffn=(32, 32),
         head=HeadShape(kind="sequence", labels=5, activation=activation),
-        **{"embedding": 24} | settings,
+        **{"embedding": 24, "heads": (4, 4), "ffn": (32, 32)} | settings,
     )
     weights = {n: 10 * a for n, a in random_initial(shape, 0).items()}
     generator = np.random.default_rng(1)
@@ -103,6 +101,21 @@ def test_slicing_keeps_the_best_in_their_order(teacher):
     best = int(importance.neurons[2].argmax())
     assert np.array_equal(small["layers.0.ffn.up.bias"], weights["layers.2.ffn.up.bias"][[best]])
     assert small_shape.depth == 1
+
+
+def test_a_slice_of_a_slice_is_the_slice():
+    shape, weights = random_teacher(heads=(4, 4, 4), ffn=(32, 32, 32))
+    importance = scores(shape)
+    old = Slice(layers=(0, 2), heads=(3, 2), ffn=(9, 7))
+    larger = slice_weights(shape, weights, importance, old)
+    for new in (Slice(layers=(0, 2), heads=(1, 2), ffn=(4, 7)), Slice(layers=(2,), heads=(1,), ffn=(3,)), old):
+        again = slice_again(*larger, importance, old, new)
+        expected = slice_weights(shape, weights, importance, new)
+        assert again[0] == expected[0]
+        assert all(np.array_equal(again[1][name], array) for name, array in expected[1].items())
+    for outside in (Slice(layers=(0, 1), heads=(1, 1), ffn=(2, 2)), Slice(layers=(0,), heads=(4,), ffn=(2,)),
+                    Slice(layers=(2,), heads=(1,), ffn=(8,))):  # fmt: skip
+        assert slice_again(*larger, importance, old, outside) is None
 
 
 def test_slicing_layers_is_skipping_the_others(teacher):
