@@ -67,6 +67,9 @@ def compress(
         EdgekdError: The request, the data or the machine make it impossible.
     """
     started, clock = datetime.now(UTC), _Clock()
+    if request.demo:
+        # What the bundle keeps of the request must make it again.
+        request = request.model_copy(update={"profile": demo_profile(request.profile)})
     work = claim(out, request, overwrite)
     device = Device.of(build_target(request.profile.target), session.store)
     with clock.stage("teacher and data"):

@@ -28,12 +28,12 @@ class Budget(Spec):
 
     Attributes:
         latency_ms: Milliseconds a call; None until the user gives one.
-        percentile: Which percentile the limit is on.
+        percentile: Which percentile the limit is on, in percent: 95, not 0.95.
         headroom: Share of the budget that the plan leaves free, against noise and prediction error.
     """
 
     latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    percentile: float = Field(default=95, gt=0, lt=100)
+    percentile: float = Field(default=95, ge=1, lt=100)
     headroom: float = Field(default=0.07, ge=0, lt=1)
 
 

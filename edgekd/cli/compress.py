@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,18 @@ def _checked(profile: Profile) -> Profile:
     return profile
 
 
+# "name" or "organisation/name", as the hub writes them.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
 def _dry_run(request: Request, flags: dict[str, Any]) -> None:
     import yaml
 
-    known = "plan: not measured yet"
+    for flag, source in (("--teacher", request.teacher), ("--data", request.data)):
+        # What has the form of a hub id is not looked up: a dry run reaches for no network.
+        if source and not _HUB_ID.fullmatch(source) and not Path(source).exists():
+            raise UsageError(f"{flag} {source}: no such file or folder")
+    known = "teacher and data: not read; plan: not measured yet"
     try:
         _require_everything(request.profile, flags)
     except UnavailableError as error:

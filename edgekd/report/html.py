@@ -250,7 +250,7 @@ def _tries(result: Result) -> list[Html | None]:
         [str(i), t.what, wording.ms(t.predicted_ms), wording.ms(t.measured_ms), t.action]
         for i, t in enumerate(result.tries, start=1)
     ]
-    heads = ("", "Tried", "Predicted", "Measured", "Then")
+    heads = ("", "Tried", "Planned", "Measured", "Then")
     return [tag("h3", "Tries"), table(heads, rows, numeric=(2, 3))] if rows else []
 
 

@@ -63,7 +63,7 @@ def test_unknown_flag(capsys):
 
 @pytest.mark.parametrize("budget", ["0", "-3", "nan", "inf"])
 def test_impossible_budget(capsys, budget):
-    assert "budget.latency_ms" in refused(capsys, "compress", f"--latency-ms={budget}", "--dry-run")
+    assert "--latency-ms" in refused(capsys, "compress", f"--latency-ms={budget}", "--dry-run")
 
 
 def test_budget_that_is_no_number(capsys):
@@ -198,3 +198,24 @@ def test_ctrl_c_is_130(capsys, monkeypatch):
     code, _, err = run(capsys, "profiles")
     assert code == 130
     assert "run the same command again" in err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "why"),
+    [("latency-ms", "0", "greater than 0"), ("latency-ms", "nan", "finite"), ("threads", "0", "greater than or equal"),
+     ("percentile", "0.95", "greater than or equal to 1"), ("min-retained", "97", "less than or equal to 1"),
+     ("batch-size", "0", "greater than or equal to 1")],
+)  # fmt: skip
+def test_wrong_values_name_the_flag(capsys, flag, value, why):
+    line = refused(capsys, "compress", "--dry-run", *([] if flag == "latency-ms" else ["--latency-ms", "5"]),
+                   f"--{flag}", value)  # fmt: skip
+    assert f"--{flag} {value}" in line.replace(f"{value}.0", value)
+    assert why in line
+
+
+@pytest.mark.parametrize("flag", ["teacher", "data"])
+def test_dry_run_misses_a_folder(capsys, flag, tmp_path):
+    there = {"teacher": tmp_path, "data": tmp_path} | {flag: tmp_path / "nope"}
+    words = [word for name, folder in there.items() for word in (f"--{name}", str(folder))]
+    line = refused(capsys, "compress", "--dry-run", "--latency-ms", "5", *words)
+    assert f"--{flag} {tmp_path / 'nope'}: no such file or folder" in line
