@@ -80,7 +80,8 @@ def _quality(result: Result) -> str:
         for row in wording.quality_rows(result)
     ]
     heads = ("Model", wording.metric(result), "Interval", "p50", "p95", "Size")
-    return f"## Quality\n\nOn the test split.\n\n{_table(heads, rows)}" if rows else ""
+    lead = f"On the test split. {wording.distillation_note(result)}".strip()
+    return f"## Quality\n\n{lead}\n\n{_table(heads, rows)}" if rows else ""
 
 
 def _latency(result: Result) -> str:

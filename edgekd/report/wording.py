@@ -23,6 +23,8 @@ _OPENING = {
     "missed": "Not ready to deploy",
     "inconclusive": "No verdict: the measurements cannot tell",
 }
+# Scores nearer than this are told as the same.
+_TIE = 0.003
 NONE = "–"
 
 
@@ -187,6 +189,19 @@ def headline(result: Result) -> str:
 def reasons(result: Result) -> list[str]:
     """Why the verdict is not "met", one sentence a criterion."""
     return [f"{c.name}: {c.explanation or BADGE[c.outcome].lower()}" for c in result.criteria if c.outcome != "met"]
+
+
+def distillation_note(result: Result) -> str:
+    """Says so where the student would have been as good, or better, without its teacher; else empty."""
+    shipped, plain = result.shipped, result.row("student, fine-tuned without distillation")
+    if shipped is None or plain is None or not shipped.name.startswith("student"):
+        return ""
+    if shipped.score - plain.score >= _TIE:
+        return ""
+    scores = f"{percent(plain.score)} fine-tuned without it, {percent(shipped.score)} with it"
+    if plain.score - shipped.score >= _TIE:
+        return f"Distillation lost here: {scores}. More unlabelled text of your domain is what usually helps."
+    return f"Distillation made no difference here: {scores}."
 
 
 def pitch(result: Result) -> str:

@@ -66,3 +66,16 @@ def test_reasons_name_only_what_failed(sample):
     first, *rest = sample.criteria
     missed = first.model_copy(update={"outcome": "missed", "explanation": "too slow"})
     assert wording.reasons(sample.model_copy(update={"criteria": (missed, *rest)})) == ["latency p95: too slow"]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "told"),
+    [(0.01, ""), (0.001, "Distillation made no difference here: "), (-0.01, "Distillation lost here: ")],
+)
+def test_distillation_that_brought_nothing_is_told(sample, ahead, told):
+    plain = "student, fine-tuned without distillation"
+    rows = [row.model_copy(update={"score": sample.shipped.score - ahead}) if row.name == plain else row
+            for row in sample.quality]  # fmt: skip
+    note = wording.distillation_note(sample.model_copy(update={"quality": tuple(rows)}))
+    assert note.startswith(told)
+    assert bool(note) == bool(told)
