@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def _read_json(file: Path) -> Table:
     rows, numbers = [], []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            rows.append(_json_object(line, f"{file}, row {number}"))
+            rows.append(json_object(line, f"{file}, row {number}"))
             numbers.append(number)
     return Table(str(file), rows, numbers)
 
@@ -106,7 +106,16 @@ def _read_json_array(file: Path, text: str) -> Table:
     return Table(str(file), values, list(range(1, len(values) + 1)))
 
 
-def _json_object(line: str, where: str) -> Row:
+def json_object(line: str, where: str) -> Row:
+    """One line of a JSON Lines file.
+
+    Args:
+        line: The line.
+        where: File and row, named in errors.
+
+    Raises:
+        DataError: It is broken, or no object.
+    """
     try:
         value = json.loads(line)
     except ValueError as error:
@@ -131,14 +140,29 @@ def _read_tsv(file: Path) -> Table:
 
 
 def _parse_csv(file: Path, text: str, delimiter: str, quoting: Any) -> Table:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    found = list(csv_rows(file, io.StringIO(text, newline=""), delimiter, quoting))
+    return Table(str(file), [row for _, row in found], [number for number, _ in found])
+
+
+def csv_rows(file: Path, lines: Iterable[str], delimiter: str, quoting: Any) -> Iterator[tuple[int, Row]]:
+    """The rows of a table with a header, each with the line that it begins on.
+
+    Args:
+        file: Named in errors.
+        lines: Its text, read as it is asked for.
+        delimiter: Between fields.
+        quoting: One of the csv module's.
+
+    Raises:
+        DataError: A row is broken, or has more or fewer fields than the header.
+    """
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     header: list[str] | None = None
-    rows, numbers = [], []
     for start in _starts(reader):
         try:
             values = next(reader)
         except StopIteration:
-            break
+            return
         except csv.Error as error:
             raise DataError(f"{file}, row {start}: broken table: {error}") from error
         if not values:
@@ -148,9 +172,7 @@ def _parse_csv(file: Path, text: str, delimiter: str, quoting: Any) -> Table:
             continue
         if len(values) != len(header):
             raise DataError(f"{file}, row {start}: {len(values)} fields where the header has {len(header)}")
-        rows.append(dict(zip(header, values, strict=True)))
-        numbers.append(start)
-    return Table(str(file), rows, numbers)
+        yield start, dict(zip(header, values, strict=True))
 
 
 def _starts(reader: Any) -> Any:

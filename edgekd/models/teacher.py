@@ -115,7 +115,7 @@ def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teac
     config = _read_config(path, trust_remote_code)
     _require_safetensors(path, config)
     head = _head_kind(path, config)
-    model, lost = _load(_AUTO[head], path, trust_remote_code)
+    model, lost = load_weights(_AUTO[head], path, trust_remote_code)
     if lost:
         raise UsageError(
             f"{path}: the weights have no fitting {lost[0]}{_and_more(lost)}: "
@@ -144,7 +144,7 @@ def load_body(folder: str | Path, *, trust_remote_code: bool = False) -> Encoder
     """
     path = _resolve(folder, trust_remote_code)
     _require_safetensors(path, _read_config(path, trust_remote_code))
-    model, lost = _load(AutoModel, path, trust_remote_code)
+    model, lost = load_weights(AutoModel, path, trust_remote_code)
     _require_body(path, [name for name in lost if not name.startswith("pooler.")])
     return Encoder(**_described(path, model, trust_remote_code))
 
@@ -193,7 +193,7 @@ def load_encoder(
     _require_safetensors(path, _read_config(path, trust_remote_code))
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     problem = {"problem_type": "single_label_classification"} if head == "sequence" else {}
-    model, lost = _load(_AUTO[head], path, trust_remote_code, **names, **problem)
+    model, lost = load_weights(_AUTO[head], path, trust_remote_code, **names, **problem)
     inside = f"{model.base_model_prefix}."
     _require_body(path, [name for name in lost if name.startswith(inside) and ".pooler." not in name])
     _require_rows(path, _tokenizer(path, trust_remote_code), model)
@@ -296,8 +296,18 @@ def _head_kind(path: Path, config: dict[str, Any]) -> HeadKind:
     )
 
 
-def _load(auto: Any, path: Path, trust_remote_code: bool, **settings: Any) -> tuple[Any, list[str]]:
-    """The model in eval mode, and the names of its weights that the files lack or hold in another size."""
+def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any) -> tuple[Any, list[str]]:
+    """The model in eval mode, and the names of its weights that the files lack or hold in another size.
+
+    Args:
+        auto: The transformers class that loads it, such as `AutoModel`.
+        path: Its folder.
+        trust_remote_code: Run model code that comes with the files.
+        **settings: More for `from_pretrained`.
+
+    Raises:
+        UsageError: transformers cannot load it.
+    """
     try:
         with quiet_transformers():
             model, report = auto.from_pretrained(
@@ -310,12 +320,13 @@ def _load(auto: Any, path: Path, trust_remote_code: bool, **settings: Any) -> tu
                 **settings,
             )
     except Exception as error:  # a faulty file may surface as any class
-        raise UsageError(f"{path}: transformers cannot load this model: {_one_line(error)}") from error
+        raise UsageError(f"{path}: transformers cannot load this model: {one_line(error)}") from error
     lost = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     return model.eval(), sorted(lost)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """A library's error as a part of one of ours."""
     return shorten(str(error) or type(error).__name__, width=200, placeholder="...")
 
 
@@ -351,7 +362,7 @@ def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:
         return Tokenizer.from_str(made.backend_tokenizer.to_str())
     except Exception as error:  # the Rust library raises bare Exception
         what = "tokenizer.json is broken" if file.is_file() else "no tokenizer.json, and none can be made"
-        raise UsageError(f"{path}: {what} ({_one_line(error)}): save the model's fast tokenizer there") from error
+        raise UsageError(f"{path}: {what} ({one_line(error)}): save the model's fast tokenizer there") from error
 
 
 def _require_rows(path: Path, tokenizer: Tokenizer, model: PreTrainedModel) -> None:

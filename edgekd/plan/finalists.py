@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -131,10 +131,7 @@ def pilot(bench: Bench, candidate: Candidate, expected_ms: float) -> Pilot:
     variants = bench.target.session_variants()
     with tempfile.TemporaryDirectory(prefix="edgekd-pilot-") as name:
         base = bench.graph(Path(name), "pilot", candidate, variants[0])
-        jobs = [
-            GraphJob(f"{i}", base.model, base.batch_size, base.length, base.vocabulary, session=v.model_dump())
-            for i, v in enumerate(variants)
-        ]
+        jobs = [replace(base, name=str(i), session=v.model_dump(mode="json")) for i, v in enumerate(variants)]
         found = bench.compare(jobs, expected_ms, _PILOT_ROUNDS, 1, "plan: tune the session")
     ranked = [(_saving(found["0"], found[str(i)]), i) for i in range(1, len(variants))]
     # The upper end of the ratio decides: what is only perhaps faster is not worth leaving the usual options.

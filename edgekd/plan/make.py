@@ -143,27 +143,31 @@ def with_students(
     """
     asked = plan.correction
     plan = plan.model_copy(update={"session": bench.target.session_spec()})
-    for trial in range(_TRIALS):
-        found = _frontier(plan, profile, search, precisions)
-        light = [c for c in found if c.fits]
-        if not light:
+    found, finalists = _finalists(plan, profile, search, precisions)
+    if not finalists:
+        return _nothing(plan, profile, search, precisions, found)
+    if predicted:
+        return _choose(plan, [c.model_copy(update={"note": predicted}) for c in finalists], found, predicted)
+    plan = _piloted(plan, bench, finalists[0])
+    for _ in range(_TRIALS):
+        found, finalists = _finalists(plan, profile, search, precisions)
+        if not finalists:
             return _nothing(plan, profile, search, precisions, found)
-        finalists = sorted(light, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
-        if predicted:
-            return _choose(plan, [c.model_copy(update={"note": predicted}) for c in finalists], found, predicted)
-        if trial == 0:
-            plan = _piloted(plan, bench, finalists[0])
-            found = _frontier(plan, profile, search, precisions)
-            light = [c for c in found if c.fits]
-            if not light:
-                return _nothing(plan, profile, search, precisions, found)
-            finalists = sorted(light, key=lambda c: (-_score(c), c.predicted_ms))[: profile.search.finalists]
         plan, measured, off = _finals(plan, bench, finalists, asked)
         chosen = _choose(plan, measured, found, predicted)
         if chosen.chosen is not None:
             return chosen
         plan = plan.model_copy(update={"correction": plan.correction * off})
     return chosen
+
+
+def _finalists(
+    plan: Plan, profile: Profile, search: SearchInput, precisions: Sequence[Precision]
+) -> tuple[list[Candidate], list[Candidate]]:
+    """The frontier, and those of it to be measured, best first; none where all are too large."""
+    found = _frontier(plan, profile, search, precisions)
+    light = sorted((c for c in found if c.fits), key=lambda c: (-_score(c), c.predicted_ms))
+    return found, light[: profile.search.finalists]
 
 
 def with_checkpoint(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from transformers import AutoTokenizer
 
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.models.quiet import quiet_transformers
+from edgekd.models.teacher import load_weights, one_line
 
 
 def load_model(kind: Any, folder: str, flag: str, device: str) -> tuple[Any, Any]:
@@ -39,26 +39,16 @@ def load_model(kind: Any, folder: str, flag: str, device: str) -> tuple[Any, Any
         )
     tokenizer = _tokenizer(path, flag)
     try:
-        with quiet_transformers():
-            model, report = kind.from_pretrained(
-                path,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-    except Exception as error:  # a faulty file may surface as any class
-        raise UsageError(f"{flag}: {path}: transformers cannot load this model: {_one_line(error)}") from error
-    lost = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+        model, lost = load_weights(kind, path, False, use_safetensors=True)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from error
     if lost:
         raise UsageError(f"{flag}: {path}: the weights have no fitting {lost[0]}: this is no {kind.__name__}")
     if (highest := max(tokenizer.get_vocab().values())) >= (rows := model.get_input_embeddings().num_embeddings):
         raise UsageError(
             f"{flag}: {path}: the tokenizer gives ids up to {highest}, the model has {rows} word embeddings"
         )
-    return model.eval().to(torch.device(device)), tokenizer
+    return model.to(torch.device(device)), tokenizer
 
 
 def _tokenizer(path: Path, flag: str) -> Any:
@@ -68,12 +58,8 @@ def _tokenizer(path: Path, flag: str) -> Any:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the Rust library raises bare Exception
-        raise UsageError(f"{flag}: {path}: the tokenizer cannot be loaded: {_one_line(error)}") from error
+        raise UsageError(f"{flag}: {path}: the tokenizer cannot be loaded: {one_line(error)}") from error
     # From a folder without a vocabulary transformers makes a tokenizer that knows nothing.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UsageError(f"{flag}: {path} holds no vocabulary: save the model's tokenizer there")
     return tokenizer
-
-
-def _one_line(error: Exception) -> str:
-    return shorten(str(error) or type(error).__name__, width=200, placeholder="...")

@@ -150,8 +150,9 @@ def select(
     near = None if embed is None else TargetClusters(target, embed, clusters, seed)
     watch.stop("clusters")
     two_stages = method in ("cascade", "clusters")
-    size = wanted * (CANDIDATES if two_stages else 1)
-    best = Best(size, signatures(target), signatures(held_out), threshold=threshold)
+    best = Best(
+        wanted * (CANDIDATES if two_stages else 1), signatures(target), signatures(held_out), threshold=threshold
+    )
     score = _scorer(method, goal.weights, near, noise, seed)
     for source, texts in pool:
         best.add(texts, survey.sources[source], score(texts))
@@ -163,11 +164,15 @@ def select(
         )
     if two_stages and near is not None:
         scores = near.score(kept.texts) if method == "cascade" else kept.scores
-        measure = lengths or _characters
-        rows = choose(scores, measure(kept.texts), measure(target), wanted)
-        kept = Kept([kept.texts[i] for i in rows], kept.sources[rows], scores[rows])
+        kept = _nearest(kept, scores, lengths or _characters, target, wanted)
     watch.stop("clusters")
     return _describe(kept, wanted, survey, goal, near, watch, _notes(len(kept.texts), wanted, survey.size, best))
+
+
+def _nearest(kept: Kept, scores: NDArray[np.float64], lengths: Lengths, target: Sequence[str], wanted: int) -> Kept:
+    """The best of what was kept, as long as the target's texts are."""
+    rows = choose(scores, lengths(kept.texts), lengths(target), wanted)
+    return Kept([kept.texts[i] for i in rows], kept.sources[rows], scores[rows])
 
 
 def _describe(

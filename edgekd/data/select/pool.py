@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from edgekd.data.columns import Columns
 from edgekd.data.convert import _texts
-from edgekd.data.files import EXTENSIONS, READERS, _header, _json_object, _starts, read_table
+from edgekd.data.files import EXTENSIONS, READERS, csv_rows, json_object, read_table
 from edgekd.data.table import Row, Table
 from edgekd.errors import DataError, require
 
@@ -96,7 +96,7 @@ def _txt(file: Path, columns: Columns) -> Numbered:
 def _jsonl(file: Path, columns: Columns) -> Numbered:
     for number, line in enumerate(_lines(file), start=1):
         if line.strip():
-            yield number, _json_object(line, f"{file}, row {number}")
+            yield number, json_object(line, f"{file}, row {number}")
 
 
 def _json(file: Path, columns: Columns) -> Numbered:
@@ -123,23 +123,7 @@ def _tsv(file: Path, columns: Columns) -> Numbered:
 
 
 def _separated(file: Path, delimiter: str, quoting: Any) -> Numbered:
-    reader = csv.reader(_lines(file), delimiter=delimiter, quoting=quoting, strict=True)
-    header: list[str] | None = None
-    for start in _starts(reader):
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(f"{file}, row {start}: broken table: {error}") from error
-        if not values:
-            continue
-        if header is None:
-            header = _header(file, values)
-            continue
-        if len(values) != len(header):
-            raise DataError(f"{file}, row {start}: {len(values)} fields where the header has {len(header)}")
-        yield start, dict(zip(header, values, strict=True))
+    return csv_rows(file, _lines(file), delimiter, quoting)
 
 
 def _parquet(file: Path, columns: Columns) -> Numbered:

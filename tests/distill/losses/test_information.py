@@ -265,7 +265,9 @@ def test_without_queue_the_state_can_be_saved(tmp_path):
 
     loss = module(queue=0)
     save_file(loss.state_dict(), tmp_path / "loss.safetensors")
-    module(queue=0, seed=1).load_state_dict(load_file(tmp_path / "loss.safetensors"))
+    resumed = module(queue=0, seed=1)
+    resumed.load_state_dict(load_file(tmp_path / "loss.safetensors"))
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in loss.state_dict().items())
 
 
 def test_one_text_needs_a_queue(mask):

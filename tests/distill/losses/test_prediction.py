@@ -102,6 +102,8 @@ def test_softmax_losses_are_refused_on_one_logit(spec):
 
 def test_mse_suits_one_logit():
     check_prediction(LogitMSE(), 1)
+    rows = torch.tensor([[1.0], [3.0]])
+    assert distillation_loss(LogitMSE(), rows, rows + 2).item() == pytest.approx(4.0)
 
 
 def test_hard_loss_ignores_rows_without_label():
