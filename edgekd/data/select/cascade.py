@@ -156,12 +156,8 @@ def select(
     score = _scorer(method, goal.weights, near, noise, seed)
     for source, texts in pool:
         best.add(texts, survey.sources[source], score(texts))
-    kept = best.result()
+    kept = _some(best.result(), survey)
     watch.stop("scan")
-    if not kept.texts:
-        raise DataError(
-            f"none of the pool's {survey.size} texts is new: all are near-equal to target or held-out texts"
-        )
     if two_stages and near is not None:
         scores = near.score(kept.texts) if method == "cascade" else kept.scores
         kept = _nearest(kept, scores, lengths or _characters, target, wanted)
