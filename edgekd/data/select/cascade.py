@@ -165,6 +165,15 @@ def select(
     return _describe(kept, wanted, survey, goal, near, watch, _notes(len(kept.texts), wanted, survey.size, best))
 
 
+def _some(kept: Kept, survey: _Survey) -> Kept:
+    """What was kept, if anything was."""
+    if not kept.texts:
+        raise DataError(
+            f"none of the pool's {survey.size} texts is new: all are near-equal to target or held-out texts"
+        )
+    return kept
+
+
 def _nearest(kept: Kept, scores: NDArray[np.float64], lengths: Lengths, target: Sequence[str], wanted: int) -> Kept:
     """The best of what was kept, as long as the target's texts are."""
     rows = choose(scores, lengths(kept.texts), lengths(target), wanted)
