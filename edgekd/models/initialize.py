@@ -63,15 +63,22 @@ class Slice(Spec):
 
 
 def slice_weights(
-    shape: EncoderShape, weights: Mapping[str, np.ndarray], importance: Importance, choice: Slice
+    shape: EncoderShape,
+    weights: Mapping[str, np.ndarray],
+    importance: Importance,
+    choice: Slice,
+    *,
+    ranked: bool = False,
 ) -> tuple[EncoderShape, Weights]:
-    """Keep some layers of a model, and in each its most important heads and neurons, in their old order.
+    """Keep some layers of a model, and in each its most important heads and neurons.
 
     Args:
         shape: The teacher's shape.
         weights: Its weights, by the names of `shape.weight_shapes()`.
         importance: Scores of its heads and neurons.
         choice: What to keep.
+        ranked: Order heads and neurons by importance, the most important first, so that every smaller slice of what
+            is returned is a prefix of it; else they keep their old order.
 
     Returns:
         The slice's shape and weights (copies).
@@ -81,10 +88,11 @@ def slice_weights(
     """
     _check(shape, choice)
     sliced = {name: array.copy() for name, array in weights.items() if not name.startswith("layers.")}
+    chosen = _ranked if ranked else _best
     for new, (old, heads, ffn) in enumerate(zip(choice.layers, choice.heads, choice.ffn, strict=True)):
-        kept_heads = _best(importance.heads[old], heads)
+        kept_heads = chosen(importance.heads[old], heads)
         inner = (kept_heads[:, None] * shape.head_size + np.arange(shape.head_size)).ravel()
-        neurons = _best(importance.neurons[old], ffn)
+        neurons = chosen(importance.neurons[old], ffn)
         rows = {"attention.query": inner, "attention.key": inner, "attention.value": inner, "ffn.up": neurons}
         columns = {"attention.output.weight": inner, "ffn.down.weight": neurons}
         prefix = f"layers.{old}."
@@ -138,9 +146,14 @@ def _check(shape: EncoderShape, choice: Slice) -> None:
             )
 
 
+def _ranked(scores: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the `count` highest scores, the highest first; of equals the first."""
+    return np.argsort(-scores, kind="stable")[:count]
+
+
 def _best(scores: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` highest scores, ascending; of equals the first."""
-    return np.sort(np.argsort(-scores, kind="stable")[:count])
+    return np.sort(_ranked(scores, count))
 
 
 def random_initial(shape: EncoderShape, seed: int, part: str = "") -> Weights:
