@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from edgekd.distill.losses.spec import KL, LossSpec, MiniLMv2
 from edgekd.models.spec import Spec
+from edgekd.plan.spec import AssistantsSpec, AutoAssistants
 
 
 class Training(Spec):
@@ -128,12 +129,23 @@ class Distill(Spec):
     Attributes:
         init: The student's first weights.
         stages: In their order; each starts from the weights that the one before left.
+        assistants: Which models between teacher and student are trained first, each taught by the one before.
         seed: Decides the order of the texts, dropout and new weights.
     """
 
     init: InitSpec = SliceInit()
     stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
+    assistants: AssistantsSpec = AutoAssistants()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _cut(self) -> Distill:
+        if self.init.name != "slice" and self.assistants.name not in ("none", "auto"):
+            raise ValueError(
+                f"assistants {self.assistants.name}: the student is cut out of its assistant, but init is "
+                f"{self.init.name}; take init slice, or assistants none"
+            )
+        return self
 
     @property
     def schedule(self) -> tuple[Stage, ...]:
