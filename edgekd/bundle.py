@@ -55,6 +55,10 @@ def write_core(folder: Path, core: Core) -> None:
     shutil.copyfile(core.model, folder / "model.onnx")
     write_json(folder / "config.json", config_of(core))
     core.reader.save_tokenizer(folder)
+    tokenizer = folder / "tokenizer_config.json"
+    settings = json.loads(tokenizer.read_text(encoding="utf-8")) if tokenizer.is_file() else {}
+    # Other runtimes read here where to cut a text: at the length that was validated, not at the teacher's.
+    write_json(tokenizer, settings | {"model_max_length": core.max_length})
 
 
 def config_of(core: Core) -> dict[str, Any]:
@@ -73,6 +77,8 @@ def config_of(core: Core) -> dict[str, Any]:
     return config | {
         "id2label": {str(i): name for i, name in enumerate(core.labels)},
         "label2id": {name: i for i, name in enumerate(core.labels)},
+        # Which file of onnx/ transformers.js takes unless it is told otherwise: the validated one.
+        "transformers.js_config": {"dtype": "q8" if core.model.name == "model_quantized.onnx" else "fp32"},
         "edgekd": {
             "schema_version": SCHEMA_VERSION,
             "task": core.task.model_dump(mode="json"),

@@ -14,6 +14,7 @@ from edgekd.attempt import Attempt, attempt, baselines, shipped_answers, teacher
 from edgekd.bundle import claim, publish
 from edgekd.data.split import TaskData
 from edgekd.demo import demo_profile, demo_sources, demo_tfidf
+from edgekd.deploy import write_deploy
 from edgekd.elsewhere import keep_reference, make_verify_kit
 from edgekd.errors import UsageError
 from edgekd.evidence import write_evidence
@@ -87,6 +88,7 @@ def compress(
     result = _result(request, out.name, planner, final, tries, rows, clock.seconds, started)
     if device.probe is not None:
         _keep_reference(planner, final, work)
+    write_deploy(work)
     result = write_reports(work, result, request, final.plan)
     if device.probe is not None:
         _verify_kit(planner, work)

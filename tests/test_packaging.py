@@ -51,7 +51,7 @@ def pinned(name: str) -> Version:
 
 
 def test_the_extras_are_those_that_the_documentation_names() -> None:
-    assert set(EXTRAS) == {"runtime", "cpu", "gpu", "compress", "tensorrt", "demo", "docs", "dev"}
+    assert set(EXTRAS) == {"runtime", "serve", "cpu", "gpu", "compress", "tensorrt", "demo", "docs", "dev"}
 
 
 @pytest.mark.parametrize("extra", [None, *EXTRAS])

@@ -30,10 +30,18 @@ from edgekd.errors import UsageError, require
 @profile_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the ONNX files.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder --out.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="A finished bundle, for --triton.")
+@click.option("--triton", type=click.Path(path_type=Path), help="Write a Triton model repository with --bundle in it.")
 @store_option
 @json_option
 def command(**flags: Any) -> None:
-    """Write a student as ONNX, FP32 and INT8; INT8 is refused where it costs too much on validation."""
+    """Write a student as ONNX, FP32 and INT8; INT8 is refused where it costs too much on validation.
+
+    With --triton and --bundle alone: write a finished bundle as a model repository of Triton's onnxruntime backend.
+    """
+    if flags["triton"] is not None or flags["bundle"] is not None:
+        _triton(flags)
+        return
     request = request_of(flags, budget=False)
     folder = Path(named("--student", flags["student"]))
     if not (folder / "model.safetensors").is_file():
@@ -62,3 +70,20 @@ def command(**flags: Any) -> None:
         console.print(f"INT8 {verb}: {int8['drop']:+.2f} points lost on validation (at most {int8['limit']:g})")
     if flags["as_json"]:
         click.echo(json.dumps({"out": str(out), **exported.result}))
+
+
+def _triton(flags: dict[str, Any]) -> None:
+    if flags["bundle"] is None:
+        raise UsageError("--triton needs --bundle: name the finished bundle")
+    if flags["triton"] is None:
+        raise UsageError("--bundle goes with --triton: name the model repository's folder")
+    for name in ("student", "teacher", "data", "out"):
+        if flags[name] is not None:
+            raise UsageError(f"--triton writes a finished bundle: leave out --{name}")
+    require("onnx", "cpu", "read the bundle's graph")
+    from edgekd.deploy import triton_repository
+
+    model = triton_repository(flags["bundle"], flags["triton"])
+    error_console().print(f"Triton model written to {model}; run: tritonserver --model-repository {flags['triton']}")
+    if flags["as_json"]:
+        click.echo(json.dumps({"model": str(model)}))

@@ -1,0 +1,119 @@
+"""What `deploy/` holds, and that nothing in it is a template any more."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+
+import onnx
+import pytest
+
+from edgekd.cli import main
+from edgekd.deploy import triton_repository, write_deploy
+from edgekd.errors import EdgekdError, UsageError
+
+
+def test_every_runtime_has_its_folder_and_no_placeholder_is_left(bundle):
+    deploy = bundle / "deploy"
+    assert sorted(path.name for path in deploy.iterdir()) == ["docker", "node", "tensorrt", "triton", "web"]
+    files = [path for path in deploy.rglob("*") if path.is_file()]
+    assert not [path for path in files if re.search(r"@[A-Z]+@", path.read_text(encoding="utf-8"))]
+    assert not [path for path in files if path.suffix in (".onnx", ".pyc")]
+    assert sum(path.stat().st_size for path in files) < 200_000
+
+
+def test_write_deploy_replaces_what_was_there(bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    (copy / "deploy" / "old.txt").write_text("from an earlier try")
+    write_deploy(copy)
+    assert not (copy / "deploy" / "old.txt").exists()
+
+
+def test_foreign_runtimes_learn_precision_and_length(bundle):
+    config = json.loads((bundle / "config.json").read_text())
+    assert config["transformers.js_config"] == {"dtype": "q8"}
+    assert json.loads((bundle / "tokenizer_config.json").read_text())["model_max_length"] == 16
+
+
+def test_the_image_pins_the_versions_that_proved_the_bundle(bundle):
+    lines = (bundle / "deploy" / "docker" / "requirements.txt").read_text().splitlines()
+    for name in ("numpy", "onnxruntime", "tokenizers"):
+        assert f"{name}=={metadata.version(name)}" in lines
+    dockerfile = (bundle / "deploy" / "docker" / "Dockerfile").read_text()
+    assert f"python:{sys.version_info.major}.{sys.version_info.minor}-slim" in dockerfile
+
+
+def test_the_image_is_built_from_files_that_are_there_and_let_in(bundle):
+    docker = bundle / "deploy" / "docker"
+    let_in = [line[1:] for line in (docker / "Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"]
+    copied = [
+        name
+        for line in (docker / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY ")
+        for name in line.split()[1:-1]
+    ]
+    assert {"model.onnx", "deploy/docker/serve.py", "deploy/docker/edgekd"} <= set(copied)
+    for name in copied:
+        assert (bundle / name).exists()
+        assert any(name == entry or name.startswith(f"{entry}/") for entry in let_in)
+
+
+def test_the_served_copy_of_the_runtime_is_whole_and_light(bundle):
+    """As in the image: only the copy beside serve.py, and it pulls in neither torch nor the rest of the package."""
+    code = (
+        "import sys, serve, edgekd; from pathlib import Path; from edgekd.runtime import load\n"
+        f"print(Path(edgekd.__file__).parent, load({str(bundle)!r}).predict('rain')[0]['label'])\n"
+        "print(*{n for n in sys.modules if n.partition('.')[0] in ('torch', 'transformers', 'onnx', 'yaml')})"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=bundle / "deploy" / "docker", capture_output=True, text=True, check=True,
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    first, second = run.stdout.split("\n")[:2]
+    assert first.startswith(str(bundle / "deploy" / "docker" / "edgekd"))
+    assert second == ""
+
+
+def test_a_triton_repository_is_written_by_the_command(bundle, tmp_path):
+    arguments = ["export", "--triton", str(tmp_path / "models"), "--bundle", str(bundle)]
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 0
+    model = tmp_path / "models" / "intents"
+    assert (model / "1" / "model.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
+    assert (model / "labels.txt").read_text().split() == ["alarm_set", "lights_on", "music_play", "weather_ask"]
+    with pytest.raises(UsageError, match="has a model 'intents' already"):
+        triton_repository(bundle, tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--triton", "x"], "--triton needs --bundle"),
+        (["--bundle", "x"], "--bundle goes with --triton"),
+        (["--triton", "x", "--bundle", "y", "--student", "z"], "leave out --student"),
+        (["--triton", "x", "--bundle", "nowhere"], "--bundle nowhere: no such folder"),
+    ],
+)
+def test_wrong_flags_are_one_line(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-m", "edgekd", "export", *arguments], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert words in run.stderr
+
+
+def test_a_graph_of_another_type_is_refused(bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    model = onnx.load(copy / "model.onnx")
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    onnx.save(model, copy / "model.onnx")
+    with pytest.raises(UsageError, match="logits is of type DOUBLE"):
+        triton_repository(copy, tmp_path / "models")
+    (copy / "model.onnx").write_bytes((bundle / "model.onnx").read_bytes()[:1000])
+    with pytest.raises(EdgekdError, match="not a whole ONNX model"):
+        triton_repository(copy, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
