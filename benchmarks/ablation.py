@@ -165,7 +165,7 @@ class Group:
         counts = inputs.test.counts(inputs.task, predict_rows(model, inputs.test.encodings, session.engine))
         stages = self.runs(row)[found.index(made)]
         return {
-            "score": inputs.task.score(counts.sum(axis=0)),
+            "score": inputs.task.score(counts),
             "validation": made[-1].result["validation"],
             "teacher": inputs.test.score(inputs.task, inputs.test_rows),
             "untrained": made[0].result["untrained"],

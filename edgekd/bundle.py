@@ -25,6 +25,9 @@ SCHEMA_VERSION = 1
 _FAMILIES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra",
              "distilbert": "DistilBert"}  # fmt: skip
 
+# What transformers must be told of a sequence head that does not choose one class of several.
+_PROBLEMS = {"multi-label-classification": "multi_label_classification", "text-regression": "regression"}
+
 
 @dataclass(frozen=True)
 class Core:
@@ -74,6 +77,8 @@ def config_of(core: Core) -> dict[str, Any]:
             "pad_token_id": config.get("pad_token_id", 0),
             "torch_dtype": "float32",
         }
+        if core.task.name in _PROBLEMS:
+            config["problem_type"] = _PROBLEMS[core.task.name]
     return config | {
         "id2label": {str(i): name for i, name in enumerate(core.labels)},
         "label2id": {name: i for i, name in enumerate(core.labels)},

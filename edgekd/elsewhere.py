@@ -44,6 +44,9 @@ _AGAIN = "run the kit's verify.py again"
 LOOKS = 5
 """Looks at the judged measurement; the other is only reported and gets one."""
 
+# Values, which are no labels, count as the same when this near.
+_SAME = 1e-3
+
 _SHIPPED = ("model.onnx", "config.json", "tokenizer.json")
 
 
@@ -54,9 +57,10 @@ class Reference(Spec):
         task: The task.
         labels: In the order of the logits.
         metric: What is reported.
-        gold: The right answer of each text: a label, or a tag a word.
-        teacher: Per-text counts (texts, k) of the teacher.
-        answers: The label that the machine which made the bundle gave each logit row.
+        gold: The right answer of each text: a label, several (or a tag a word), or a number.
+        teacher: What each text brings to the teacher's metric, (texts, k).
+        answers: What the machine which made the bundle read off all logit rows, flat: a label's number a row, a 0 or
+            1 a label, or a value.
         words: Token tasks: words of each text.
         row_words: Token tasks: the words of each text that have a logit row.
     """
@@ -65,9 +69,9 @@ class Reference(Spec):
     task: TaskSpec
     labels: tuple[str, ...]
     metric: str
-    gold: tuple[str | tuple[str, ...], ...]
-    teacher: tuple[tuple[int, ...], ...]
-    answers: tuple[int, ...]
+    gold: tuple[str | tuple[str, ...] | float, ...]
+    teacher: tuple[tuple[int | float, ...], ...]
+    answers: tuple[int | float, ...]
     words: tuple[int, ...] | None = None
     row_words: tuple[tuple[int, ...], ...] | None = None
 
@@ -115,7 +119,7 @@ def keep_reference(
         metric: What is reported.
         gold: The right answers on test.
         teacher_counts: Of the teacher, (texts, k).
-        answers: Label ids that the bundle's model gave here, (rows,).
+        answers: What `Task.decide` made of the logits that the bundle's model gave here.
         encodings: The test texts' tokens.
     """
     words = row_words = None
@@ -126,9 +130,9 @@ def keep_reference(
         task=task.spec,
         labels=task.labels,
         metric=metric,
-        gold=tuple(answer if isinstance(answer, str) else tuple(answer) for answer in gold),
+        gold=tuple(tuple(answer) if isinstance(answer, list) else answer for answer in gold),
         teacher=tuple(tuple(row) for row in teacher_counts.tolist()),
-        answers=tuple(answers.tolist()),
+        answers=tuple(answers.ravel().tolist()),
         words=words,
         row_words=row_words,
     )
@@ -214,14 +218,15 @@ def judge_measured(
         percentile if percentile is not None else verdict.budget.percentile,
         looks=LOOKS,
     )
-    ids = _logits(content, result, len(reference.answers), len(reference.labels)).argmax(axis=-1)
+    task, encodings = build_task(reference.task, reference.labels), _rows(reference)
+    decided = task.decide(_logits(content, result, int(encodings.rows[-1]), len(reference.labels)))
     criteria = [files, latency_criterion(judgement)]
-    criteria.append(quality_criterion(_kept(reference, ids), reference.metric, accept.min_retained))
+    criteria.append(quality_criterion(_kept(reference, decided), reference.metric, accept.min_retained))
     if accept.max_mb is not None:
         criteria.append(size_criterion(bundle / verdict.model.file, accept.max_mb))
     if accept.max_memory_mb is not None:
         criteria.append(memory_criterion(judgement.measurement.peak_memory_mb, accept.max_memory_mb))
-    same = float(np.mean(ids == np.array(reference.answers)))
+    same = float(np.mean(np.isclose(decided.ravel(), reference.answers, rtol=_SAME, atol=_SAME)))
     machine = content["machine"]
     notes = [
         f"measured on {machine['cpu_model']}, onnxruntime {content['versions'].get('onnxruntime', 'of another build')}",
@@ -236,12 +241,12 @@ def judge_measured(
     )  # fmt: skip
 
 
-def _kept(reference: Reference, ids: NDArray[Any]) -> Retained:
-    """How much of the teacher's metric the answers with these label ids keep."""
+def _kept(reference: Reference, decided: NDArray[Any]) -> Retained:
+    """How much of the teacher's metric the answers keep."""
     task = build_task(reference.task, reference.labels)
-    gold = [answer if isinstance(answer, str) else list(answer) for answer in reference.gold]
-    counts = task.counts(gold, task.answers(ids, _rows(reference)))
-    return retained(task, counts, np.array(reference.teacher, dtype=np.int64))
+    gold = [list(answer) if isinstance(answer, tuple) else answer for answer in reference.gold]
+    counts = task.counts(gold, task.answers(decided, _rows(reference)))
+    return retained(task, counts, np.array(reference.teacher))
 
 
 def _logits(content: Mapping[str, Any], path: Path, rows: int, labels: int) -> NDArray[np.float32]:

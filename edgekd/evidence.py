@@ -24,7 +24,7 @@ from edgekd.latency.timer import BundleJob, GraphJob, Text
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.progress import Progress
 from edgekd.report.result import SCHEMA_VERSION, Interval, Record, read_record
-from edgekd.runtime.model import CPU, SURROGATES, load
+from edgekd.runtime.model import CPU, SURROGATES, BundleConfig, load
 from edgekd.store import write_json
 from edgekd.targets.base import Target
 from edgekd.targets.spec import Precision
@@ -196,11 +196,12 @@ def replay(bundle: Path, evidence: Evidence) -> Replay:
     Raises:
         UsageError: The stored answers are broken.
     """
-    labels = load(bundle).config.labels
-    stored = _stored(bundle, evidence, len(labels))
+    config = load(bundle).config
+    stored = _stored(bundle, evidence, len(config.labels))
+    view = _View(config, stored)
     found = answers(bundle, evidence.texts)
     then = np.split(stored, np.cumsum(evidence.rows)[:-1])
-    size = _rms(_centred(stored))
+    size = _rms(view.centred(stored))
     tolerance = TOLERANCE[evidence.precision]
     changed: dict[int, str] = {}
     squares, count = 0.0, 0
@@ -208,14 +209,13 @@ def replay(bundle: Path, evidence: Evidence) -> Replay:
         if len(before) != len(now):
             changed[i] = f"{len(before)} words then, {len(now)} now"
             continue
-        best, second = np.sort(before, axis=-1)[:, :-3:-1].T if before.shape[1] > 1 else (before[:, 0], before[:, 0])
-        flipped = (before.argmax(-1) != now.argmax(-1)) & (best - second > tolerance * size)
+        flipped = view.flipped(before, now, tolerance * size)
         # A label that is not a number is no answer, whatever the margin was.
         flipped |= ~np.isfinite(now).all(axis=-1)
         if flipped.any():
             row = int(np.flatnonzero(flipped)[0])
-            changed[i] = f"{labels[before[row].argmax()]!r} then, {labels[now[row].argmax()]!r} now"
-        squares += float(np.square(_centred(now) - _centred(before)).sum())
+            changed[i] = f"{view.shown(before[row])} then, {view.shown(now[row])} now"
+        squares += float(np.square(view.centred(now) - view.centred(before)).sum())
         count += before.size
     drift = float(np.sqrt(squares / max(1, count))) / size if np.isfinite(squares) else float("inf")
     example = ""
@@ -329,10 +329,42 @@ def _clean(text: Text) -> Text:
     return (SURROGATES.sub("\ufffd", text[0]), SURROGATES.sub("\ufffd", text[1]))
 
 
-def _centred(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits less their mean: what is common to all labels says nothing."""
-    centred: NDArray[np.float32] = logits - logits.mean(axis=-1, keepdims=True)
-    return centred
+class _View:
+    """What logit rows (rows, labels) say in the bundle's task, and which part of them says nothing."""
+
+    def __init__(self, config: BundleConfig, stored: NDArray[np.float32]) -> None:
+        self.labels, self.task = config.labels, config.task
+        self.cut = float(np.log(config.threshold / (1 - config.threshold)))
+        self.mean = float(stored.mean())
+
+    def centred(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What counts: a value beside the mean value; labels one by one; else logits less what all have in common."""
+        if self.task == "text-regression":
+            return logits - np.float32(self.mean)
+        if self.task == "multi-label-classification":
+            return logits
+        centred: NDArray[np.float32] = logits - logits.mean(axis=-1, keepdims=True)
+        return centred
+
+    def flipped(self, before: NDArray[np.float32], now: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
+        """Rows with another answer, (rows,), those left out that were nearer to it than the margin before."""
+        if self.task == "text-regression":
+            return np.zeros(len(before), dtype=np.bool_)
+        if self.task == "multi-label-classification":
+            far = np.abs(before - self.cut) > margin
+            other: NDArray[np.bool_] = (((before > self.cut) != (now > self.cut)) & far).any(axis=-1)
+            return other
+        best, second = np.sort(before, axis=-1)[:, :-3:-1].T if before.shape[1] > 1 else (before[:, 0], before[:, 0])
+        changed: NDArray[np.bool_] = (before.argmax(-1) != now.argmax(-1)) & (best - second > margin)
+        return changed
+
+    def shown(self, row: NDArray[np.float32]) -> str:
+        """A row's answer in words."""
+        if self.task == "text-regression":
+            return f"{row[0]:.4g}"
+        if self.task == "multi-label-classification":
+            return repr([self.labels[i] for i in np.flatnonzero(row > self.cut)])
+        return repr(self.labels[row.argmax()])
 
 
 def _rms(values: NDArray[np.float32]) -> float:

@@ -196,7 +196,14 @@ def _quantised(
             "int8": quantised,
             "drop": drop,
             "limit": max_drop,
-            "agreement": compare_logits(*rows.values()).label_agreement,
+            "agreement": _agreement(task, *rows.values()),
             "kept": bool(drop <= max_drop + 1e-9),
         }
     }
+
+
+def _agreement(task: Task, exact: np.ndarray, quantised: np.ndarray) -> float:
+    """Share of the answers that are the same; values, which never are quite, count by their rank correlation."""
+    if task.output == "value":
+        return task.score(np.concatenate([exact, quantised], axis=1))
+    return float(np.mean(task.decide(exact) == task.decide(quantised)))

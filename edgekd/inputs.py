@@ -168,21 +168,22 @@ def _refuse_across_tokenizers(folder: str, distill: Distill, task: Task) -> None
 
 def _task(teacher: Teacher, data: TaskData) -> Task:
     """The task with the data's names for the teacher's classes."""
+    if teacher.task != data.task.name:
+        raise UsageError(
+            f"--teacher {teacher.folder} does {teacher.task}, but the data are for {data.task.name}: if that is how "
+            f"they were read, add --task {teacher.task}"
+        )
     labels = list(teacher.labels)
-    if data.labels:
+    if data.labels and data.task.name != "text-regression":
         for column, name in zip(align_labels(teacher.labels, data.labels), data.labels, strict=True):
             labels[column] = name
-    task = build_task(data.task, labels)
-    if task.head != teacher.head:
-        wanted = "text-classification" if teacher.head == "sequence" else "token-classification"
-        raise UsageError(f"--teacher {teacher.folder} does {wanted}, but the data are for {data.task.name}")
-    return task
+    return build_task(data.task, labels)
 
 
 def _judged(task: Task, split: Split, encodings: Encodings, teacher_rows: np.ndarray) -> Judged:
     if split.has_gold:
         return Judged(split, encodings, task.gold(split))
-    answers = task.answers(teacher_rows.argmax(axis=-1), encodings)
+    answers = task.answers(task.decide(teacher_rows), encodings)
     return Judged(split, encodings, answers, agreement=True)
 
 

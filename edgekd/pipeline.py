@@ -217,7 +217,7 @@ def _keep_reference(planner: Planner, final: Attempt, work: Path) -> None:
         inputs.metric_name,
         inputs.test.gold,
         inputs.test.counts(inputs.task, inputs.test_rows),
-        shipped_answers(planner, final).argmax(axis=-1),
+        inputs.task.decide(shipped_answers(planner, final)),
         inputs.test.encodings,
     )
 

@@ -27,7 +27,7 @@ class Retained:
     """How much of the teacher's metric a model keeps on test.
 
     Attributes:
-        student: The model's metric, in [0, 1].
+        student: The model's metric, at most 1.
         teacher: The teacher's.
         value: student / teacher.
         interval: 95% interval of the value, by a paired bootstrap over texts.
@@ -50,8 +50,8 @@ def retained(task: Task, student: np.ndarray, teacher: np.ndarray, seed: int = 0
 
     Args:
         task: Gives the metric.
-        student: Per-text counts (n, k) of the model.
-        teacher: Per-text counts (n, k) of the teacher.
+        student: What each text brings to the model's metric, (n, k); see `Task.counts`.
+        teacher: The same of the teacher.
         seed: Of the resampling.
     """
     rng = np.random.default_rng(seed)
@@ -59,9 +59,9 @@ def retained(task: Task, student: np.ndarray, teacher: np.ndarray, seed: int = 0
     scores = np.empty((_RESAMPLES, 2))
     for i in range(_RESAMPLES):
         weights = np.bincount(rng.integers(0, n, n), minlength=n)
-        scores[i] = task.score(weights @ student), task.score(weights @ teacher)
+        scores[i] = task.score(student, weights), task.score(teacher, weights)
     ratios = scores[:, 0] / np.maximum(scores[:, 1], 1e-12)
-    mine, reference = task.score(student.sum(axis=0)), task.score(teacher.sum(axis=0))
+    mine, reference = task.score(student), task.score(teacher)
     return Retained(
         mine,
         reference,

@@ -14,7 +14,7 @@ from edgekd.errors import UsageError
 from edgekd.profile import Profile
 from edgekd.request import Request
 from edgekd.store import Store, default_root
-from edgekd.tasks.spec import TaskSpec, TextClassification, TokenClassification
+from edgekd.tasks.spec import TASKS, TaskSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,10 +85,10 @@ def data_options(function: F) -> F:
         [
             click.option("--data", help="Folder, file, or hub id of the data."),
             click.option("--data-config", help="Configuration of a hub dataset."),
-            click.option("--task", type=click.Choice(["text-classification", "token-classification"]), help="Task."),
+            click.option("--task", type=click.Choice(list(TASKS)), help="Task."),
             click.option("--text-column", help="Column of the texts."),
             click.option("--pair-column", help="Column of the second texts."),
-            click.option("--label-column", help="Column of the labels."),
+            click.option("--label-column", help="Column of the labels, or of the values."),
             click.option("--tokens-column", help="Column of the words."),
             click.option("--tags-column", help="Column of the tags."),
         ]
@@ -143,11 +143,10 @@ def columns_of(flags: dict[str, Any]) -> Columns:
 
 def task_of(flags: dict[str, Any]) -> TaskSpec | None:
     """The task named by --task."""
-    if flags.get("task") == "token-classification":
-        return TokenClassification()
-    if flags.get("task") == "text-classification":
-        return TextClassification(pair=bool(flags.get("pair_column")))
-    return None
+    name = flags.get("task")
+    if name is None:
+        return None
+    return TASKS[name](**({"pair": True} if flags.get("pair_column") and name != "token-classification" else {}))
 
 
 def store_of(cache_dir: Path | None) -> Store:

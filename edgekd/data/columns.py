@@ -14,6 +14,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     ),
     "text_pair": ("text_pair", "sentence2", "hypothesis", "question2", "text2"),
     "label": ("label", "labels", "intent", "category", "class", "sentiment", "target"),
+    "value": ("score", "similarity_score", "similarity", "rating", "value"),
     "tokens": ("tokens", "words"),
     "tags": ("tags", "ner_tags", "slot_tags", "bio_tags"),
 }
@@ -25,7 +26,7 @@ class Columns(Spec):
     Attributes:
         text: The text.
         text_pair: The second text of a pair.
-        label: The label.
+        label: The label, the labels of a multi-label task, or the value of a regression.
         tokens: The words of a text.
         tags: A BIO tag a word.
     """
@@ -40,10 +41,10 @@ class Columns(Spec):
         """The column of a role: the one named here if it is there, else the first usual name that is.
 
         Args:
-            role: One of this class's fields.
+            role: One of this class's fields, or "value": what a regression's label is called where it is no "label".
             names: The columns that there are.
         """
         known = {name.strip().casefold(): name for name in names}
-        named: str | None = getattr(self, role)
+        named: str | None = getattr(self, "label" if role == "value" else role)
         wanted = USUAL_NAMES[role] if named is None else (named.strip().casefold(),)
         return next((known[name] for name in wanted if name in known), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -11,9 +12,12 @@ from edgekd.data.table import Table
 from edgekd.errors import DataError
 from edgekd.runtime.answers import repair_bio
 from edgekd.runtime.tokenise import word_spans
-from edgekd.tasks.spec import TaskSpec
+from edgekd.tasks.spec import SequenceTask, TaskSpec, TokenClassification
 
 BIO_TAG = re.compile(r"O|[BI]-.+")
+
+# What may lie between the labels of one cell, tried in this order; the first that the column has is its delimiter.
+DELIMITERS = "|;,"
 
 
 def convert(table: Table, name: str, task: TaskSpec, columns: Columns) -> tuple[Split, list[str]]:
@@ -31,9 +35,19 @@ def convert(table: Table, name: str, task: TaskSpec, columns: Columns) -> tuple[
     Raises:
         DataError: A column is missing, or a row is wrong.
     """
-    if task.name == "text-classification":
-        return _classification(table, name, task.pair, columns)
-    return _tokens(table, name, columns)
+    if isinstance(task, TokenClassification):
+        return _tokens(table, name, columns)
+    return _texts_with_gold(table, name, task, columns)
+
+
+def gold_column(table: Table, task: TaskSpec, columns: Columns) -> str | None:
+    """The column of what is right in a task: labels, tags or values; None where there is none."""
+    if isinstance(task, TokenClassification):
+        return columns.find("tags", table.names)
+    found = columns.find("label", table.names)
+    if found is None and task.name == "text-regression":
+        return columns.find("value", table.names)
+    return found
 
 
 def find_column(table: Table, role: str, columns: Columns) -> str:
@@ -51,16 +65,22 @@ def find_column(table: Table, role: str, columns: Columns) -> str:
     return found
 
 
-def _classification(table: Table, name: str, pair: bool, columns: Columns) -> tuple[Split, list[str]]:
+def _texts_with_gold(table: Table, name: str, task: SequenceTask, columns: Columns) -> tuple[Split, list[str]]:
     texts = _texts(table, "text", columns)
-    pairs = _texts(table, "text_pair", columns) if pair else None
-    found = columns.find("label", table.names)
+    pairs = _texts(table, "text_pair", columns) if task.pair else None
+    found = gold_column(table, task, columns)
     if found is None:
         if columns.label is not None and name == "train":
             find_column(table, "label", columns)
         return Split(name, texts, pairs), []
     if name == "unlabeled":
         return Split(name, texts, pairs), [f"unlabeled: its column {found} is not used"]
+    if task.name == "multi-label-classification":
+        sets = _all_or_none(table, _label_sets(table, found), f"no labels in column '{found}'")
+        return Split(name, texts, pairs, label_sets=sets if sets and any(sets) else None), []
+    if task.name == "text-regression":
+        numbers = [_value(table, i, found) for i in range(len(texts))]
+        return Split(name, texts, pairs, values=_all_or_none(table, numbers, f"no value in column '{found}'")), []
     values = [_label(table, i, found) for i in range(len(texts))]
     labels = _all_or_none(table, values, f"no label in column '{found}'")
     return Split(name, texts, pairs, labels=labels), []
@@ -163,6 +183,62 @@ def _label(table: Table, i: int, column: str) -> str | None:
     if not 0 <= value < len(names):
         raise table.error(i, f"label {value} in column '{column}' is none of its {len(names)} classes")
     return names[value]
+
+
+def _label_sets(table: Table, column: str) -> list[list[str] | None]:
+    """The labels of each row, each once: a list, or a string with a delimiter; None where there is nothing.
+
+    An empty list, like an empty cell, is a text with no label.
+    """
+    cells = [row.get(column) for row in table.rows]
+    delimiter = next((d for d in DELIMITERS if any(isinstance(cell, str) and d in cell for cell in cells)), None)
+    names, sets = table.classes.get(column), []
+    for i, cell in enumerate(cells):
+        if isinstance(cell, str):
+            parts: list[Any] | None = [part.strip() for part in cell.split(delimiter)] if delimiter else [cell.strip()]
+            parts = [part for part in parts or [] if part]
+        elif cell is None or isinstance(cell, list):
+            parts = cell
+        else:
+            raise table.error(i, f"column '{column}' holds {_kind(cell)}, not a list of labels")
+        given = None if parts is None else [_one_of_set(table, i, part, column, names) for part in parts]
+        sets.append(None if given is None else list(dict.fromkeys(given)))
+    return sets
+
+
+def _one_of_set(table: Table, i: int, value: Any, column: str, names: list[str] | None) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if names is None:
+            return str(value)
+        if 0 <= value < len(names):
+            return names[value]
+        raise table.error(i, f"label {value} in column '{column}' is none of its {len(names)} classes")
+    if not isinstance(value, str) or not value.strip():
+        raise table.error(i, f"column '{column}' holds {_kind(value)} among the labels, not a label")
+    return _encodable(table, i, value)
+
+
+def _value(table: Table, i: int, column: str) -> float | None:
+    """A number, or None where it is missing."""
+    value = table.rows[i].get(column)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    number = as_number(value)
+    if number is None:
+        shown = f'"{value}"' if isinstance(value, str) else _kind(value)
+        raise table.error(i, f"column '{column}' holds {shown}, not a finite number")
+    return number
+
+
+def as_number(value: Any) -> float | None:
+    """A cell as a finite number, None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _tags(table: Table, i: int, column: str, words: int) -> list[str] | None:

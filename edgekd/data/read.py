@@ -6,14 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekd.data.columns import Columns
-from edgekd.data.convert import convert, find_column
+from edgekd.data.convert import as_number, convert, find_column, gold_column
 from edgekd.data.files import find_files, read_table
 from edgekd.data.holdout import hold_out
 from edgekd.data.hub import is_hub_id, read_hub
 from edgekd.data.split import Split, TaskData, ordered_labels
 from edgekd.data.table import Table
 from edgekd.errors import DataError
-from edgekd.tasks.spec import TaskSpec, TextClassification, TokenClassification
+from edgekd.tasks.spec import (
+    MultiLabelClassification,
+    SequenceTask,
+    TaskSpec,
+    TextClassification,
+    TextRegression,
+    TokenClassification,
+)
 
 LABELLED = ("train", "validation", "test")
 
@@ -79,15 +86,36 @@ def _task(tables: dict[str, Table], task: TaskSpec | None, columns: Columns) -> 
         asked = columns.tokens is not None or columns.tags is not None
         if asked or (columns.find("tokens", names) and columns.find("tags", names)):
             return TokenClassification(), []
+    if isinstance(task, TokenClassification):
+        return task, []
     pair = columns.find("text_pair", names)
     if task is None:
-        return TextClassification(pair=pair is not None or columns.text_pair is not None), []
-    if task.name == "text-classification" and not task.pair:
+        kind, notes = _kind_of_gold(tables, columns)
+        return kind(pair=pair is not None or columns.text_pair is not None), notes
+    if not task.pair:
         if columns.text_pair is not None:
-            return TextClassification(pair=True), []
+            return task.model_copy(update={"pair": True}), []
         if pair is not None:
             return task, [f"column {pair} is not used: the task takes one text a row"]
     return task, []
+
+
+def _kind_of_gold(tables: dict[str, Table], columns: Columns) -> tuple[type[SequenceTask], list[str]]:
+    """What the label column holds: lists are sets of labels, fractions are values, all else is one label a text."""
+    table = next((tables[name] for name in LABELLED if name in tables), None)
+    found = None if table is None else columns.find("label", table.names)
+    if table is None or found is None:
+        return TextClassification, []
+    cells = [cell for row in table.rows if (cell := row.get(found)) not in (None, "")]
+    if any(isinstance(cell, list) for cell in cells):
+        return MultiLabelClassification, [f"column {found} holds lists: read as multi-label classification"]
+    numbers = [as_number(cell) for cell in cells]
+    fraction = any(number is not None and not number.is_integer() for number in numbers)
+    if fraction and None not in numbers:
+        return TextRegression, [
+            f"column {found} holds numbers with fractions: read as regression (--task text-classification: as labels)"
+        ]
+    return TextClassification, []
 
 
 def _settle_gold(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns) -> list[str]:
@@ -101,7 +129,8 @@ def _settle_gold(splits: dict[str, Split], tables: dict[str, Table], task: TaskS
         notes.append(f"train has no labels: its {len(train)} texts count as unlabeled")
     labelled = [name for name in LABELLED if name in splits and splits[name].has_gold]
     for name in [name for name in LABELLED if name in splits and labelled and name not in labelled]:
-        find_column(tables[name], "label" if task.name == "text-classification" else "tags", columns)
+        if gold_column(tables[name], task, columns) is None:
+            find_column(tables[name], "tags" if isinstance(task, TokenClassification) else "label", columns)
         del splits[name]
         notes.append(f"{name} left out: all its labels are empty or hidden")
     if "train" not in splits and "unlabeled" not in splits:
@@ -114,6 +143,8 @@ def _labels(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec) 
     labelled = {name: splits[name] for name in LABELLED if name in splits and splits[name].has_gold}
     if not labelled:
         return ()
+    if isinstance(task, TextRegression):
+        return _one_value(labelled, tables)
     bio = task.name == "token-classification"
     known = {"O"} if bio else set()
     for split in [labelled["train"]] if "train" in labelled else labelled.values():
@@ -124,11 +155,19 @@ def _labels(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec) 
     for name, split in labelled.items():
         if split.classes() <= known:
             continue
-        for i, row in enumerate(split.tags or [[label] for label in split.labels or []]):
+        for i, row in enumerate(split.tags or split.label_sets or [[label] for label in split.labels or []]):
             for label in row:
                 if label not in known:
                     raise tables[name].error(i, f'label "{label}" does not occur in train')
     return ordered_labels(known, bio)
+
+
+def _one_value(labelled: dict[str, Split], tables: dict[str, Table]) -> tuple[str, ...]:
+    """A regression's one label, once it is known that there is something to learn."""
+    first = next(iter(labelled))
+    if len(set(labelled[first].values or [])) < 2:
+        raise DataError(f"{tables[first].origin}: every value is the same; there is nothing to tell apart")
+    return ("value",)
 
 
 def _complete(splits: dict[str, Split], seed: int) -> list[str]:

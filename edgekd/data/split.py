@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from edgekd.tasks.spec import TaskSpec
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,8 @@ class Split:
         words: The words of each text, for token tasks.
         labels: The label of each text, if known.
         tags: The BIO tag of each word, if known.
+        label_sets: The labels of each text of a multi-label task, if known.
+        values: The value of each text of a regression, if known.
     """
 
     name: str
@@ -35,14 +35,16 @@ class Split:
     words: list[list[str]] | None = None
     labels: list[str] | None = None
     tags: list[list[str]] | None = None
+    label_sets: list[list[str]] | None = None
+    values: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
     def has_gold(self) -> bool:
-        """Whether labels or tags are known."""
-        return self.labels is not None or self.tags is not None
+        """Whether labels, tags or values are known."""
+        return any(gold is not None for gold in (self.labels, self.tags, self.label_sets, self.values))
 
     def keys(self) -> list[tuple[str, str]]:
         """What identifies each row: its text and its second text."""
@@ -51,42 +53,35 @@ class Split:
     def take(self, indices: Sequence[int] | np.ndarray, name: str | None = None) -> Split:
         """The named rows alone, in that order."""
 
-        def pick(column: list[T] | None) -> list[T] | None:
+        def pick(column: list[Any] | None) -> list[Any] | None:
             return None if column is None else [column[i] for i in indices]
 
-        return Split(
-            name or self.name,
-            [self.texts[i] for i in indices],
-            pick(self.pairs),
-            pick(self.words),
-            pick(self.labels),
-            pick(self.tags),
-        )
+        return Split(name or self.name, *(pick(column) for column in self._columns))  # type: ignore[arg-type]
 
     def without_labels(self, name: str | None = None) -> Split:
-        """The same texts, their labels and tags forgotten."""
-        return replace(self, name=name or self.name, labels=None, tags=None)
+        """The same texts, their labels, tags and values forgotten."""
+        return replace(self, name=name or self.name, labels=None, tags=None, label_sets=None, values=None)
 
     def concat(self, other: Split) -> Split:
         """This split's rows, then the other's, under this split's name; both have the same columns."""
 
-        def both(mine: list[T] | None, theirs: list[T] | None) -> list[T] | None:
+        def both(mine: list[Any] | None, theirs: list[Any] | None) -> list[Any] | None:
             return None if mine is None or theirs is None else mine + theirs
 
-        return Split(
-            self.name,
-            self.texts + other.texts,
-            both(self.pairs, other.pairs),
-            both(self.words, other.words),
-            both(self.labels, other.labels),
-            both(self.tags, other.tags),
-        )
+        joined = (both(mine, theirs) for mine, theirs in zip(self._columns, other._columns, strict=True))
+        return Split(self.name, *joined)  # type: ignore[arg-type]
 
     def classes(self) -> set[str]:
         """The labels or tags that occur."""
-        if self.tags is not None:
-            return {tag for tags in self.tags for tag in tags}
+        listed = self.tags if self.tags is not None else self.label_sets
+        if listed is not None:
+            return {name for names in listed for name in names}
         return set(self.labels or ())
+
+    @property
+    def _columns(self) -> list[list[Any] | None]:
+        """All columns, in the order of the fields."""
+        return [getattr(self, field.name) for field in fields(self)[1:]]
 
 
 @dataclass(frozen=True)
@@ -132,6 +127,9 @@ class TaskData:
                 continue
             for part in (place, split.texts, split.pairs, split.words, split.labels, split.tags):
                 digest.update(json.dumps(part).encode())
+            for gold in (split.label_sets, split.values):
+                if gold is not None:
+                    digest.update(json.dumps(gold).encode())
         return digest.hexdigest()
 
 

@@ -32,7 +32,7 @@ class Trained:
     """What a training run did.
 
     Attributes:
-        best_score: Best validation score, in [0, 1].
+        best_score: Best validation score, at most 1.
         best_step: The step whose weights were kept.
         steps: Steps done.
         planned_steps: Steps asked for.
@@ -171,7 +171,7 @@ class _Run:
         if not self.state.points:
             return ""
         best = self.state.best_score
-        # A metric is never negative: what is, is a loss that is to fall.
+        # What is negative is a loss that is to fall: of the metrics only a correlation can be, and no best one is.
         return f"validation {100 * best:.1f}" if best >= 0 else f"held-out loss {-best:.4g}"
 
     def finish(self) -> Trained:

@@ -34,6 +34,7 @@ from edgekd.models.online import OnlineTeacher
 from edgekd.models.spec import EncoderShape
 from edgekd.models.student import Mix, StudentOutput
 from edgekd.runtime.tokenise import Encodings
+from edgekd.tasks.spec import Output
 
 Terms = dict[str, Tensor]
 """Named parts of a loss, already weighted: the loss is their sum."""
@@ -80,47 +81,55 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class LabelObjective:
-    """Cross-entropy on gold labels (rows,), -100 where there is none."""
+    """The loss on gold labels, as `hard_loss` takes them.
+
+    Attributes:
+        targets: Gold labels, one entry a logit row.
+        output: What a logit row means.
+    """
 
     targets: Tensor
+    output: Output = "classes"
     module: nn.Module | None = None
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
         rows = batch.rows(model(**batch.inputs).logits)
-        return {"labels": hard_loss(rows, batch.of(self.targets))}
+        return {"labels": hard_loss(rows, batch.of(self.targets), self.output)}
 
 
 @dataclass(frozen=True)
 class LogitObjective:
-    """A stage's prediction loss, with cross-entropy on gold labels and mixed texts where it asks for them.
+    """A stage's prediction loss, with the loss on gold labels and mixed texts where it asks for them.
 
     Attributes:
         stage: The stage.
         rows: The teacher's logits, computed before, (rows, labels); on the device.
-        targets: Gold labels (rows,), -100 where there is none.
+        targets: Gold labels, one entry a logit row, as `hard_loss` takes them.
         teacher: Answers mixed texts, which nobody could answer before; None without mixup.
+        output: What a logit row means.
     """
 
     stage: Stage
     rows: Tensor
     targets: Tensor
     teacher: OnlineTeacher | None = None
+    output: Output = "classes"
     module: nn.Module | None = None
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
         spec = self.stage.loss
         student = batch.rows(model(**batch.inputs).logits)
-        terms: Terms = {spec.name: distillation_loss(spec, batch.of(self.rows), student)}
+        terms: Terms = {spec.name: distillation_loss(spec, batch.of(self.rows), student, self.output)}
         if self.stage.hard_weight:
-            terms["labels"] = self.stage.hard_weight * hard_loss(student, batch.of(self.targets))
+            terms["labels"] = self.stage.hard_weight * hard_loss(student, batch.of(self.targets), self.output)
         if self.stage.mixup is not None:
             assert self.teacher is not None
             mix = draw_mix(self.stage.mixup, batch.mask)
             taught = batch.rows(_logits(self.teacher(batch.inputs, mix=mix).logits))
             guessed = batch.rows(model(**batch.inputs, mix=mix).logits)
-            terms["mixup"] = self.stage.mixup.weight * distillation_loss(spec, taught, guessed)
+            terms["mixup"] = self.stage.mixup.weight * distillation_loss(spec, taught, guessed, self.output)
         return terms
 
 
@@ -133,7 +142,8 @@ class HiddenObjective:
         teacher: Run beside the student, no higher than it is read.
         module: The loss, with its projections and critics.
         grid: (teacher's, student's) depth where pairs are weighted by optimal transport; None: evenly.
-        targets: Gold labels (rows,), for `hard_weight`.
+        targets: Gold labels, for `hard_weight`.
+        output: What a logit row means.
     """
 
     stage: Stage
@@ -141,6 +151,7 @@ class HiddenObjective:
     module: HiddenLoss | InformationLoss
     grid: tuple[int, int] | None
     targets: Tensor
+    output: Output = "classes"
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
@@ -153,7 +164,7 @@ class HiddenObjective:
             terms[name] = weight * self._compare(taught.hidden_states, student.hidden_states, mask)
             if mix is None:
                 plain = taught.hidden_states
-                terms |= _labels(self.stage, batch, student, self.targets)
+                terms |= _labels(self.stage, batch, student, self.targets, self.output)
         if isinstance(self.module, InformationLoss) and self.module.training:
             # After all comparisons: a text must not meet itself in the queue, nor a mixed one stay there.
             assert plain is not None
@@ -175,13 +186,15 @@ class AttentionObjective:
         stage: The stage.
         teacher: Run beside the student, no higher than it is read.
         loss: The loss.
-        targets: Gold labels (rows,), for `hard_weight`.
+        targets: Gold labels, for `hard_weight`.
+        output: What a logit row means.
     """
 
     stage: Stage
     teacher: OnlineTeacher
     loss: AttentionLoss
     targets: Tensor
+    output: Output = "classes"
     module: nn.Module | None = None
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
@@ -195,7 +208,7 @@ class AttentionObjective:
             mask = batch.mask if mix is None else mix.union(batch.mask)
             terms[name] = weight * self.loss(taught.relations, student.relations, mask)
             if mix is None:
-                terms |= _labels(self.stage, batch, student, self.targets)
+                terms |= _labels(self.stage, batch, student, self.targets, self.output)
         return terms
 
 
@@ -211,12 +224,12 @@ def _mixed(mix: Mix | None) -> dict[str, Mix]:
     return {} if mix is None else {"mix": mix}
 
 
-def _labels(stage: Stage, batch: Batch, student: StudentOutput, targets: Tensor) -> Terms:
-    """Cross-entropy on gold labels, where the stage asks for it."""
+def _labels(stage: Stage, batch: Batch, student: StudentOutput, targets: Tensor, output: Output) -> Terms:
+    """The loss on gold labels, where the stage asks for it."""
     if not stage.hard_weight:
         return {}
     assert student.logits is not None
-    return {"labels": stage.hard_weight * hard_loss(batch.rows(student.logits), batch.of(targets))}
+    return {"labels": stage.hard_weight * hard_loss(batch.rows(student.logits), batch.of(targets), output)}
 
 
 def draw_mix(spec: Mixup, mask: Tensor) -> Mix:
@@ -233,33 +246,35 @@ def build_objective(
     student: EncoderShape,
     teacher: Callable[[], OnlineTeacher],
     seed: int,
+    output: Output = "classes",
 ) -> Objective:
     """Make the objective of a stage.
 
     Args:
         stage: The stage.
         rows: The teacher's logits (rows, labels), on the device; None where the stage needs none.
-        targets: Gold labels (rows,), on the device.
+        targets: Gold labels, one entry a logit row, on the device.
         student: The student's shape.
         teacher: Makes the teacher that is run beside the student; called only where it is needed.
         seed: Of what is learned beside the student.
+        output: What a logit row means.
 
     Raises:
         UsageError: Loss, teacher and student do not go together; the message names the field.
     """
     spec = stage.loss
     if isinstance(spec, HardCE):
-        return LabelObjective(targets)
+        return LabelObjective(targets, output)
     if spec.family == "prediction":
         assert rows is not None
-        check_prediction(spec, rows.shape[1])
+        check_prediction(spec, rows.shape[1], output)
         online = None if stage.mixup is None else _mixable(teacher(), student, logits=True)
-        return LogitObjective(stage, rows, targets, online)
+        return LogitObjective(stage, rows, targets, online, output)
     online = teacher()
     if stage.mixup is not None:
         _mixable(online, student, logits=False)
     if isinstance(spec, AttentionMaps | MiniLM | MiniLMv2):
-        return AttentionObjective(stage, online, attention_loss(spec, online.shape, student), targets)
+        return AttentionObjective(stage, online, attention_loss(spec, online.shape, student), targets, output)
     assert isinstance(spec, HiddenMSE | HiddenCosine | PKD | HiddenCE | MutualInformation)
     pairs = layer_pairs(spec.mapping, online.depth, student.depth)
     grid = (online.depth, student.depth) if isinstance(spec.mapping, Emd) else None
@@ -269,7 +284,7 @@ def build_objective(
         module = InformationLoss(spec, pairs, *widths, seed)
     else:
         module = HiddenLoss(spec, pairs, *widths, seed)
-    return HiddenObjective(stage, online, module, grid, targets)
+    return HiddenObjective(stage, online, module, grid, targets, output)
 
 
 def _mixable(online: OnlineTeacher, student: EncoderShape, *, logits: bool) -> OnlineTeacher:

@@ -32,12 +32,12 @@ class Judged:
     agreement: bool = False
 
     def counts(self, task: Task, rows: np.ndarray) -> np.ndarray:
-        """Per-text counts (n, k) behind the metric, of logit rows (rows, labels)."""
-        return task.counts(self.gold, task.answers(rows.argmax(axis=-1), self.encodings))
+        """What each text brings to the metric (n, k), of logit rows (rows, labels)."""
+        return task.counts(self.gold, task.answers(task.decide(rows), self.encodings))
 
     def score(self, task: Task, rows: np.ndarray) -> float:
-        """The metric in [0, 1] of logit rows (rows, labels)."""
-        return task.score(self.counts(task, rows).sum(axis=0))
+        """The metric, at most 1, of logit rows (rows, labels)."""
+        return task.score(self.counts(task, rows))
 
     def scorer(self, task: Task, engine: Engine) -> Callable[[nn.Module], float]:
         """A function from model to metric."""

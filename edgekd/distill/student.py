@@ -68,7 +68,7 @@ class Lesson:
         id: Identity of texts, teacher outputs, targets and validation answers together.
         encodings: The transfer set's tokens.
         teacher_rows: Teacher logits (rows, labels) of the same texts.
-        targets: Gold label ids (rows,), -100 where a text has none.
+        targets: Gold target of each logit row, see `Task.target_rows`; as in `Task.no_targets` where a text has none.
         judged: Validation.
         labelled: How many texts, the first ones, have a gold label.
         teacher: The teacher, for stages that run it beside the student.
@@ -123,8 +123,8 @@ def lesson(
 
 
 def _target_rows(task: Task, transfer: TransferSet, encodings: Encodings) -> np.ndarray:
-    """Gold label id of each logit row (rows,), -100 where a text has none."""
-    targets = np.full(int(encodings.rows[-1]), -100, dtype=np.int64)
+    """Gold target of each logit row; where a text has none, the task's mark for that."""
+    targets = task.no_targets(int(encodings.rows[-1]))
     if transfer.labelled is not None and len(transfer.labelled):
         known = encodings.take(np.arange(len(transfer.labelled)))
         targets[: int(known.rows[-1])] = task.target_rows(transfer.labelled, known)
@@ -227,6 +227,7 @@ def _train(
         student=start.shape,
         teacher=teacher,
         seed=seed,
+        output=task.output,
     )
     inner = stage.loss.family in ("hidden", "attention")
     judge = (lambda m: -held_out_loss(m, objective, lesson.judged.encodings, engine)) if inner else score

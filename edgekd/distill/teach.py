@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from edgekd.data.split import TaskData
 from edgekd.distill.engine import Engine
@@ -16,7 +17,7 @@ from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import Teach
 from edgekd.errors import DataError
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.teacher import load_encoder
+from edgekd.models.teacher import PROBLEMS, load_encoder
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.store import Artefact, Store
 from edgekd.tasks.build import build_task
@@ -71,15 +72,21 @@ def _fine_tune(
     task = build_task(data.task, data.labels)
     tokenizer = load_tokenizer(encoder)
     torch.manual_seed(spec.seed)
-    model = load_encoder(encoder, data.labels, task.head)
+    model = load_encoder(encoder, data.labels, task.head, PROBLEMS[task.output])
     train_set = task.encode(tokenizer, data.train, max_length)
-    targets = torch.from_numpy(task.target_rows(data.train, train_set)).to(engine.device)
+    rows = task.target_rows(data.train, train_set)
+    if task.output == "value":
+        mean, spread = rows.mean(), rows.std()
+        rows = (rows - mean) / spread
+    targets = torch.from_numpy(rows).to(engine.device)
     held_out = Judged(data.validation, task.encode(tokenizer, data.validation, max_length), task.gold(data.validation))
 
     trained = train(
-        model, train_set, LabelObjective(targets), held_out.scorer(task, engine), spec.training, engine,
+        model, train_set, LabelObjective(targets, task.output), held_out.scorer(task, engine), spec.training, engine,
         work / "state", "teacher: fine-tune", seed=spec.seed,
     )  # fmt: skip
+    if task.output == "value":
+        _scale_output(model, float(mean), float(spread))
     with quiet_transformers():
         model.to("cpu").save_pretrained(work)
     for name in TOKENIZER_FILES:
@@ -93,3 +100,11 @@ def _fine_tune(
         "seconds": trained.seconds,
         "truncated": train_set.truncated,
     }
+
+
+@torch.no_grad()
+def _scale_output(model: nn.Module, mean: float, spread: float) -> None:
+    """Turn a model of standardised values into one of the values themselves: no learning rate knows their scale."""
+    output = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 1][-1]
+    output.weight *= spread
+    output.bias.mul_(spread).add_(mean)

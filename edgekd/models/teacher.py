@@ -31,8 +31,18 @@ from transformers import (
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.models.families import Hosted, host
 from edgekd.models.quiet import quiet_transformers
+from edgekd.tasks.spec import Output
 
 HeadKind = Literal["sequence", "token"]
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
+"""What a sequence head's logits mean, by transformers' names."""
+
+PROBLEMS: dict[Output, Problem] = {
+    "classes": "single_label_classification",
+    "flags": "multi_label_classification",
+    "value": "regression",
+}
+"""The same by ours."""
 
 _AUTO: dict[HeadKind, Any] = {
     "sequence": AutoModelForSequenceClassification,
@@ -92,12 +102,22 @@ class Teacher(Encoder):
     Attributes:
         labels: Class names, by index.
         generic_labels: The names are transformers' LABEL_0, LABEL_1, ...: they say nothing.
-        head: One label a text ("sequence") or a token ("token").
+        head: One answer a text ("sequence") or a token ("token").
+        problem: What the logits mean.
     """
 
     labels: tuple[str, ...]
     generic_labels: bool
     head: HeadKind
+    problem: Problem = "single_label_classification"
+
+    @property
+    def task(self) -> str:
+        """The name of the task that it does."""
+        if self.head == "token":
+            return "token-classification"
+        names = {"multi_label_classification": "multi-label-classification", "regression": "text-regression"}
+        return names.get(self.problem, "text-classification")
 
 
 def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teacher:
@@ -122,12 +142,12 @@ def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teac
             "this is no fine-tuned classifier; make one with `edgekd teach`"
         )
     labels = _labels(path, model.config)
-    _require_single_label(path, head, model.config)
     return Teacher(
         **_described(path, model, trust_remote_code),
         labels=labels,
         generic_labels=all(_GENERIC.fullmatch(name) for name in labels),
         head=head,
+        problem=_problem(path, head, model.config),
     )
 
 
@@ -170,7 +190,12 @@ def _described(path: Path, model: PreTrainedModel, trust_remote_code: bool) -> d
 
 
 def load_encoder(
-    folder: str | Path, labels: Sequence[str], head: HeadKind, *, trust_remote_code: bool = False
+    folder: str | Path,
+    labels: Sequence[str],
+    head: HeadKind,
+    problem: Problem = "single_label_classification",
+    *,
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """Load an encoder under a new task head, to be fine-tuned into a teacher.
 
@@ -180,6 +205,7 @@ def load_encoder(
         folder: A folder or hub id of an encoder; a head that it may have had is dropped.
         labels: Class names, by index.
         head: "sequence" or "token".
+        problem: What a sequence head's logits mean.
         trust_remote_code: Run model code that comes with the files.
 
     Returns:
@@ -192,8 +218,8 @@ def load_encoder(
     path = _resolve(folder, trust_remote_code)
     _require_safetensors(path, _read_config(path, trust_remote_code))
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
-    problem = {"problem_type": "single_label_classification"} if head == "sequence" else {}
-    model, lost = load_weights(_AUTO[head], path, trust_remote_code, **names, **problem)
+    kind = {"problem_type": problem} if head == "sequence" else {}
+    model, lost = load_weights(_AUTO[head], path, trust_remote_code, **names, **kind)
     inside = f"{model.base_model_prefix}."
     _require_body(path, [name for name in lost if name.startswith(inside) and ".pooler." not in name])
     _require_rows(path, _tokenizer(path, trust_remote_code), model)
@@ -340,13 +366,17 @@ def _labels(path: Path, config: Any) -> tuple[str, ...]:
     return labels
 
 
-def _require_single_label(path: Path, head: HeadKind, config: Any) -> None:
+def _problem(path: Path, head: HeadKind, config: Any) -> Problem:
+    if head == "token":
+        return "single_label_classification"
     problem = config.problem_type
-    if head == "sequence" and problem is None and config.num_labels == 1:
+    if problem is None:
         # transformers' own rule: one output is a regression.
-        problem = "regression"
-    if problem not in (None, "single_label_classification"):
-        raise UsageError(f"{path / 'config.json'}: a {problem} teacher is not supported yet, only one class a text")
+        return "regression" if config.num_labels == 1 else "single_label_classification"
+    if problem == "regression" and config.num_labels != 1:
+        raise UsageError(f"{path / 'config.json'}: a regression of {config.num_labels} values; only one can be taught")
+    found: Problem = problem
+    return found
 
 
 def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.distill.batches import fingerprint, inputs_of, logit_rows
 from edgekd.distill.engine import Engine
+from edgekd.distill.losses.prediction import hard_loss
 from edgekd.distill.states import sample_states
 from edgekd.models.families import Hosted
 from edgekd.models.importance import Importance, measure_importance
 from edgekd.models.student import StudentModel, StudentOutput, from_weights
 from edgekd.runtime.tokenise import Encodings
 from edgekd.store import Artefact, Store
+from edgekd.tasks.spec import Output
 
 VERSION = 1
 
@@ -39,7 +40,13 @@ class Measured:
 
 
 def importance_stage(
-    store: Store, engine: Engine, hosted: Hosted, teacher_id: str, encodings: Encodings, rows: np.ndarray
+    store: Store,
+    engine: Engine,
+    hosted: Hosted,
+    teacher_id: str,
+    encodings: Encodings,
+    rows: np.ndarray,
+    output: Output = "classes",
 ) -> Artefact:
     """Measure importance on (at most 512 of) the transfer texts, the teacher's own answers being the targets.
 
@@ -50,6 +57,7 @@ def importance_stage(
         teacher_id: Identity of its content.
         encodings: Transfer texts.
         rows: The teacher's logits on them, (rows, labels).
+        output: What a logit row means.
     """
     key = {"teacher": teacher_id, "texts": fingerprint(encodings)}
 
@@ -61,7 +69,7 @@ def importance_stage(
         chosen = np.sort(rng.permutation(len(encodings))[:_TEXTS])
         chosen = chosen[np.argsort(encodings.lengths[chosen], kind="stable")]
         batches = [chosen[i : i + _BATCH] for i in range(0, len(chosen), _BATCH)]
-        _measure(model, encodings, rows, batches, engine).save(work / "importance.safetensors")
+        _measure(model, encodings, rows, batches, engine, output).save(work / "importance.safetensors")
         np.save(work / "states.npy", sample_states(model, encodings, batches, engine), allow_pickle=False)
 
     return store.make("importance", VERSION, key, build)
@@ -76,7 +84,12 @@ def read_importance(artefact: Artefact) -> Measured:
 
 
 def _measure(
-    model: StudentModel, encodings: Encodings, rows: np.ndarray, batches: list[np.ndarray], engine: Engine
+    model: StudentModel,
+    encodings: Encodings,
+    rows: np.ndarray,
+    batches: list[np.ndarray],
+    engine: Engine,
+    output: Output,
 ) -> Importance:
     current: list[np.ndarray] = []
 
@@ -87,10 +100,28 @@ def _measure(
                 yield inputs_of(encodings, indices, torch.device(engine.device))
                 bar.update(i + 1)
 
-    def loss(output: StudentOutput, batch: dict[str, Tensor]) -> Tensor:
-        assert output.logits is not None
-        mine = logit_rows(encodings, current[0], output.logits)
-        targets = torch.from_numpy(rows[encodings.row_slots(current[0])].argmax(axis=-1)).to(mine.device)
-        return F.cross_entropy(mine / _TEMPERATURE, targets)
+    goals = torch.from_numpy(_goals(rows, output)).to(engine.device)
+
+    def loss(found: StudentOutput, batch: dict[str, Tensor]) -> Tensor:
+        assert found.logits is not None
+        mine = logit_rows(encodings, current[0], found.logits)
+        wanted = goals[torch.from_numpy(encodings.row_slots(current[0])).to(goals.device)]
+        return hard_loss(mine if output == "value" else mine / _TEMPERATURE, wanted, output)
 
     return measure_importance(model, feed(), loss)
+
+
+def _goals(rows: np.ndarray, output: Output) -> np.ndarray:
+    """Targets of the loss: the teacher's own answers, as hard labels.
+
+    A value has no hard label, and at the teacher's own the loss is flat: it is moved by the values' spread, up and
+    down in turns, so that neither sign of an error is favoured.
+    """
+    if output == "classes":
+        goals: np.ndarray = rows.argmax(axis=-1)
+    elif output == "flags":
+        goals = (rows > 0).astype(np.float32)
+    else:
+        signs = np.where(np.arange(len(rows)) % 2, -1.0, 1.0)[:, None]
+        goals = (rows + signs * rows.std()).astype(np.float32)
+    return goals

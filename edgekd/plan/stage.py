@@ -345,7 +345,9 @@ def importance_of(session: Session, inputs: Inputs) -> Measured:
         kind = inputs.teacher.model.config.model_type
         raise UsageError(f"no student can be cut out of a {kind} teacher: BERT, RoBERTa, XLM-R, ELECTRA and DistilBERT")
     return read_importance(
-        importance_stage(session.store, session.engine, hosted, inputs.teacher_id, inputs.encodings, inputs.rows)
+        importance_stage(
+            session.store, session.engine, hosted, inputs.teacher_id, inputs.encodings, inputs.rows, inputs.task.output
+        )
     )
 
 

@@ -15,8 +15,10 @@ from edgekd.report.result import Result
 _OPTIMUM_CLASS = {
     "text-classification": "ORTModelForSequenceClassification",
     "token-classification": "ORTModelForTokenClassification",
+    "multi-label-classification": "ORTModelForSequenceClassification",
+    "text-regression": "ORTModelForSequenceClassification",
 }
-_HUB_METRIC = {"accuracy": "accuracy", "span F1": "f1"}
+_HUB_METRIC = {"accuracy": "accuracy", "span F1": "f1", "macro F1": "f1", "Spearman correlation": "spearmanr"}
 
 
 def model_card(result: Result) -> str:
@@ -43,11 +45,16 @@ def model_card(result: Result) -> str:
 
 def _front_matter(result: Result) -> str:
     tags = ["edgekd", "onnx", "onnxruntime", "knowledge-distillation", result.data.task]
-    content: dict[str, Any] = {"library_name": "onnx", "pipeline_tag": result.data.task, "tags": tags}
+    content: dict[str, Any] = {"library_name": "onnx", "pipeline_tag": _pipeline(result), "tags": tags}
     metric = _HUB_METRIC.get(result.data.metric)
     if metric is not None:
         content["metrics"] = [metric]
     return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+
+
+def _pipeline(result: Result) -> str:
+    """The pipeline of transformers that runs the model."""
+    return "token-classification" if result.data.task == "token-classification" else "text-classification"
 
 
 def _about(result: Result) -> str:
@@ -110,16 +117,15 @@ def _latency(result: Result) -> str:
 
 def _usage(result: Result) -> str:
     optimum = _OPTIMUM_CLASS.get(result.data.task)
-    tokens = result.data.task == "token-classification"
     snippets = [
         ("With EdgeKD’s runtime (`pip install 'edgekd[runtime]'`, no torch):", _RUNTIME),
         (
             "With onnxruntime and tokenizers alone:",
-            _PLAIN.replace("PRINT", _PRINT_TOKENS if tokens else _PRINT_LABEL).replace("MODEL", result.model_file),
+            _PLAIN.replace("PRINT", _PRINT.get(result.data.task, _PRINT_LABEL)).replace("MODEL", result.model_file),
         ),
     ]
     if optimum is not None:
-        code = _OPTIMUM.replace("CLASS", optimum).replace("TASK", result.data.task).replace("MODEL", result.model_file)
+        code = _OPTIMUM.replace("CLASS", optimum).replace("TASK", _pipeline(result)).replace("MODEL", result.model_file)
         snippets.append(("With Optimum:", code))
     shown = "\n\n".join(f"{title}\n\n```python\n{code.strip()}\n```" for title, code in snippets)
     return f"## How to use\n\n`bundle` stands for the folder of this file.\n\n{shown}"
@@ -172,7 +178,11 @@ logits = session.run(["logits"], feeds)[0]
 PRINT
 """
 _PRINT_LABEL = "print(labels[str(logits[0].argmax())])"
-_PRINT_TOKENS = "print([(piece, labels[str(i)]) for piece, i in zip(text.tokens, logits[0].argmax(-1))])"
+_PRINT = {
+    "token-classification": "print([(piece, labels[str(i)]) for piece, i in zip(text.tokens, logits[0].argmax(-1))])",
+    "multi-label-classification": "print([labels[str(i)] for i in np.flatnonzero(logits[0] > 0)])",
+    "text-regression": "print(logits[0, 0])",
+}
 
 _OPTIMUM = """
 from optimum.onnxruntime import CLASS

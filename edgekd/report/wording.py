@@ -165,6 +165,7 @@ def quality_rows(result: Result) -> list[QualityRow]:
         "teacher, INT8",
         "student INT8",
         "student FP32",
+        "student, no assistant at the same compute",
         "student, fine-tuned without distillation",
         "student after slicing, untrained",
         "student from random weights, untrained",
@@ -225,6 +226,10 @@ def _quality_fact(result: Result) -> str:
     if share is None or shipped is None or shipped.name == "teacher":
         return ""
     if result.data.metric == "agreement with the teacher":
+        if result.data.task == "text-regression":
+            return (
+                f"{subject(result)} ranks texts as the teacher does to {percent(shipped.score)} (Spearman correlation)"
+            )
         return f"{subject(result)} agrees with the teacher on {percent(shipped.score)} of texts"
     return f"{subject(result)} keeps {percent(share)} of the teacher’s {result.data.metric}"
 

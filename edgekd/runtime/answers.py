@@ -39,6 +39,36 @@ def classify(logits: Array, labels: Sequence[str], all_scores: bool = False) -> 
     return answers
 
 
+def sigmoid(logits: Array) -> Array:
+    """Probability of each label by itself, in float64 and safe against overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, dtype=np.float64))))
+
+
+def classify_all(
+    logits: Array, labels: Sequence[str], threshold: float, all_scores: bool = False
+) -> list[dict[str, Any]]:
+    """The labels of each text whose probability is above the threshold, the likeliest first.
+
+    Args:
+        logits: (texts, labels).
+        labels: Names of the columns.
+        threshold: Between 0 and 1.
+        all_scores: Give every label's probability too.
+
+    Returns:
+        `{"labels": [{"label", "score"}]}` a text, with `"scores"` (label to probability) if asked for.
+    """
+    answers: list[dict[str, Any]] = []
+    for row in sigmoid(logits):
+        order = np.argsort(-row, kind="stable")
+        given = [{"label": labels[i], "score": float(row[i])} for i in order if row[i] > threshold]
+        answer: dict[str, Any] = {"labels": given}
+        if all_scores:
+            answer["scores"] = dict(zip(labels, row.tolist(), strict=True))
+        answers.append(answer)
+    return answers
+
+
 def split_tag(tag: str) -> tuple[str, str]:
     """A BIO tag's prefix and type: "B-city" gives ("B", "city"), "O" gives ("O", "")."""
     prefix, _, kind = tag.partition("-")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgekd.errors import UnavailableError, UsageError, require
-from edgekd.runtime.answers import classify, softmax, text_spans
+from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
 from edgekd.runtime.tokenise import Encodings, Span, encode_raw, encode_texts, load_tokenizer
 
 SCHEMA_VERSION = 1
@@ -43,6 +43,7 @@ class BundleConfig:
         max_length: Tokens kept of a text.
         threads: Intra-op threads it was measured with.
         session: onnxruntime options it was measured with.
+        threshold: Multi-label tasks: a label is given where its probability is above this.
     """
 
     labels: tuple[str, ...]
@@ -51,6 +52,7 @@ class BundleConfig:
     max_length: int
     threads: int = 1
     session: dict[str, Any] = field(default_factory=dict)
+    threshold: float = 0.5
 
 
 class Model:
@@ -79,10 +81,11 @@ class Model:
         Args:
             texts: One text or several; for a pair task a sequence of (text, text).
             batch_size: Texts run at once, those of like length together.
-            all_scores: Text classification: add `"scores"`, every label's probability.
+            all_scores: Tasks with labels for whole texts: add `"scores"`, every label's probability.
 
         Returns:
-            One answer a text, in order. Text classification: `{"label", "score"}`. Token classification:
+            One answer a text, in order. Text classification: `{"label", "score"}`. Multi-label classification:
+            `{"labels": [{"label", "score"}]}`, the likeliest first. Regression: `{"value"}`. Token classification:
             `{"spans": [{"label", "start", "end", "text", "score"}]}`, start and end in characters.
 
         Raises:
@@ -152,6 +155,10 @@ class Model:
         rows: NDArray[Any],
         all_scores: bool,
     ) -> list[dict[str, Any]]:
+        if self.config.task == "text-regression":
+            return [{"value": float(row[0])} for row in rows]
+        if self.config.task == "multi-label-classification":
+            return classify_all(rows, self.config.labels, self.config.threshold, all_scores)
         if words is None:
             return classify(rows, self.config.labels, all_scores)
         assert encodings.answer_words is not None
@@ -225,6 +232,7 @@ def read_config(file: Path) -> BundleConfig:
             max_length=int(own["max_length"]),
             threads=int(own.get("threads", 1)),
             session=dict(own.get("session") or {}),
+            threshold=float(own["task"].get("threshold", 0.5)),
         )
     except KeyError as error:
         raise UsageError(f"{file}: key {error} is missing; write the bundle again") from error

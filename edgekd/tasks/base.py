@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,10 @@ from tokenizers import Tokenizer
 from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.runtime.tokenise import Encodings
-from edgekd.tasks.spec import TaskSpec
+from edgekd.tasks.spec import Output, TaskSpec
 
-if TYPE_CHECKING:
-    import torch
-
-# What one text gets: a label, or a tag a word.
-Answer: TypeAlias = str | list[str]
+# What one text gets: a label, several (or a tag a word), or a number.
+Answer: TypeAlias = str | list[str] | float
 
 
 class Task(ABC):
@@ -30,10 +27,12 @@ class Task(ABC):
         spec: The task by name.
         labels: Label names; their order is that of the logits.
         head: The model head it needs.
+        output: What a logit row means: it decides losses and answers.
         metric_name: What `score` gives, for people.
     """
 
     head: ClassVar[Literal["sequence", "token"]]
+    output: ClassVar[Output] = "classes"
     metric_name: ClassVar[str]
 
     def __init__(self, spec: TaskSpec, labels: Sequence[str]) -> None:
@@ -46,16 +45,27 @@ class Task(ABC):
         """Encode a split's texts as the task's model takes them."""
 
     @abstractmethod
-    def target_rows(self, split: Split, encodings: Encodings) -> NDArray[np.int64]:
-        """The gold label id of every logit row, (rows,).
+    def target_rows(self, split: Split, encodings: Encodings) -> NDArray[Any]:
+        """The gold target of every logit row: a label id each, (rows,) int64, or numbers, (rows, labels) float32.
 
         Raises:
             DataError: The split has no labels, or one that the task does not know.
         """
 
+    def no_targets(self, rows: int) -> NDArray[Any]:
+        """Targets as `target_rows` gives them, for rows without gold: -100, or NaN where targets are numbers."""
+        if self.output == "classes":
+            return np.full(rows, -100, dtype=np.int64)
+        return np.full((rows, len(self.labels)), np.nan, dtype=np.float32)
+
+    def decide(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """What logit rows (rows, labels) say: a label id each, (rows,), unless the task's answers are others."""
+        ids: NDArray[Any] = rows.argmax(axis=-1)
+        return ids
+
     @abstractmethod
-    def answers(self, row_ids: NDArray[Any], encodings: Encodings) -> Sequence[Answer]:
-        """The answer of every text from the label ids of all its rows, (rows,)."""
+    def answers(self, decided: NDArray[Any], encodings: Encodings) -> Sequence[Answer]:
+        """The answer of every text from what `decide` gave for all its rows."""
 
     @abstractmethod
     def gold(self, split: Split) -> Sequence[Answer]:
@@ -66,27 +76,32 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def counts(self, gold: Sequence[Answer], predicted: Sequence[Answer]) -> NDArray[np.int64]:
-        """What each text adds to the metric, (texts, k): sums of its rows are what `score` takes."""
+    def counts(self, gold: Sequence[Answer], predicted: Sequence[Answer]) -> NDArray[Any]:
+        """What each text brings to the metric, (texts, k); `score` takes these rows."""
 
     @abstractmethod
-    def score(self, totals: NDArray[Any]) -> float:
-        """The metric, between 0 and 1, from the sum of `counts` over texts, (k,)."""
+    def score(self, counts: NDArray[Any], times: NDArray[Any] | None = None) -> float:
+        """The metric of texts, at most 1.
+
+        Args:
+            counts: What each text brings, (texts, k).
+            times: How often each text counts, (texts,), as a bootstrap draws them; None: once.
+        """
 
     def metric(self, gold: Sequence[Answer], predicted: Sequence[Answer]) -> float:
-        """The metric of predicted answers, between 0 and 1."""
-        return self.score(self.counts(gold, predicted).sum(axis=0))
-
-    def hard_loss(self, logit_rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of logit rows (rows, labels) against label ids (rows,)."""
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(logit_rows, targets)
+        """The metric of predicted answers, at most 1."""
+        return self.score(self.counts(gold, predicted))
 
     def _id(self, label: str, split: Split) -> int:
         if label not in self._ids:
             raise DataError(f'{split.name}: label "{label}" is none of the task\'s {len(self.labels)} labels')
         return self._ids[label]
+
+
+def totals(counts: NDArray[Any], times: NDArray[Any] | None) -> NDArray[Any]:
+    """Sums of `counts` (texts, k) over texts, each counted `times`, (k,): for metrics that are made of sums."""
+    summed: NDArray[Any] = counts.sum(axis=0) if times is None else times @ counts
+    return summed
 
 
 def align_labels(teacher_labels: Sequence[str], data_labels: Sequence[str]) -> tuple[int, ...]:

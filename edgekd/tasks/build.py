@@ -19,6 +19,14 @@ def build_task(spec: TaskSpec, labels: Sequence[str]) -> Task:
         from edgekd.tasks.text_classification import TextClassificationTask
 
         return TextClassificationTask(spec, labels)
+    if spec.name == "multi-label-classification":
+        from edgekd.tasks.multi_label import MultiLabelTask
+
+        return MultiLabelTask(spec, labels)
+    if spec.name == "text-regression":
+        from edgekd.tasks.text_regression import TextRegressionTask
+
+        return TextRegressionTask(spec, labels)
     from edgekd.tasks.token_classification import TokenClassificationTask
 
     return TokenClassificationTask(spec, labels)

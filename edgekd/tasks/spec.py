@@ -1,4 +1,4 @@
-"""Tasks by their Hugging Face names. Imports no torch."""
+"""Tasks by their names, Hugging Face's where it has one. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgekd.models.spec import Spec
+
+Output = Literal["classes", "flags", "value"]
+"""What a logit row means: one class of several (softmax), a yes or no a label (sigmoid), or a number."""
 
 
 class TextClassification(Spec):
@@ -22,4 +25,37 @@ class TokenClassification(Spec):
     name: Literal["token-classification"] = "token-classification"
 
 
-TaskSpec = Annotated[TextClassification | TokenClassification, Field(discriminator="name")]
+class MultiLabelClassification(Spec):
+    """Any number of labels for a sentence, or for a pair of sentences.
+
+    Attributes:
+        pair: Texts come in pairs.
+        threshold: A label is given where its probability is above this; it goes into the bundle.
+    """
+
+    name: Literal["multi-label-classification"] = "multi-label-classification"
+    pair: bool = False
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+
+
+class TextRegression(Spec):
+    """A number for a sentence, or for a pair of sentences."""
+
+    name: Literal["text-regression"] = "text-regression"
+    pair: bool = False
+
+
+SequenceTask = TextClassification | MultiLabelClassification | TextRegression
+"""Tasks with one answer a text, or a pair of texts."""
+
+TaskSpec = Annotated[
+    TextClassification | TokenClassification | MultiLabelClassification | TextRegression, Field(discriminator="name")
+]
+
+TASKS: dict[str, type[SequenceTask] | type[TokenClassification]] = {
+    "text-classification": TextClassification,
+    "token-classification": TokenClassification,
+    "multi-label-classification": MultiLabelClassification,
+    "text-regression": TextRegression,
+}
+"""Every task by its name."""

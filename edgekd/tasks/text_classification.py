@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.runtime.tokenise import Encodings, encode_texts
-from edgekd.tasks.base import Answer, Task
+from edgekd.tasks.base import Answer, Task, totals
 
 
 class TextClassificationTask(Task):
@@ -29,9 +29,9 @@ class TextClassificationTask(Task):
         """See `Task.target_rows`."""
         return np.array([self._id(label, split) for label in self.gold(split)], dtype=np.int64)
 
-    def answers(self, row_ids: NDArray[Any], encodings: Encodings) -> list[str]:
+    def answers(self, decided: NDArray[Any], encodings: Encodings) -> list[str]:
         """See `Task.answers`."""
-        return [self.labels[i] for i in row_ids]
+        return [self.labels[i] for i in decided]
 
     def gold(self, split: Split) -> list[str]:
         """See `Task.gold`."""
@@ -44,7 +44,7 @@ class TextClassificationTask(Task):
         rows = [(int(right == given), 1) for right, given in zip(gold, predicted, strict=True)]
         return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
-    def score(self, totals: NDArray[Any]) -> float:
+    def score(self, counts: NDArray[Any], times: NDArray[Any] | None = None) -> float:
         """Accuracy; 0 without texts."""
-        correct, total = totals
+        correct, total = totals(counts, times)
         return float(correct / total) if total else 0.0

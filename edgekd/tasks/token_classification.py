@@ -13,7 +13,7 @@ from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.runtime.answers import bio_spans
 from edgekd.runtime.tokenise import Encodings, encode_words
-from edgekd.tasks.base import Answer, Task
+from edgekd.tasks.base import Answer, Task, totals
 
 OUTSIDE = "O"
 
@@ -43,13 +43,13 @@ class TokenClassificationTask(Task):
         ]
         return np.array(targets, dtype=np.int64)
 
-    def answers(self, row_ids: NDArray[Any], encodings: Encodings) -> list[list[str]]:
+    def answers(self, decided: NDArray[Any], encodings: Encodings) -> list[list[str]]:
         """See `Task.answers`; a word without a row is "O"."""
         assert encodings.words is not None
         answers, rows = [], encodings.rows
         for i, words in enumerate(_row_words(encodings)):
             tags = [OUTSIDE] * int(encodings.words[i])
-            for word, row in zip(words, row_ids[rows[i] : rows[i + 1]], strict=True):
+            for word, row in zip(words, decided[rows[i] : rows[i + 1]], strict=True):
                 tags[word] = self.labels[row]
             answers.append(tags)
         return answers
@@ -64,14 +64,16 @@ class TokenClassificationTask(Task):
         """Spans found, spans wrongly given and spans missed of each text (tp, fp, fn), (texts, 3)."""
         rows = []
         for right, given in zip(gold, predicted, strict=True):
+            assert isinstance(right, list)
+            assert isinstance(given, list)
             true, found = set(bio_spans(right)), set(bio_spans(given))
             hits = len(true & found)
             rows.append((hits, len(found) - hits, len(true) - hits))
         return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
-    def score(self, totals: NDArray[Any]) -> float:
+    def score(self, counts: NDArray[Any], times: NDArray[Any] | None = None) -> float:
         """Micro F1 over spans; 0 where there is none, as seqeval has it."""
-        hits, wrong, missed = totals
+        hits, wrong, missed = totals(counts, times)
         total = 2 * hits + wrong + missed
         return float(2 * hits / total) if total else 0.0
 

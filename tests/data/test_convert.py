@@ -4,7 +4,7 @@ from edgekd.data.columns import Columns
 from edgekd.data.convert import convert
 from edgekd.data.table import Table
 from edgekd.errors import DataError
-from edgekd.tasks.spec import TextClassification, TokenClassification
+from edgekd.tasks.spec import MultiLabelClassification, TextClassification, TextRegression, TokenClassification
 
 ONE, PAIR, TOKENS = TextClassification(), TextClassification(pair=True), TokenClassification()
 
@@ -126,3 +126,51 @@ def test_a_wrong_row_or_column_is_one_clear_line(rows, task, columns, message):
 def test_a_class_number_must_have_a_name():
     with pytest.raises(DataError, match="row 10: label 2 in column 'label' is none of its 2 classes"):
         run([{"text": "x", "label": 2}], classes={"label": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("cells", "sets"),
+    [
+        ([["a", "b", "a"], []], [["a", "b"], []]),
+        (["a|b, c", "", " c "], [["a", "b, c"], [], ["c"]]),
+        (["a; b", "c"], [["a", "b"], ["c"]]),
+        (["a,b", ["c"]], [["a", "b"], ["c"]]),
+        ([[1, 0], [3]], [["1", "0"], ["3"]]),
+        ([[], ""], None),
+        ([None, None], None),
+    ],
+)
+def test_sets_of_labels(cells, sets):
+    split, _ = run([{"text": "x", "labels": cell} for cell in cells], MultiLabelClassification())
+    assert (split.label_sets, split.labels) == (sets, None)
+    assert split.has_gold is (sets is not None)
+
+
+def test_sets_of_classes():
+    rows = [{"text": "x", "labels": [1, 0]}]
+    assert run(rows, MultiLabelClassification(), classes={"labels": ["no", "yes"]})[0].label_sets == [["yes", "no"]]
+
+
+@pytest.mark.parametrize(
+    ("cell", "task", "message"),
+    [
+        (0.5, MultiLabelClassification(), "row 11: column 'label' holds a number, not a list of labels"),
+        ([None], MultiLabelClassification(), "row 11: .* holds nothing among the labels"),
+        (None, MultiLabelClassification(), "row 11: no labels in column 'label'"),
+        ("high", TextRegression(), "row 11: column 'label' holds \"high\", not a finite number"),
+        (float("nan"), TextRegression(), "row 11: .* not a finite number"),
+        (True, TextRegression(), "row 11: column 'label' holds true or false"),
+        (None, TextRegression(), "row 11: no value in column 'label'"),
+    ],
+)
+def test_a_wrong_set_or_value_is_named(cell, task, message):
+    good = ["a"] if isinstance(task, MultiLabelClassification) else 1
+    with pytest.raises(DataError, match=message):
+        run([{"text": "x", "label": good}, {"text": "y", "label": cell}], task)
+
+
+def test_values_by_their_usual_names():
+    rows = [{"sentence1": "x", "sentence2": "y", "score": value} for value in (1, "2.5", 0.25)]
+    split, _ = run(rows, TextRegression(pair=True))
+    assert (split.values, split.pairs) == ([1.0, 2.5, 0.25], ["y"] * 3)
+    assert run(rows, TextRegression(pair=True), columns=Columns(label="score"))[0].values == [1.0, 2.5, 0.25]

@@ -3,7 +3,7 @@ import pytest
 from edgekd.data.columns import Columns
 from edgekd.data.read import read_data
 from edgekd.errors import DataError
-from edgekd.tasks.spec import TextClassification, TokenClassification
+from edgekd.tasks.spec import MultiLabelClassification, TextClassification, TextRegression, TokenClassification
 
 from .conftest import jsonl, labelled
 
@@ -169,3 +169,35 @@ def test_a_missing_source(tmp_path):
 def test_an_empty_folder(tmp_path):
     with pytest.raises(DataError, match="found nothing"):
         read_data(tmp_path)
+
+
+def test_lists_of_labels_and_fractions_tell_the_task(folder):
+    sets = [{"text": f"t{i}", "labels": [["a"], [], ["b", "a"]][i % 3]} for i in range(60)]
+    data = read_data(folder(train=sets))
+    assert (data.task, data.labels) == (MultiLabelClassification(), ("a", "b"))
+    assert data.notes[0] == "column labels holds lists: read as multi-label classification"
+    assert data.test.label_sets is not None
+
+
+@pytest.mark.parametrize("cast", [float, str])
+def test_fractions_are_values(folder, cast):
+    path = folder(train=[{"text": f"t{i}", "label": cast(i % 9 / 4)} for i in range(200)])
+    data = read_data(path)
+    assert (data.task, data.labels) == (TextRegression(), ("value",))
+    assert "read as regression" in data.notes[0]
+    assert data.train.values is not None
+    if cast is str:
+        assert read_data(path, task=TextClassification()).task == TextClassification()
+    pairs = folder(train=[{"text": f"t{i}", "text_pair": "x", "label": i / 4} for i in range(60)])
+    assert read_data(pairs).task == TextRegression(pair=True)
+
+
+def test_whole_numbers_stay_labels(folder):
+    path = folder(train=[{"text": f"t{i}", "label": float(i % 3)} for i in range(60)])
+    assert read_data(path).task == TextClassification()
+    assert read_data(path, task=TextRegression()).train.values is not None
+
+
+def test_a_value_that_never_changes(folder):
+    with pytest.raises(DataError, match="every value is the same"):
+        read_data(folder(train=[{"text": f"t{i}", "label": 1} for i in range(60)]), task=TextRegression())

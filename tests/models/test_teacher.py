@@ -219,14 +219,21 @@ def test_encoders_are_no_teachers(folder, architectures):
     refused(folder, "config.json", "edgekd teach")
 
 
-@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
-def test_other_problems(folder, problem):
-    edit(folder, problem_type=problem)
-    refused(folder, problem, "not supported yet")
+def test_several_labels_a_text(folder):
+    assert load_teacher(folder).task == "text-classification"
+    edit(folder, problem_type="multi_label_classification")
+    assert load_teacher(folder).task == "multi-label-classification"
 
 
 def test_one_output_is_a_regression(tmp_path):
-    refused(save(make_teacher(labels=1), tmp_path, names=["score"]), "regression")
+    folder = save(make_teacher(labels=1), tmp_path, names=["score"])
+    found = load_teacher(folder)
+    assert (found.problem, found.task, found.labels) == ("regression", "text-regression", ("score",))
+
+
+def test_a_regression_of_several_values(folder):
+    edit(folder, problem_type="regression")
+    refused(folder, "config.json", "only one can be taught")
 
 
 def test_broken_config(folder):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgekd.runtime.answers import bio_spans, classify, repair_bio, softmax, text_spans
+from edgekd.runtime.answers import bio_spans, classify, classify_all, repair_bio, softmax, text_spans
 
 
 def test_softmax_is_safe_against_overflow():
@@ -14,6 +14,19 @@ def test_classify_gives_the_likeliest_label():
     answer = classify(logits, ["a", "b"], all_scores=True)[0]
     assert answer["score"] == pytest.approx(0.8)
     assert answer["scores"] == pytest.approx({"a": 0.2, "b": 0.8})
+
+
+def test_classify_all_gives_what_is_above_the_threshold_the_likeliest_first():
+    logits = np.log(np.array([[0.6 / 0.4, 0.1 / 0.9, 0.9 / 0.1], [0.4 / 0.6, 0.3 / 0.7, 0.2 / 0.8]]))
+    both, nothing = classify_all(logits, ["a", "b", "c"], 0.5)
+    assert both == {
+        "labels": [{"label": "c", "score": pytest.approx(0.9)}, {"label": "a", "score": pytest.approx(0.6)}]
+    }
+    assert nothing == {"labels": []}
+    lower = classify_all(logits, ["a", "b", "c"], 0.35, all_scores=True)[1]
+    assert [given["label"] for given in lower["labels"]] == ["a"]
+    assert lower["scores"] == pytest.approx({"a": 0.4, "b": 0.3, "c": 0.2})
+    assert classify_all(np.array([[-1e4, 1e4]]), ["a", "b"], 0.5)[0]["labels"] == [{"label": "b", "score": 1.0}]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 import pytest
-import torch
 
 from edgekd.errors import DataError
 from edgekd.tasks.base import align_labels
-from edgekd.tasks.build import build_task
-from edgekd.tasks.spec import TextClassification
 
 
 def test_labels_are_found_by_name_and_the_teacher_may_know_more():
@@ -29,9 +26,3 @@ def test_names_without_meaning_match_numbers_only():
 def test_a_teacher_with_one_name_twice_is_an_error():
     with pytest.raises(DataError, match="two labels of one name"):
         align_labels(["a", "a"], ["a"])
-
-
-def test_hard_loss_is_cross_entropy():
-    task = build_task(TextClassification(), ["a", "b"])
-    loss = task.hard_loss(torch.log(torch.tensor([[0.25, 0.75], [0.5, 0.5]])), torch.tensor([1, 0]))
-    assert loss.item() == pytest.approx(-(torch.log(torch.tensor([0.75, 0.5])).mean().item()))

@@ -4,24 +4,33 @@ import sys
 import pytest
 
 from edgekd.tasks.build import build_task
-from edgekd.tasks.spec import TextClassification, TokenClassification
+from edgekd.tasks.spec import TASKS, MultiLabelClassification, TextClassification, TextRegression, TokenClassification
 
 
 @pytest.mark.parametrize(
     ("spec", "head", "metric"),
-    [(TextClassification(), "sequence", "accuracy"), (TokenClassification(), "token", "span F1")],
+    [
+        (TextClassification(), "sequence", "accuracy"),
+        (TokenClassification(), "token", "span F1"),
+        (MultiLabelClassification(), "sequence", "macro F1"),
+        (TextRegression(), "sequence", "Spearman correlation"),
+    ],
 )
 def test_a_task_is_built_by_its_name(spec, head, metric):
     task = build_task(spec, ["O", "B-x"])
     assert (task.spec, task.labels, task.head, task.metric_name) == (spec, ("O", "B-x"), head, metric)
 
 
+def test_every_task_is_known_by_its_own_name():
+    assert {name: kind().name for name, kind in TASKS.items()} == {name: name for name in TASKS}
+
+
 def test_no_task_imports_torch():
     code = (
         "import sys\n"
         "from edgekd.tasks.build import build_task\n"
-        "from edgekd.tasks.spec import TextClassification, TokenClassification\n"
-        "build_task(TextClassification(), ['a']); build_task(TokenClassification(), ['O'])\n"
+        "from edgekd.tasks.spec import TASKS\n"
+        "for spec in TASKS.values(): build_task(spec(), ['O'])\n"
         "assert not {'torch', 'transformers', 'onnxruntime', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -27,7 +27,8 @@ def test_pairs_are_encoded_together(tokenizer):
 def test_accuracy_from_counts():
     counts = TASK.counts(["a", "b", "c", "a"], ["a", "c", "c", "a"])
     assert counts.tolist() == [[1, 1], [0, 1], [1, 1], [1, 1]]
-    assert TASK.score(counts.sum(axis=0)) == 0.75
+    assert TASK.score(counts) == 0.75
+    assert TASK.score(counts, np.array([0, 2, 1, 1])) == 0.5
     assert TASK.metric(["a", "b"], ["b", "a"]) == 0.0
     assert TASK.metric([], []) == 0.0
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from edgekd.data.split import Split
@@ -46,10 +47,10 @@ def test_span_f1_by_hand():
     counts = TASK.counts(gold, predicted)
     assert counts.tolist() == [[1, 1, 1], [0, 1, 0], [0, 1, 2]]
     # precision 1/4, recall 1/4
-    assert TASK.score(counts.sum(axis=0)) == pytest.approx(0.25)
+    assert TASK.score(counts) == pytest.approx(0.25)
     # precision 1/1, recall 1/3
-    assert TASK.score([1, 0, 2]) == pytest.approx(0.5)
-    assert TASK.score([1, 2, 0]) == pytest.approx(0.5)
+    assert TASK.score(np.array([[1, 0, 2]])) == pytest.approx(0.5)
+    assert TASK.score(np.array([[1, 2, 0]])) == pytest.approx(0.5)
     assert TASK.metric(gold, gold) == 1.0
     assert TASK.metric([["O"]], [["O"]]) == 0.0
 

@@ -1,4 +1,8 @@
-"""Prediction losses on logit rows (n, labels). Pure functions of tensors."""
+"""Prediction losses on logit rows (n, labels). Pure functions of tensors.
+
+A divergence is that of the distributions which the rows stand for: categorical for one class of several, a Bernoulli
+a label for several labels, and a normal distribution of unit variance about the value for a regression.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from torch import Tensor
 
 from edgekd.distill.losses.spec import KL, Dist, LogitMSE, LossSpec, SoftCE
 from edgekd.errors import UsageError
+from edgekd.tasks.spec import Output
 
 
 def kl_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
@@ -82,39 +87,104 @@ def _pearson(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum(-1) / (norms + 1e-8)
 
 
-def distillation_loss(spec: LossSpec, teacher: Tensor, student: Tensor) -> Tensor:
+def binary_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """T^2 KL( sigmoid(teacher / T) || sigmoid(student / T) ) of each label, mean over rows and labels.
+
+    Args:
+        teacher: Teacher logits (n, labels).
+        student: Student logits (n, labels).
+        temperature: T > 0.
+
+    Returns:
+        A scalar.
+    """
+    target = teacher / temperature
+    return binary_cross_entropy(teacher, student, temperature) - _binary_entropy(target).mean() * temperature**2
+
+
+def binary_cross_entropy(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """T^2 CE( sigmoid(teacher / T), sigmoid(student / T) ) of each label, mean over rows and labels.
+
+    Args:
+        teacher: Teacher logits (n, labels).
+        student: Student logits (n, labels).
+        temperature: T > 0.
+
+    Returns:
+        A scalar.
+    """
+    target = torch.sigmoid(teacher / temperature)
+    return F.binary_cross_entropy_with_logits(student / temperature, target) * temperature**2
+
+
+def _binary_entropy(logits: Tensor) -> Tensor:
+    """Entropy of sigmoid(logits), elementwise."""
+    return F.binary_cross_entropy_with_logits(logits, torch.sigmoid(logits), reduction="none")
+
+
+def normal_kl(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL of normal distributions of unit variance about the values: half their squared distance, mean over rows."""
+    return 0.5 * F.mse_loss(student, teacher)
+
+
+def distillation_loss(spec: LossSpec, teacher: Tensor, student: Tensor, output: Output = "classes") -> Tensor:
     """The loss that `spec` names, on rows (n, labels); computed in FP32.
 
+    Args:
+        spec: The loss.
+        teacher: Teacher logits (n, labels).
+        student: Student logits (n, labels).
+        output: What a row means.
+
     Raises:
-        UsageError: The loss is not one on logits.
+        UsageError: The loss is not one on logits, or not one on such rows.
     """
     teacher, student = teacher.float(), student.float()
-    if isinstance(spec, KL):
-        return kl_divergence(teacher, student, spec.temperature)
-    if isinstance(spec, SoftCE):
-        return soft_cross_entropy(teacher, student, spec.temperature)
     if isinstance(spec, LogitMSE):
         return logit_mse(teacher, student)
+    if isinstance(spec, KL | SoftCE) and output == "value":
+        return normal_kl(teacher, student)
+    if isinstance(spec, KL):
+        divergence = kl_divergence if output == "classes" else binary_kl
+        return divergence(teacher, student, spec.temperature)
+    if isinstance(spec, SoftCE):
+        entropy = soft_cross_entropy if output == "classes" else binary_cross_entropy
+        return entropy(teacher, student, spec.temperature)
     if isinstance(spec, Dist):
         return dist(teacher, student, spec.temperature, spec.between, spec.within)
     raise UsageError(f"distill loss: {spec.name} does not compare logits; those that do are kl, soft_ce, mse and dist")
 
 
-def check_prediction(spec: LossSpec, labels: int) -> None:
-    """Refuse a loss that teaches nothing on a head of this many logits.
+def check_prediction(spec: LossSpec, labels: int, output: Output = "classes") -> None:
+    """Refuse a loss that teaches nothing, or something wrong, on a head of this kind.
 
     Raises:
-        UsageError: A softmax loss on one logit, whose softmax is always 1: its gradient would be zero.
+        UsageError: A softmax loss on what is no distribution over classes: on one logit its gradient would be zero.
     """
-    if labels < 2 and isinstance(spec, KL | SoftCE | Dist):
+    if output == "classes" and labels < 2 and isinstance(spec, KL | SoftCE | Dist):
         raise UsageError(f"distill loss: {spec.name} compares class probabilities, but the head has one logit: use mse")
+    if output != "classes" and isinstance(spec, Dist):
+        raise UsageError("distill loss: dist compares probabilities of one class of several: use kl or mse")
 
 
-def hard_loss(student: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy on gold labels (n,), ignoring -100; zero if no row has a label."""
-    if bool((targets == -100).all()):
+def hard_loss(student: Tensor, targets: Tensor, output: Output = "classes") -> Tensor:
+    """Loss on gold targets; zero if no row has one.
+
+    Args:
+        student: Logits (n, labels).
+        targets: Label ids (n,), -100 where there is none: cross-entropy, mean over rows. Or numbers (n, labels), NaN
+            where there are none: binary cross-entropy or squared error, mean over rows and labels.
+        output: What a row means.
+    """
+    if output == "classes":
+        if bool((targets == -100).all()):
+            return student.sum() * 0.0
+        return F.cross_entropy(student.float(), targets, ignore_index=-100)
+    known = ~targets.isnan().any(dim=-1)
+    if not bool(known.any()):
         return student.sum() * 0.0
-    return F.cross_entropy(student.float(), targets, ignore_index=-100)
+    rows, right = student[known].float(), targets[known]
+    return F.binary_cross_entropy_with_logits(rows, right) if output == "flags" else F.mse_loss(rows, right)
 
 
 def is_finite(loss: Tensor) -> bool:

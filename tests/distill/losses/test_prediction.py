@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, softmax
 from scipy.stats import entropy, pearsonr
 
 from edgekd.distill.losses.prediction import (
+    binary_kl,
     check_prediction,
     dist,
     distillation_loss,
@@ -114,3 +115,48 @@ def test_hard_loss_ignores_rows_without_label():
     nothing.backward()
     assert nothing.item() == 0.0
     assert bool((rows.grad == 0).all())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_binary_kl_equals_scipy(logits, temperature):
+    teacher, student = logits
+    p, q = (expit(x / temperature) for x in (teacher, student))
+    both = (np.stack([p, 1 - p]), np.stack([q, 1 - q]))
+    found = binary_kl(torch.tensor(teacher), torch.tensor(student), temperature)
+    assert float(found) == pytest.approx(temperature**2 * entropy(*both).mean(), abs=1e-9)
+    assert float(binary_kl(torch.tensor(teacher), torch.tensor(teacher), temperature)) == pytest.approx(0, abs=1e-12)
+
+
+def test_labels_one_by_one_do_not_compete():
+    """Raising all logits together changes every Bernoulli, and no softmax."""
+    teacher = torch.tensor([[1.0, -2.0, 0.5]])
+    assert float(distillation_loss(KL(), teacher, teacher + 3)) == pytest.approx(0.0, abs=1e-6)
+    assert float(distillation_loss(KL(), teacher, teacher + 3, "flags")) > 0.1
+    soft = distillation_loss(SoftCE(temperature=1), teacher, teacher + 3, "flags")
+    p, q = expit([1.0, -2.0, 0.5]), expit([4.0, 1.0, 3.5])
+    assert float(soft) == pytest.approx(-np.mean(p * np.log(q) + (1 - p) * np.log(1 - q)), rel=1e-5)
+
+
+@pytest.mark.parametrize("spec", [KL(), SoftCE()])
+def test_a_value_is_a_normal_distribution(spec):
+    check_prediction(spec, 1, "value")
+    found = distillation_loss(spec, torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [2.0]]), "value")
+    assert float(found) == pytest.approx(0.5 * (4 + 0) / 2)
+
+
+@pytest.mark.parametrize("output", ["flags", "value"])
+def test_dist_is_for_classes(output):
+    with pytest.raises(UsageError, match="use kl or mse"):
+        check_prediction(Dist(), 3, output)
+
+
+def test_hard_loss_of_numbers_skips_rows_without_any():
+    rows = torch.tensor([[0.0, 2.0], [5.0, 5.0]], requires_grad=True)
+    targets = torch.tensor([[1.0, 0.0], [float("nan")] * 2])
+    expected = -np.mean([np.log(0.5), np.log(1 - expit(2.0))])
+    loss = hard_loss(rows, targets, "flags")
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert rows.grad[1].tolist() == [0.0, 0.0]
+    assert float(hard_loss(rows, targets, "value")) == pytest.approx((1 + 4) / 2)
+    assert float(hard_loss(rows, torch.full((2, 2), float("nan")), "value")) == 0.0
