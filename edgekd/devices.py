@@ -100,7 +100,7 @@ def check_probe(probe: Probe, profile: Profile, precisions: Sequence[Precision])
     missing = [precision for precision in precisions if precision not in probe.precisions]
     if missing:
         raise UsageError(f"--precision {missing[0]}: the probe of {name} measured {', '.join(probe.precisions)} only")
-    if profile.export != probe.graph_options:
+    if profile.export.graph != probe.graph_options:
         raise UsageError(f"the probe of {name} measured other graphs than the profile's `export` asks for: probe again")
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from edgekd.data.spec import Transfer
 from edgekd.distill.spec import Distill, Teach
 from edgekd.errors import UsageError
-from edgekd.graph.spec import GraphOptions
+from edgekd.graph.spec import Export
 from edgekd.models.spec import Spec
 from edgekd.plan.spec import Search
 from edgekd.resources import resource
@@ -81,7 +81,7 @@ class Profile(Spec):
     transfer: Transfer = Transfer()
     teach: Teach = Teach()
     distill: Distill = Distill()
-    export: GraphOptions = GraphOptions()
+    export: Export = Export()
     accept: Accept = Accept()
 
 

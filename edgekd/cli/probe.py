@@ -55,7 +55,7 @@ def make(kit: Path, **flags: Any) -> None:
         session=build_target(profile.target).session_spec(),
         lengths=_lengths(flags["lengths"], profile) or [length for length in LENGTHS if length <= longest],
         batch_size=profile.workload.batch_size,
-        options=profile.export,
+        options=profile.export.graph,
         progress=ConsoleProgress(console),
     )
     console.print(f"{kit} written, {size / 1e6:.1f} MB: unpack it on the device, and there: python probe.py")

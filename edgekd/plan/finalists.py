@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekd.graph.spec import GraphOptions
 from edgekd.latency.measure import Measurement, compare
-from edgekd.latency.statistics import round_bootstrap_interval
+from edgekd.latency.ratio import round_ratio
 from edgekd.latency.table import VOCABULARY, write_graph
 from edgekd.latency.timer import BundleJob, GraphJob
 from edgekd.plan.result import Candidate
@@ -147,17 +147,9 @@ def tail_of(found: Sequence[Measurement], percentile: float) -> float:
 
 
 def _saving(base: Measurement, other: Measurement) -> tuple[float, float]:
-    """Median over rounds of other / base, and the upper end of its 95% interval."""
-    ratios = np.array(
-        [
-            float(np.median(b.total_ms)) / float(np.median(a.total_ms))
-            for a, b, calm, calm_too in zip(base.rounds, other.rounds, base.quiet, other.quiet, strict=True)
-            if calm and calm_too
-        ]
-    )
-    if len(ratios) < 3:
-        return 1.0, 1.0
-    return float(np.median(ratios)), round_bootstrap_interval([np.array([r]) for r in ratios], 50, 0.95)[1]
+    """Median over rounds of other / base, and the upper end of its 95% interval; 1 where the rounds cannot tell."""
+    ratio = round_ratio(base, other)
+    return (1.0, 1.0) if ratio is None else (ratio[0], ratio[2])
 
 
 def measure_medians(

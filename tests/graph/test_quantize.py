@@ -10,8 +10,9 @@ import pytest
 from onnx import numpy_helper
 
 from edgekd.errors import EdgekdError, UsageError
+from edgekd.graph.calibrate import activation_ranges
 from edgekd.graph.parity import compare_logits, run_onnx
-from edgekd.graph.quantize import quantize_dynamic, quantize_like
+from edgekd.graph.quantize import quantizable, quantize_dynamic, quantize_like, quantize_static, reduces_range
 from edgekd.graph.spec import GraphOptions
 from edgekd.models.spec import HeadShape
 
@@ -162,3 +163,47 @@ def test_bad_requests(student, tmp_path):
     with pytest.raises(EdgekdError, match="not a whole ONNX model"):
         quantize_dynamic(source, tmp_path / "x.onnx", instruction_set="avx2")
     assert not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_static(student, tmp_path, per_channel):
+    shape = make_shape()
+    source, _ = student(shape)
+    batches = [make_batch(shape, *size) for size in ((1, 7), (3, 12), (3, 5), (2, 24))]
+    path = tmp_path / "static.onnx"
+    quantize_static(
+        source, path, instruction_set="avx512_vnni", ranges=activation_ranges(source, batches),
+        keep_float=["layers.1.ffn.up"], per_channel=per_channel,
+    )  # fmt: skip
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    makers = {output: node for node in model.graph.node for output in node.output}
+    products = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in makers]
+    integer = {node.name for node in products if makers[node.input[1]].op_type == "DequantizeLinear"}
+    assert integer == {*LINEAR, "head.dense"} - {"layers.1.ffn.up"}
+    scales = weights_of(path)["layers.0.ffn.up.weight_scale"]
+    assert scales.shape == ((40,) if per_channel else ())
+    assert weights_of(path)["embeddings.word.weight_quantized"].itemsize == 1
+    for plain, made in zip(run_onnx(source, batches), run_onnx(path, batches), strict=True):
+        assert 0 < compare_logits(plain, made).max_abs_gap < 0.2 * abs(plain).max()
+
+
+def test_static_for_avx2_has_weights_of_seven_bits(student, tmp_path):
+    shape = make_shape()
+    source, _ = student(shape)
+    ranges = activation_ranges(source, [make_batch(shape, 2, 12)])
+    quantize_static(source, tmp_path / "s.onnx", instruction_set="avx2", ranges=ranges)
+    assert np.abs(weights_of(tmp_path / "s.onnx")["layers.0.ffn.up.weight_quantized"].astype(int)).max() <= 64
+
+
+def test_what_is_quantised_can_be_asked_for(student):
+    source, _ = student(make_shape(embedding=10))
+    assert quantizable(source) == [
+        "embeddings.word", "embeddings.token_type", "embeddings.projection", *LINEAR, "head.dense",
+    ]  # fmt: skip
+
+
+def test_only_sets_that_saturate_lose_a_bit():
+    assert [reduces_range(name) for name in ("arm64", "avx2", "avx512", "avx512_vnni")] == [False, True, True, False]
+    with pytest.raises(UsageError, match="sse2"):
+        reduces_range("sse2")

@@ -18,3 +18,18 @@ def test_wrong_options_are_refused(wrong):
 def test_imports_nothing_heavy():
     code = "import sys, edgekd.graph.spec; print({'torch', 'onnx', 'onnxruntime'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_usual_export_options_leave_no_trace_in_keys():
+    from edgekd.graph.spec import Export
+
+    assert Export().model_dump() == GraphOptions().model_dump()
+    assert Export().graph == GraphOptions()
+    asked = Export(residual="add", int8="static", calibration="entropy")
+    assert asked.model_dump() == {
+        **GraphOptions(residual="add").model_dump(),
+        "int8": "static",
+        "calibration": "entropy",
+    }
+    assert Export.model_validate(asked.model_dump()) == asked
+    assert asked.graph == GraphOptions(residual="add")
