@@ -8,14 +8,38 @@ import { env, pipeline } from "@huggingface/transformers";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
+const PIPELINES = {
+  "text-classification": "text-classification",
+  "multi-label-classification": "text-classification",
+  "token-classification": "token-classification",
+};
+
 /** Load a bundle; the precision is the one that was validated (`transformers.js_config` in its config.json). */
 export async function load(bundle) {
   const folder = path.resolve(bundle);
-  const task = JSON.parse(readFileSync(path.join(folder, "config.json"), "utf8")).edgekd.task;
-  if (task.pair) throw new Error(`${folder}: pairs of texts have no transformers.js pipeline`);
+  const { task, threads, max_length } = JSON.parse(readFileSync(path.join(folder, "config.json"), "utf8")).edgekd;
+  const name = task.pair ? undefined : PIPELINES[task.name];
+  if (name === undefined) throw new Error(`${folder}: transformers.js has no pipeline for its task, use client.mjs`);
   env.allowRemoteModels = false;
   env.localModelPath = path.dirname(folder) + path.sep;
-  return pipeline(task.name, path.basename(folder), { session_options: { intraOpNumThreads: 1 } });
+  const loaded = await pipeline(name, path.basename(folder), { session_options: { intraOpNumThreads: threads } });
+  loaded.tokenizer = closing(loaded.tokenizer, max_length);
+  return loaded;
+}
+
+/** transformers.js cuts the closing special token off a text that is too long; the model was trained with it. */
+function closing(tokenizer, maxLength) {
+  const last = tokenizer("").input_ids.data.at(-1);
+  return new Proxy(tokenizer, {
+    apply(target, self, args) {
+      const inputs = Reflect.apply(target, self, args);
+      const { dims: [texts, length], data } = inputs.input_ids;
+      for (let i = 1; length === maxLength && i <= texts; i++) {
+        if (inputs.attention_mask.data[i * length - 1]) data[i * length - 1] = last;
+      }
+      return inputs;
+    },
+  });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

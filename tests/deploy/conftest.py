@@ -2,8 +2,13 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import socket
+import subprocess
 import sys
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -113,3 +118,69 @@ def module(folder, name):
     sys.modules[spec.name] = loaded
     spec.loader.exec_module(loaded)
     return loaded
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def process(bundle, *flags):
+    """serve.py of the bundle itself, as a process; gives it and its port once it answers."""
+    port = free_port()
+    folder = bundle / "deploy" / "docker"
+    command = [sys.executable, "serve.py", "--bundle", str(bundle), "--port", str(port), *flags]
+    running = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert running.poll() is None
+            time.sleep(0.05)
+        yield running, port
+    finally:
+        running.kill()
+        running.wait()
+
+
+def command(*words, cwd=None, timeout=300):
+    """A command's standard output; its last words are the failure."""
+    run = subprocess.run([str(w) for w in words], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    return run.stdout
+
+
+def need(*tools):
+    """Paths of the tools, or a skipped test."""
+    paths = [shutil.which(tool) for tool in tools]
+    for tool, path in zip(tools, paths, strict=True):
+        if path is None:
+            pytest.skip(f"{tool} is not installed")
+    return paths
+
+
+def npm_install(folder, *packages):
+    """Install what package.json (or the caller) names; without a registry the test is skipped."""
+    (npm,) = need("npm")
+    flags = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    run = subprocess.run(
+        [npm, "install", *flags, *packages], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    if run.returncode:
+        pytest.skip(f"npm install failed: {run.stderr.strip()[-300:]}")
+
+
+def environment(folder, *packages):
+    """The Python of a new virtual environment with these packages; without an index the test is skipped."""
+    command(sys.executable, "-m", "venv", folder)
+    python = folder / "bin" / "python"
+    run = subprocess.run(
+        [str(python), "-m", "pip", "install", "--quiet", "--no-compile", *packages],
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    if run.returncode:
+        pytest.skip(f"pip install failed: {run.stderr.strip()[-300:]}")
+    return python

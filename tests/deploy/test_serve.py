@@ -1,20 +1,16 @@
 """The serving process: what it answers, what it refuses, and that it survives both."""
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 from starlette.testclient import TestClient
 
-from .conftest import TEXTS
+from .conftest import TEXTS, process
 
 JSON = {"content-type": "application/json"}
 
@@ -150,32 +146,6 @@ def test_threads_are_those_of_the_quota_not_of_the_host(serve, bundle, monkeypat
 def test_a_broken_bundle_ends_with_one_line(serve, tmp_path, capsys):
     assert serve.main(["--bundle", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def process(bundle, *flags):
-    """serve.py of the bundle itself, as a process; gives it and its port once it answers."""
-    port = free_port()
-    folder = bundle / "deploy" / "docker"
-    command = [sys.executable, "serve.py", "--bundle", str(bundle), "--port", str(port), *flags]
-    running = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
-    try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert running.poll() is None
-            time.sleep(0.05)
-        yield running, port
-    finally:
-        running.kill()
-        running.wait()
 
 
 def exchange(port, request):
