@@ -33,19 +33,21 @@ from ablation_rows import (
     why_left_out,
 )
 from ablation_table import Cell, default_check, markdown, summarise
+from few_labels import few_labels
 from record import write_record
 
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data
-from edgekd.data.split import Split, TaskData
+from edgekd.data.split import TaskData
 from edgekd.distill import student as distillation
 from edgekd.distill import teach as teaching
 from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.spec import Distill, Stage
 from edgekd.errors import EdgekdError
-from edgekd.inputs import Inputs, folder_id, prepare
+from edgekd.inputs import Inputs, prepare
+from edgekd.models.identity import folder_id
 from edgekd.models.initialize import project_width, random_initial, slice_weights
 from edgekd.models.spec import EncoderShape
 from edgekd.models.teacher import load_teacher
@@ -105,7 +107,10 @@ class Group:
     @cached_property
     def inputs(self) -> Inputs:
         """The teacher, taught and asked for its answers; what a killed run had finished is read."""
-        data = few_labels(self.whole, self.setting.labels, self.edition, self.seed)
+        edition = self.edition
+        data = few_labels(
+            self.whole, self.setting.labels, self.seed, unlabelled=edition.unlabelled, validation=edition.validation
+        )
         taught = teach_from(self.session, str(demo_encoder()), data, self.profile)
         return prepare(self.session.store, self.session.engine, self.profile, load_teacher(taught.path), data)
 
@@ -178,29 +183,6 @@ class Group:
             "texts": len(counts),
             "correct": np.packbits(counts[:, 0].astype(bool)).tobytes().hex(),
         }
-
-
-def few_labels(data: TaskData, labels: int | None, edition: Edition, seed: int) -> TaskData:
-    """Keep the labels of a few texts a class, drawn by the seed; the rest of train becomes unlabelled text."""
-    assert data.train is not None
-    assert data.validation is not None
-    assert data.train.labels is not None
-    rng = np.random.default_rng(seed)
-    validation = _some(data.validation, edition.validation, rng)
-    if labels is None:
-        return replace(data, validation=validation)
-    classes = np.array(data.train.labels)
-    known = np.sort(np.concatenate([rng.permutation(np.flatnonzero(classes == c))[:labels] for c in data.labels]))
-    rest = data.train.take(np.setdiff1d(np.arange(len(classes)), known)).without_labels("unlabeled")
-    return replace(
-        data, train=data.train.take(known), validation=validation, unlabeled=_some(rest, edition.unlabelled, rng)
-    )
-
-
-def _some(split: Split, limit: int | None, rng: np.random.Generator) -> Split:
-    if limit is None or len(split) <= limit:
-        return split
-    return split.take(np.sort(rng.permutation(len(split))[:limit]))
 
 
 def first_weights(session: Session, inputs: Inputs, student: Student, row: Row, seed: int) -> distillation.Start:

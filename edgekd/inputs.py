@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from edgekd.data.augment.consistency import consistent, consistent_tags
 from edgekd.data.split import Split, TaskData
-from edgekd.data.transfer import TransferSet, build_transfer_set
+from edgekd.data.transfer import TransferSet
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.label import label, logits_of
@@ -18,12 +19,14 @@ from edgekd.distill.spec import CheckpointInit, Distill
 from edgekd.distill.student import Lesson, lesson
 from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import load_checkpoint
+from edgekd.models.identity import folder_id
 from edgekd.models.teacher import Encoder, Teacher
 from edgekd.profile import Profile
 from edgekd.runtime.tokenise import Encodings, token_lengths
 from edgekd.store import Store
 from edgekd.tasks.base import Task, align_labels
 from edgekd.tasks.build import build_task
+from edgekd.transfer import Embedder, build_transfer_set
 
 # `max_length: auto` covers this share of the texts and is rounded up to a multiple of this.
 _COVERED, _ROUNDED = 99.9, 8
@@ -96,9 +99,13 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
     task = _task(teacher, data)
     max_length = resolve_length(profile, teacher, data)
     teacher_id = folder_id(teacher.folder)
-    transfer = build_transfer_set(data, profile.transfer, profile.distill.seed)
+    transfer = build_transfer_set(
+        store, engine, data, profile.transfer, profile.distill.seed, Embedder(teacher, teacher_id, max_length)
+    )
     encodings = task.encode(teacher.tokenizer, transfer.split, max_length)
     rows = logits_of(label(store, engine, teacher, teacher_id, encodings, "transfer"))
+    if profile.transfer.consistent and transfer.augmented is not None:
+        transfer, encodings, rows = _consistent(task, transfer, encodings, rows)
     judged: list[tuple[Judged, np.ndarray]] = []
     for split, name in ((data.validation, "validation"), (data.test, "test")):
         if split is None or not len(split):
@@ -111,6 +118,22 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
         judged[0][0], judged[1][0], judged[0][1], judged[1][1], teacher,
     )  # fmt: skip
     return _with_checkpoint(inputs, profile)
+
+
+def _consistent(
+    task: Task, transfer: TransferSet, encodings: Encodings, rows: np.ndarray
+) -> tuple[TransferSet, Encodings, np.ndarray]:
+    """Leave out the augmented texts of which the teacher says something else than of their originals."""
+    made = transfer.augmented
+    assert made is not None
+    answers: Sequence[Any] = task.answers(task.decide(rows), encodings)
+    before = len(answers) - len(made)
+    if made.alignment is not None:
+        same = consistent_tags(answers[:before], answers[before:], made.parents, made.alignment)
+    else:
+        same = consistent(rows[:before], rows[before:], made.parents)
+    kept, stay = transfer.consistent(same, "the teacher says something else of them than of their originals")
+    return kept, encodings.take(stay), rows[encodings.row_slots(stay)]
 
 
 def _resolved(profile: Profile, max_length: int) -> Profile:
@@ -209,14 +232,3 @@ def round_up_length(lengths: np.ndarray) -> int:
     """The length that covers 99.9% of the texts, rounded up to a multiple of 8."""
     covered = int(np.percentile(lengths, _COVERED, method="higher"))
     return -(-covered // _ROUNDED) * _ROUNDED
-
-
-def folder_id(folder: Path) -> str:
-    """Identity of a model folder: the SHA-256 of its configuration, weights and tokenizer."""
-    digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"]):
-        if path.is_file():
-            digest.update(path.name.encode())
-            with path.open("rb") as handle:
-                digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()[:24]

@@ -17,8 +17,9 @@ from edgekd.distill.engine import Engine
 from edgekd.distill.spec import Agnostic
 from edgekd.distill.teach import teach
 from edgekd.errors import UsageError
-from edgekd.inputs import folder_id, round_up_length
+from edgekd.inputs import round_up_length
 from edgekd.latency.machine import usable_cpus
+from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
 from edgekd.models.teacher import load_body
 from edgekd.profile import Profile

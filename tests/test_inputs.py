@@ -6,7 +6,7 @@ import pytest
 from edgekd.data.read import read_data
 from edgekd.distill.spec import Stage
 from edgekd.errors import UsageError
-from edgekd.inputs import folder_id, prepare, resolve_length, round_up_length
+from edgekd.inputs import prepare, resolve_length, round_up_length
 from edgekd.models.teacher import load_teacher
 from edgekd.profile import override
 
@@ -33,14 +33,6 @@ def test_asked_length_is_taken_or_refused(tiny_teacher, intent_data, fast_profil
     assert resolve_length(override(fast_profile, {"workload.max_length": 12}), teacher, data) == 12
     with pytest.raises(UsageError, match="--max-length 65: the teacher takes at most 64"):
         resolve_length(override(fast_profile, {"workload.max_length": 65}), teacher, data)
-
-
-def test_folder_id_follows_the_content(tiny_teacher, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(tiny_teacher, copy)
-    assert folder_id(copy) == folder_id(tiny_teacher)
-    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
-    assert folder_id(copy) != folder_id(tiny_teacher)
 
 
 def test_task_and_teacher_must_match(shared_session, tiny_teacher, tag_data, fast_profile):

@@ -51,7 +51,7 @@ def command(**flags: Any) -> None:
     require("onnxruntime", "cpu", "prove the export")
     from edgekd.attempt import export_of
     from edgekd.distill.student import load_student
-    from edgekd.inputs import folder_id
+    from edgekd.models.identity import folder_id
     from edgekd.pipeline import gather
     from edgekd.plan.stage import Device
     from edgekd.session import Session

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from edgekd import profile as profiles
 from edgekd.data.columns import Columns
+from edgekd.data.select.spec import Method
 from edgekd.errors import UsageError
 from edgekd.profile import Profile
 from edgekd.request import Request
 from edgekd.store import Store, default_root
 from edgekd.tasks.spec import TASKS, TaskSpec
+
+# Augmentations that need nothing but the texts.
+_PLAIN_POLICIES = ("swap", "delete", "typos", "casing", "slot_swap")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +63,24 @@ def _apply(options: list[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
+def transfer_options(function: F) -> F:
+    """What is added to the target texts."""
+    return _apply(
+        [
+            click.option("--generic", help="File or folder of generic texts: those like yours are added."),
+            click.option("--generic-ratio", type=float, help="Generic texts for each of yours.  [default: 1]"),
+            click.option("--generic-size", type=int, help="Generic texts in all, instead of a ratio."),
+            click.option(
+                "--generic-method", type=click.Choice(get_args(Method)), help="How they are chosen.  [default: cascade]"
+            ),
+            click.option(
+                "--augment", multiple=True, type=click.Choice(_PLAIN_POLICIES),
+                help="Make new texts this way too; may be given again. Policies that need a model: in a profile.",
+            ),
+        ]
+    )(function)  # fmt: skip
+
+
 def profile_options(function: F) -> F:
     """--profile and the flags that override its fields."""
     return _apply(
@@ -75,6 +97,7 @@ def profile_options(function: F) -> F:
             click.option("--max-mb", type=float, help="Largest model.onnx."),
             click.option("--max-memory-mb", type=float, help="Most memory of the process that runs the bundle."),
             click.option("--seed", type=int, help="Seed of the student's training."),
+            transfer_options,
         ]
     )(function)
 
@@ -120,7 +143,7 @@ def resolve_profile(name: str, flags: dict[str, Any]) -> Profile:
             # The field's path means nothing to whom typed a flag.
             why = str(error).split(": ", 2)[-1].partition(" (got ")[0]
             raise UsageError(f"--{flag.replace('_', '-')} {value}: {why[:1].lower()}{why[1:]}") from error
-    return profile
+    return _with_transfer(profile, flags)
 
 
 def budget_of(profile: Profile) -> float:
@@ -132,6 +155,27 @@ def budget_of(profile: Profile) -> float:
     if profile.budget.latency_ms is None:
         raise UsageError("--latency-ms is missing: how many milliseconds may a call take?")
     return profile.budget.latency_ms
+
+
+def _with_transfer(profile: Profile, flags: dict[str, Any]) -> Profile:
+    """The profile with what `transfer_options` ask for."""
+    transfer = profile.transfer.model_dump(mode="json")
+    given = {field: flags.get(f"generic_{field}") for field in ("ratio", "size", "method")}
+    given = {field: value for field, value in given.items() if value is not None}
+    if flags.get("generic") is not None:
+        given["path"] = named("--generic", flags["generic"])
+    if given and "path" not in given and transfer["generic"] is None:
+        raise UsageError(f"--generic-{next(iter(given))} goes with --generic: name a file or folder of generic texts")
+    if given:
+        transfer["generic"] = (transfer["generic"] or {}) | given
+    if flags.get("augment"):
+        transfer["augment"] = [{"name": name} for name in flags["augment"]]
+    try:
+        return profiles.override(profile, {"transfer": transfer})
+    except UsageError as error:
+        _, field, why = str(error).split(": ", 2)
+        flag = field.removeprefix("transfer.").replace(".", "-").replace("generic-path", "generic")
+        raise UsageError(f"--{flag}: {why[:1].lower()}{why[1:]}") from error
 
 
 def columns_of(flags: dict[str, Any]) -> Columns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,29 +16,70 @@ from edgekd.cli.options import (
     named,
     new_folder,
     resolve_profile,
+    store_of,
+    store_option,
     task_of,
+    transfer_options,
 )
+from edgekd.errors import require
+
+if TYPE_CHECKING:
+    from edgekd.data.transfer import TransferSet
+    from edgekd.session import Session
+    from edgekd.transfer import Embedder
+
+# Examples of chosen and refused texts that a screen takes.
+_SHOWN = 3
 
 
 @click.command(name="transfer")
 @data_options
+@transfer_options
+@click.option("--teacher", help="Folder of the teacher, in whose space generic texts are compared with yours.")
 @click.option("--profile", default="cpu", show_default=True, help="Profile whose `transfer` settings are used.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the transfer set.")
 @click.option("--overwrite", is_flag=True, help="Write into a folder that is not empty.")
+@store_option
 @json_option
 def command(**flags: Any) -> None:
-    """Build the transfer set: target-domain texts, none of them in validation or test."""
-    from edgekd.data.transfer import build_transfer_set
-    from edgekd.session import read
+    """Build the transfer set: target-domain texts, generic texts like them, and new texts.
 
+    None of them is in validation or test. `unlabeled.jsonl` holds the texts, `transfer.json` says where they are from.
+    """
     out = new_folder(flags["out"], flags["overwrite"])
     console = error_console()
-    profile = resolve_profile(flags["profile"], {})
+    profile = resolve_profile(flags["profile"], flags)
     source = named("--data", flags["data"])
-    data = read(ConsoleProgress(console), source, task_of(flags), columns_of(flags), flags["data_config"])
-    made = build_transfer_set(data, profile.transfer, profile.distill.seed)
+    require("torch", "cpu", "build a transfer set")
+    from edgekd.session import Session, read
+    from edgekd.transfer import build_transfer_set
+
+    session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
+    data = read(session.engine.progress, source, task_of(flags), columns_of(flags), flags["data_config"])
+    embedder = None if flags["teacher"] is None else _embedder(session, named("--teacher", flags["teacher"]))
+    made = build_transfer_set(session.store, session.engine, data, profile.transfer, profile.distill.seed, embedder)
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "unlabeled.jsonl").open("w", encoding="utf-8") as handle:
+    _write_texts(made, out / "unlabeled.jsonl")
+    about = {"texts": len(made.split), "counts": made.counts, "notes": made.notes, "generic": made.selection}
+    (out / "transfer.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for line in _said(made):
+        console.print(f"transfer: {line}", markup=False)
+    console.print(f"{len(made.split)} texts written to {out}")
+    if flags["as_json"]:
+        click.echo(json.dumps(about))
+
+
+def _embedder(session: Session, folder: str) -> Embedder:
+    from edgekd.models.identity import folder_id
+    from edgekd.models.teacher import load_teacher
+    from edgekd.transfer import Embedder
+
+    teacher = load_teacher(folder)
+    return Embedder(teacher, folder_id(teacher.folder), min(128, teacher.max_length))
+
+
+def _write_texts(made: TransferSet, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as handle:
         for i, text in enumerate(made.split.texts):
             row: dict[str, Any] = {"text": text}
             if made.split.pairs is not None:
@@ -46,9 +87,17 @@ def command(**flags: Any) -> None:
             if made.split.words is not None:
                 row["tokens"] = made.split.words[i]
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-    labelled = 0 if made.labelled is None else len(made.labelled)
-    for note in made.notes:
-        console.print(f"transfer: {note}")
-    console.print(f"{len(made.split)} texts ({labelled} of them labelled) written to {out}")
-    if flags["as_json"]:
-        click.echo(json.dumps({"texts": len(made.split), "labelled": labelled, "notes": made.notes}))
+
+
+def _said(made: TransferSet) -> list[str]:
+    """What a person wants to know of it, a line each."""
+    lines = [*made.notes, ", ".join(f"{count} {kind}" for kind, count in made.counts.items() if count)]
+    if made.selection is not None:
+        chosen = made.selection
+        lines.append(
+            f"generic: of {chosen['pool_size']} texts; {chosen['kl_reduction']:+.2f} nats nearer to yours by n-grams "
+            "than as many taken at random"
+        )
+        for kind in ("chosen", "refused"):
+            lines += [f"generic, {kind}: {score:.2f} {text}" for text, score in chosen[f"{kind}_examples"][:_SHOWN]]
+    return lines

@@ -159,6 +159,28 @@ def frontier(result: Result) -> Html | None:
     return _responsive("frontier", told, draw, height=3.5)
 
 
+def likeness(result: Result) -> Html | None:
+    """How like the target the chosen generic texts and the pool are, or None without generic texts."""
+    generic = None if result.transfer is None else result.transfer.generic
+    if generic is None:
+        return None
+
+    def draw(figure: Figure) -> None:
+        narrow = figure.get_figwidth() < WIDE
+        shape = (len(generic.likeness), 1) if narrow else (1, len(generic.likeness))
+        for axes, found in zip(figure.subplots(*shape, squeeze=False).flat, generic.likeness, strict=True):
+            for counts, name, colour in ((found.pool, "pool", MUTED), (found.chosen, "chosen", ACCENT)):
+                share = [n / max(1, sum(counts)) for n in counts]
+                axes.stairs(share, found.edges, fill=True, color=colour, alpha=0.55, label=name)
+            axes.set_yticks([])
+            axes.set_title(f"likeness to your text by {found.name}", loc="left", fontsize=10)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.legend(loc="upper left")
+
+    told = "Histograms of the likeness to the target of chosen generic texts and of the pool"
+    return _responsive("likeness", told, draw, height=2.2, tall=2.0 * len(generic.likeness))
+
+
 def training(result: Result) -> Html | None:
     """Training loss and validation score of every run, or None without curves."""
     curves = [curve for curve in result.training if curve.points]

@@ -34,7 +34,7 @@ def test_the_road_on_foot(capsys, tmp_path, profile_file, cache, tiny_encoder, i
         "--out", tmp_path / "teacher", *shared,
     )  # fmt: skip
     assert taught["validation"] > 0.9
-    assert step("transfer", "--data", intent_data, "--out", tmp_path / "transfer")["labelled"] == 160
+    assert step("transfer", "--data", intent_data, "--out", tmp_path / "transfer")["counts"]["labelled"] == 160
     plan = step("plan", *work, "--always-distill", "--out", tmp_path / "plan.json")
     assert plan["chosen"] is not None
     student = step("distill", *work, "--plan", tmp_path / "plan.json", "--out", tmp_path / "student")

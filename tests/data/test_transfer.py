@@ -1,10 +1,11 @@
 import pytest
 
+from edgekd.data.select.spec import GenericText
 from edgekd.data.spec import Transfer
 from edgekd.data.split import Split, TaskData
-from edgekd.data.transfer import build_transfer_set
-from edgekd.errors import DataError
-from edgekd.tasks.spec import TextClassification
+from edgekd.data.transfer import choose_generic, target_texts
+from edgekd.errors import DataError, UsageError
+from edgekd.tasks.spec import TextClassification, TokenClassification
 
 
 def data(**splits):
@@ -18,28 +19,29 @@ def data(**splits):
 
 
 def test_labelled_first_no_repeats_and_nothing_from_validation_or_test():
-    made = build_transfer_set(data(), Transfer(), 0)
+    made = target_texts(data(), Transfer(), 0)
     assert made.split.texts == ["a", "b", "u", "w"]
     assert made.split.labels is None
     assert made.labelled.labels == ["x", "y"]
     assert made.notes == (
-        "2 unlabelled texts left out: they are in validation or test",
-        "2 unlabelled texts left out: repeated",
+        "2 unlabelled texts left out: equal or near-equal to one in validation or test",
+        "2 unlabelled texts left out: equal or near-equal to another",
     )
+    assert made.counts == {"labelled": 2, "unlabelled": 2}
 
 
 def test_limit_is_seeded_and_keeps_labelled_texts_first():
     many = data(unlabeled=Split("unlabeled", [f"u{i}" for i in range(50)]))
-    made = build_transfer_set(many, Transfer(max_texts=12), 0)
+    made = target_texts(many, Transfer(max_texts=12), 0)
     assert made.split.texts[:2] == ["a", "b"]
     assert len(made.split) == 12
-    assert made.split.texts == build_transfer_set(many, Transfer(max_texts=12), 0).split.texts
-    assert made.split.texts != build_transfer_set(many, Transfer(max_texts=12), 1).split.texts
+    assert made.split.texts == target_texts(many, Transfer(max_texts=12), 0).split.texts
+    assert made.split.texts != target_texts(many, Transfer(max_texts=12), 1).split.texts
     assert "40 of 52 texts left out" in made.notes[-1]
 
 
 def test_limit_below_the_labelled_texts_cuts_their_labels_with_them():
-    made = build_transfer_set(data(), Transfer(max_texts=1), 0)
+    made = target_texts(data(), Transfer(max_texts=1), 0)
     assert len(made.split) == len(made.labelled) == 1
 
 
@@ -47,9 +49,42 @@ def test_limit_below_the_labelled_texts_cuts_their_labels_with_them():
     ("spec", "texts"), [({"use_unlabeled": False}, ["a", "b"]), ({"use_labelled": False}, ["u", "b", "w"])]
 )
 def test_parts_can_be_left_out(spec, texts):
-    assert build_transfer_set(data(), Transfer(**spec), 0).split.texts == texts
+    assert target_texts(data(), Transfer(**spec), 0).split.texts == texts
 
 
 def test_nothing_to_learn_from():
     with pytest.raises(DataError, match="no text to learn from"):
-        build_transfer_set(data(train=None, unlabeled=None), Transfer(), 0)
+        target_texts(data(train=None, unlabeled=None), Transfer(), 0)
+
+
+LONG = "please turn on the big lamp in the living room"
+
+
+@pytest.mark.parametrize(("near_equal", "kept"), [(0.8, 1), (None, 3)])
+def test_near_equal_texts_are_left_out_unless_only_equal_ones_are_to_be(near_equal, kept):
+    again = Split("unlabeled", [LONG, LONG + " x", "  " + LONG.upper(), LONG + "s", "something else entirely"])
+    held = Split("test", ["something else entirely!"], labels=["y"])
+    made = target_texts(data(unlabeled=again, test=held), Transfer(near_equal=near_equal), 0)
+    assert made.counts["unlabelled"] == kept
+    assert LONG in made.split.texts
+
+
+def test_generic_words_are_split_for_token_tasks():
+    words = TaskData(
+        TokenClassification(), ("O", "B-x"), Split("train", ["a b"], words=[["a", "b"]], tags=[["O", "B-x"]])
+    )
+    made = target_texts(words, Transfer(), 0).with_generic(["Don't stop, please."], ["note"])
+    assert made.split.words[-1] == ["Don't", "stop", ",", "please", "."]
+    assert made.split.texts[-1] == "Don't stop , please ."
+    assert made.notes == ("generic: note",)
+    assert made.counts["generic"] == 1
+
+
+def test_generic_texts_are_refused_for_pairs_and_without_a_teacher(tmp_path):
+    (tmp_path / "pool.txt").write_text("one\ntwo\n")
+    pairs = data(train=Split("train", ["a"], ["b"], labels=["x"]), unlabeled=None)
+    generic = GenericText(path=str(tmp_path / "pool.txt"))
+    with pytest.raises(UsageError, match="no pairs"):
+        choose_generic(generic, target_texts(pairs, Transfer(), 0), pairs, 0.8, None)
+    with pytest.raises(UsageError, match="give --teacher"):
+        choose_generic(generic, target_texts(data(), Transfer(), 0), data(), 0.8, None)
