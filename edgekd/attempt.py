@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import numpy as np
 
 from edgekd import collect
 from edgekd.bundle import write_core
+from edgekd.chain import Chain, lengthened, make_chain, training_flops
 from edgekd.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.label import logits_of
 from edgekd.distill.losses.spec import HardCE
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.spec import Stage
-from edgekd.distill.student import Start, distill, load_student
+from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.elsewhere import unmeasured_latency, unmeasured_memory
 from edgekd.export import export_student, model_file, onnx_rows
 from edgekd.inputs import Inputs
@@ -66,6 +67,8 @@ class Attempt:
         curves: Its training.
         start: The student as cut out of the teacher; None for the unchanged teacher.
         student: The trained student; None for the unchanged teacher.
+        chain: The assistants between teacher and student; None for the unchanged teacher.
+        stages: What each stage of the student's training gave.
     """
 
     plan: Plan
@@ -81,6 +84,8 @@ class Attempt:
     curves: tuple[Curve, ...]
     start: Start | None = None
     student: Artefact | None = None
+    chain: Chain | None = None
+    stages: tuple[Artefact, ...] = ()
 
     @property
     def measured_ms(self) -> float | None:
@@ -148,12 +153,18 @@ def attempt(
         return _measured(planner, plan, candidate, planner.exported, work, None, [])
     planner = planner.of_student
     start = first_weights(planner.session, planner.inputs, candidate)
+    chain = make_chain(planner.session, planner.inputs, candidate, start)
     stages = train_student(
-        planner.session, planner.inputs, _going_on(planner, candidate, previous) or start, longer=longer
+        planner.session,
+        planner.inputs,
+        _going_on(planner, candidate, previous) or chain.start,
+        chain.lesson,
+        longer=longer,
     )
     student = stages[-1]
     exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
-    return _measured(planner, plan, candidate, exported, work, start, stages)
+    made = _measured(planner, plan, candidate, exported, work, start, stages)
+    return replace(made, chain=chain, stages=tuple(stages))
 
 
 def _going_on(planner: Planner, candidate: Candidate, previous: Attempt | None) -> Start | None:
@@ -180,9 +191,24 @@ def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
         )  # fmt: skip
         logits = predict_rows(load_student(tuned.path), inputs.test.encodings, engine)
         rows.append(_row("student, fine-tuned without distillation", planner, logits)[0])
+    if attempt.chain is not None and attempt.chain.taken:
+        direct = _without_assistants(planner, attempt, attempt.start, attempt.chain)
+        logits = predict_rows(load_student(direct.path), inputs.test.encodings, engine)
+        rows.append(_row("student, no assistant at the same compute", planner, logits)[0])
     untrained = predict_rows(attempt.start.model(), inputs.test.encodings, engine)
     rows.append(_row(_UNTRAINED[inputs.profile.distill.init.name], planner, untrained)[0])
     return rows
+
+
+def _without_assistants(planner: Planner, attempt: Attempt, start: Start, chain: Chain) -> Artefact:
+    """The student taught by the teacher itself, for as many floating-point operations as the whole chain took."""
+    inputs, spec = planner.inputs, planner.inputs.profile.distill
+    own = training_flops(inputs, spec, start.shape, attempt.stages)
+    longer = lengthened(spec, 1 + sum(chain.flops.values()) / own)
+    return distill(
+        planner.session.store, planner.session.engine, start, inputs.task, inputs.lesson(), longer,
+        "baseline: no assistant at the same compute",
+    )[-1]  # fmt: skip
 
 
 def teacher_rows(planner: Planner, final: Attempt) -> list[QualityRow]:
@@ -209,15 +235,11 @@ def shipped_answers(planner: Planner, attempt: Attempt) -> np.ndarray:
     return _answers(planner, attempt.exported, attempt.precision)
 
 
-def train_student(session: Session, inputs: Inputs, start: Start, *, longer: bool) -> list[Artefact]:
+def train_student(session: Session, inputs: Inputs, start: Start, lesson: Lesson, *, longer: bool) -> list[Artefact]:
     """Distil a student as the profile says, or the last stage `longer`; one artefact a stage."""
     spec = inputs.profile.distill
-    if longer:
-        *first, last = spec.stages
-        training = last.training.model_copy(update={"epochs": _LONGER * last.training.epochs})
-        stages = (*first, last.model_copy(update={"training": training}))
-        spec = spec.model_copy(update={"stages": stages})
-    return distill(session.store, session.engine, start, inputs.task, inputs.lesson(), spec, "student: distil")
+    spec = lengthened(spec, _LONGER) if longer else spec
+    return distill(session.store, session.engine, start, inputs.task, lesson, spec, "student: distil")
 
 
 def export_of(session: Session, inputs: Inputs, device: Device, model: StudentModel, model_id: str) -> Artefact:

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from edgekd import __version__
+from edgekd.chain import Chain
+from edgekd.data.transfer import TransferSet
 from edgekd.distill.scoring import Judged
 from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
+from edgekd.plan.assistants import LAMBDAS
 from edgekd.plan.result import Plan
+from edgekd.report.chain import ChainStep, ChainSummary
 from edgekd.report.result import (
     Candidate,
     Contender,
@@ -87,6 +91,42 @@ def candidates(plan: Plan) -> tuple[Candidate, ...]:
             )
         )
     return tuple(made)
+
+
+def chain_steps(chain: Chain | None) -> tuple[ChainStep, ...]:
+    """The assistants as the report shows them, the smallest first; "none" where none was taken."""
+    if chain is None or chain.choice is None:
+        return ()
+    choice = chain.choice
+    taken = {a.choice for a in choice.taken}
+    shown = {a.choice: a for a in (*choice.taken, *choice.considered)}
+    steps = [
+        ChainStep(
+            name=a.shape.describe(),
+            taken=a.choice in taken,
+            reason=choice.reason if a.choice in taken else "",
+            share=a.share,
+            score=a.score,
+            tradeoffs={} if a.score is None else {f"{weight:g}": a.tradeoff(weight) for weight in LAMBDAS},
+            reached=a.reached,
+        )
+        for a in sorted(shown.values(), key=lambda a: a.share)
+    ]
+    return tuple(steps) if taken else (ChainStep(name="none", taken=True, reason=choice.reason), *steps)
+
+
+def chain_summary(chain: Chain | None) -> ChainSummary | None:
+    """How the assistants were chosen and what they cost, as the report shows it."""
+    if chain is None or chain.choice is None:
+        return None
+    return ChainSummary(
+        strategy=chain.strategy,
+        student_share=chain.share,
+        reason=chain.choice.reason,
+        picks={rule: "none" if pick is None else pick.describe() for rule, pick in chain.choice.picks.items()},
+        flops=chain.flops,
+        finetune_flops=chain.finetune,
+    )
 
 
 def curves(stages: Sequence[Artefact]) -> list[Curve]:

@@ -23,7 +23,8 @@ from edgekd.latency.statistics import Outcome, round_bootstrap_interval
 from edgekd.latency.timer import BundleJob, GraphJob, Text
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.progress import Progress
-from edgekd.report.result import SCHEMA_VERSION, Interval, Record, read_record
+from edgekd.report.record import Record
+from edgekd.report.result import SCHEMA_VERSION, Interval, read_record
 from edgekd.runtime.model import CPU, SURROGATES, BundleConfig, load
 from edgekd.store import write_json
 from edgekd.targets.base import Target

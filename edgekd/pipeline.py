@@ -178,6 +178,8 @@ def _result(
         data=collect.data_summary(inputs.of_student, source),
         teacher=collect.teacher_summary(inputs),
         candidates=collect.candidates(final.plan),
+        chain=collect.chain_steps(final.chain),
+        chain_summary=collect.chain_summary(final.chain),
         training=final.curves,
         quality=tuple(rows),
         latency=Latency(judge=inputs.profile.workload.judge, fixed=final.fixed, replay=final.replay),

@@ -19,7 +19,8 @@ from edgekd.latency.machine import Machine, fingerprint, read_machine, usable_cp
 from edgekd.latency.timer import Text
 from edgekd.profile import Profile
 from edgekd.progress import Progress
-from edgekd.report.result import EXIT_CODES, Criterion, Outcome, Record, overall
+from edgekd.report.record import Record
+from edgekd.report.result import EXIT_CODES, Criterion, Outcome, overall
 from edgekd.report.verdict import Verdict, read_verdict
 from edgekd.request import load_request
 from edgekd.runtime.model import BundleConfig, read_config

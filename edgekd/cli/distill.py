@@ -48,6 +48,7 @@ def command(**flags: Any) -> None:
     out = new_folder(flags["out"], flags["overwrite"])
     require("torch", "cpu", "train a student")
     from edgekd.attempt import train_student
+    from edgekd.chain import make_chain
     from edgekd.pipeline import gather
     from edgekd.plan.result import read_plan
     from edgekd.plan.stage import first_weights
@@ -60,7 +61,8 @@ def command(**flags: Any) -> None:
     console = error_console()
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
     inputs = gather(session, request).of_student
-    student = train_student(session, inputs, first_weights(session, inputs, candidate), longer=False)[-1]
+    chain = make_chain(session, inputs, candidate, first_weights(session, inputs, candidate))
+    student = train_student(session, inputs, chain.start, chain.lesson, longer=False)[-1]
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(student.path, out, ignore=shutil.ignore_patterns("manifest.json"))
     inputs.reader.save_tokenizer(out)

@@ -17,7 +17,15 @@ from edgekd.store import Artefact, Store
 VERSION = 1
 
 
-def label(store: Store, engine: Engine, teacher: Teacher, teacher_id: str, encodings: Encodings, name: str) -> Artefact:
+def label(
+    store: Store,
+    engine: Engine,
+    teacher: Teacher,
+    teacher_id: str,
+    encodings: Encodings,
+    name: str,
+    who: str = "teacher",
+) -> Artefact:
     """Compute and keep the teacher's logits of a split.
 
     Args:
@@ -27,6 +35,7 @@ def label(store: Store, engine: Engine, teacher: Teacher, teacher_id: str, encod
         teacher_id: Identity of its content.
         encodings: The texts, (rows) logit rows in all.
         name: The split's name, for the progress bar.
+        who: What the teacher is called there.
 
     Returns:
         An artefact with `logits.npy`: float32 (rows, labels).
@@ -40,7 +49,7 @@ def label(store: Store, engine: Engine, teacher: Teacher, teacher_id: str, encod
             teacher.model,
             encodings,
             engine,
-            title=f"teacher: label {len(encodings)} {name} texts",
+            title=f"{who}: label {len(encodings)} {name} texts",
             parts=parts,
         )
         np.save(work / "logits.npy", rows, allow_pickle=False)

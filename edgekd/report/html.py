@@ -9,6 +9,7 @@ import yaml
 
 from edgekd.errors import require
 from edgekd.report import wording
+from edgekd.report.assistants import assistants
 from edgekd.report.markup import Html, Node, bullets, facts, fold, join, section, table, tag
 from edgekd.report.result import Candidate, Criterion, Interval, Outcome, Percentile, Result, Timing
 
@@ -208,7 +209,7 @@ def _choice(result: Result, figure: Html | None) -> Html | None:
         figure,
         note,
         *_candidates(result),
-        *_chain(result),
+        *assistants(result),
         *_tries(result),
     )
 
@@ -237,14 +238,6 @@ def _candidate(c: Candidate) -> list[Node]:
         wording.count(c.encoder_parameters) if c.encoder_parameters else None,
         "yes" if c.fits else "no",
     ]
-
-
-def _chain(result: Result) -> list[Html | None]:
-    items = [
-        join([tag("strong", step.name), " – taken: " if step.taken else " – not taken: ", step.reason])
-        for step in result.chain
-    ]
-    return [tag("h3", "Teacher assistants considered"), bullets(items)] if items else []
 
 
 def _tries(result: Result) -> list[Html | None]:

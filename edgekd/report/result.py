@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, JsonValue
 
 from edgekd.errors import ExitCode, UsageError
-from edgekd.models.spec import Spec
 from edgekd.profile import validated
+from edgekd.report.chain import ChainStep, ChainSummary
+from edgekd.report.record import Record
 
 SCHEMA_VERSION: Literal[1] = 1
 MAX_SAMPLES = 500
@@ -23,6 +24,7 @@ Metric = Literal["accuracy", "span F1", "macro F1", "Spearman correlation", "agr
 Contender = Literal[
     "teacher",
     "teacher, INT8",
+    "student, no assistant at the same compute",
     "student, fine-tuned without distillation",
     "student after slicing, untrained",
     "student from random weights, untrained",
@@ -51,12 +53,6 @@ def _open_end(value: Any) -> Any:
 
 Interval = Annotated[tuple[float, float | None], BeforeValidator(_open_end)]
 """Lower and upper end; the upper end is None where the samples are too few to bound it."""
-
-
-class Record(Spec):
-    """Base of what a result holds: frozen, no unknown keys, and only numbers that JSON can hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSummary(Record):
@@ -125,14 +121,6 @@ class Candidate(Record):
     fits: bool
     chosen: bool = False
     note: str = ""
-
-
-class ChainStep(Record):
-    """A teacher-assistant that was considered; `name` is "none" for going straight to the student."""
-
-    name: str
-    taken: bool
-    reason: str
 
 
 class CurvePoint(Record):
@@ -295,9 +283,11 @@ class Result(Record):
         budget_ms: The limit.
         percentile: Which percentile the limit is on, in percent.
         data: What the run saw.
+        transfer: What the student learned from.
         teacher: What it compressed.
         candidates: What the plan considered.
         chain: Assistants considered.
+        chain_summary: How they were chosen, and their cost.
         training: One curve a run.
         quality: The quality table.
         latency: The exported model's, where it was measured.
@@ -325,6 +315,7 @@ class Result(Record):
     teacher: TeacherSummary
     candidates: tuple[Candidate, ...] = ()
     chain: tuple[ChainStep, ...] = ()
+    chain_summary: ChainSummary | None = None
     training: tuple[Curve, ...] = ()
     quality: tuple[QualityRow, ...] = ()
     latency: Latency = Latency()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, JsonValue
 
+from edgekd.report.record import Record
 from edgekd.report.result import (
     SCHEMA_VERSION,
     Criterion,
@@ -14,7 +15,6 @@ from edgekd.report.result import (
     Outcome,
     Percentile,
     QualityRow,
-    Record,
     Result,
     Timing,
     read_record,

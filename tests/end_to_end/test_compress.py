@@ -157,9 +157,9 @@ def test_plan_that_was_too_hopeful_is_corrected(shared_session, request_, tmp_pa
 
     starts = []
 
-    def train(session, inputs, start, *, longer):
+    def train(session, inputs, start, lesson, *, longer):
         starts.append(start)
-        return train_student(session, inputs, start, longer=longer)
+        return train_student(session, inputs, start, lesson, longer=longer)
 
     monkeypatch.setattr(make, "prove", hopeful)
     monkeypatch.setattr(attempts, "train_student", train)

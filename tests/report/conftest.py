@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from edgekd.report.chain import ChainStep
 from edgekd.report.result import (
     Candidate,
-    ChainStep,
     Criterion,
     Curve,
     CurvePoint,

@@ -1,0 +1,262 @@
+"""The chain from teacher to student: which assistants there are, their training, and what they teach the student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from edgekd.distill.elastic import ElasticRun, train_elastic
+from edgekd.distill.label import label, logits_of
+from edgekd.distill.spec import Distill
+from edgekd.distill.student import Lesson, Start, distill, lesson, load_student, start_of
+from edgekd.inputs import Inputs
+from edgekd.models.initialize import slice_again, slice_weights
+from edgekd.models.spec import EncoderShape
+from edgekd.plan.assistants import (
+    Assistant,
+    Choice,
+    Gap,
+    by_exhaustion,
+    by_ratio,
+    by_tradeoff,
+    fixed,
+    holds,
+    none_because,
+    paid,
+    recorded,
+    scored,
+    standard_error,
+)
+from edgekd.plan.result import Candidate
+from edgekd.plan.spec import FixedAssistants, LambdaAssistants
+from edgekd.plan.stage import importance_of
+from edgekd.session import Session
+from edgekd.store import Artefact
+
+# Forward and backward pass of a training step, in forward passes.
+_STEP = 3.0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What stands between a teacher and its student.
+
+    Attributes:
+        strategy: The strategy's name.
+        share: The student's share of the teacher's encoder parameters.
+        choice: What was considered and taken; None where no student is cut out of the teacher.
+        start: The student before training.
+        lesson: What the student learns from: the last assistant's answers, or the teacher's.
+        trained: The stages of each assistant that was trained alone, and the elastic run, by name.
+        flops: What was spent before the student's own training, by step.
+        finetune: What training the teacher itself for as many steps as the student would take, for comparison.
+    """
+
+    strategy: str
+    share: float
+    choice: Choice | None
+    start: Start
+    lesson: Lesson
+    trained: dict[str, list[Artefact]] = field(default_factory=dict)
+    flops: dict[str, float] = field(default_factory=dict)
+    finetune: float = 0.0
+
+    @property
+    def taken(self) -> tuple[Assistant, ...]:
+        """The assistants, the largest first."""
+        return () if self.choice is None else self.choice.taken
+
+
+def make_chain(session: Session, inputs: Inputs, candidate: Candidate, start: Start) -> Chain:
+    """Choose the assistants as `distill.assistants` says, and train them.
+
+    Args:
+        session: Store and engine.
+        inputs: Teacher and data.
+        candidate: The student.
+        start: It as it is cut out of the teacher.
+
+    Raises:
+        UsageError: A fixed chain does not go with teacher and student.
+    """
+    spec = inputs.profile.distill
+    name = spec.assistants.name
+    if name == "none" or candidate.choice is None or spec.init.name != "slice":
+        return Chain(name, 0.0, None, start, inputs.lesson())
+    return _Chains(session, inputs, candidate, start).make()
+
+
+def lengthened(spec: Distill, factor: float) -> Distill:
+    """The same with a last stage that is so many times as long."""
+    *first, last = spec.stages
+    training = last.training.model_copy(update={"epochs": factor * last.training.epochs})
+    steps = None if last.max_steps is None else round(factor * last.max_steps)
+    last = last.model_copy(update={"training": training, "max_steps": steps})
+    return spec.model_copy(update={"stages": (*first, last)})
+
+
+def training_flops(inputs: Inputs, spec: Distill, shape: EncoderShape, stages: Sequence[Artefact]) -> float:
+    """Floating-point operations in the layers of what was trained: its steps, its looks, and a teacher beside it.
+
+    Args:
+        inputs: The texts, of which the mean length counts.
+        spec: The stages as they were asked for.
+        shape: What was trained.
+        stages: What each stage did.
+    """
+    total = 0.0
+    for stage, made in zip(spec.stages, stages, strict=True):
+        texts = made.result["steps"] * stage.training.batch_size
+        total += _STEP * texts * _flops(inputs, shape)
+        total += len(made.result["points"]) * len(inputs.validation.encodings) * _flops(inputs, shape)
+        if stage.loss.family in ("hidden", "attention") or stage.mixup is not None:
+            assert inputs.teacher.hosted is not None
+            total += texts * _flops(inputs, inputs.teacher.hosted[0])
+    return total
+
+
+def _flops(inputs: Inputs, shape: EncoderShape) -> float:
+    """Of one text's forward pass."""
+    return shape.flops(round(float(np.mean(inputs.encodings.lengths))))
+
+
+class _Chains:
+    def __init__(self, session: Session, inputs: Inputs, candidate: Candidate, start: Start) -> None:
+        assert inputs.teacher.hosted is not None
+        assert candidate.choice is not None
+        self.session, self.inputs, self.start, self.spec = session, inputs, start, inputs.profile.distill
+        self.hosted, self.student = inputs.teacher.hosted, candidate.choice
+        self.importance = importance_of(session, inputs).importance
+        order = tuple(int(i) for i in np.argsort(-self.importance.layers, kind="stable"))
+        self.gap = Gap(self.hosted[0], self.student, start.shape.hidden, order)
+        self.narrow = start.shape.hidden < self.hosted[0].hidden
+        self.run: ElasticRun | None = None
+        self.trained: dict[str, list[Artefact]] = {}
+        self.flops: dict[str, float] = {}
+
+    def make(self) -> Chain:
+        choice = self._choose()
+        taken = choice.taken
+        what = ", then ".join(a.describe() for a in taken) or "none"
+        self.session.engine.progress.say(f"assistants ({self.spec.assistants.name}): {what}; {choice.reason}")
+        start, lesson = self._through(taken)
+        return Chain(
+            self.spec.assistants.name, self.gap.share, choice, start, lesson, self.trained, self.flops, self._finetune()
+        )
+
+    def _choose(self) -> Choice:
+        spec, gap = self.spec.assistants, self.gap
+        if isinstance(spec, FixedAssistants):
+            return fixed(gap, spec.shapes)
+        if spec.name == "auto":
+            task = self.inputs.task.spec.name
+            found = recorded(paid(), task, gap.share)
+            if found is None:
+                kept = f"{100 * gap.share:.0f}%"
+                return none_because(gap, f"no gain is on record for {task} and students that keep {kept}")
+            chosen = by_ratio(gap)
+            return replace(chosen, reason=f"{found.gain:+.1f} points on record ({found.source}); {chosen.reason}")
+        candidates = gap.candidates()
+        if spec.name == "ratio" or not candidates:
+            return by_ratio(gap)
+        if isinstance(spec, LambdaAssistants):
+            return self._by_tradeoff(spec, candidates)
+        reached = [replace(a, reached=self._reached(a)) for a in candidates]
+        return by_exhaustion(gap, reached)
+
+    def _by_tradeoff(self, spec: LambdaAssistants, candidates: tuple[Assistant, ...]) -> Choice:
+        if self.narrow:
+            chosen = by_ratio(self.gap)
+            return replace(chosen, reason=f"a student of less width is no slice of an elastic run; {chosen.reason}")
+        session, inputs, task = self.session, self.inputs, self.inputs.task
+        stage = self.spec.schedule[-1]
+        slices = [self.student, *(a.choice for a in candidates)]
+        run = train_elastic(
+            session.store, session.engine, self.hosted, self.importance, slices, task, inputs.lesson(), stage,
+            self.spec.seed, f"assistants: elastic run of {len(slices)} slices",
+        )  # fmt: skip
+        self.run, self.trained["elastic run"] = run, [run.artefact]
+        self.flops["elastic run"] = self._elastic_flops(run, stage.training.batch_size)
+        counts = run.counts[1:]
+
+        def error(i: int, j: int) -> float:
+            return standard_error(task.score, counts[i], counts[j])
+
+        known = scored(candidates, run.scores[1:])
+        return by_tradeoff(self.gap, known, spec.tradeoff, error, len(inputs.validation.encodings))
+
+    def _reached(self, assistant: Assistant) -> float:
+        """Validation metric of the student that is trained through this assistant."""
+        start, lesson = self._through(self.gap.beyond(assistant))
+        session, title = self.session, f"assistants: student through {100 * assistant.share:.0f}%"
+        made = distill(session.store, session.engine, start, self.inputs.task, lesson, self.spec, title)
+        name = f"student through {assistant.describe()}"
+        self.flops[name] = training_flops(self.inputs, self.spec, start.shape, made)
+        return float(made[-1].result["validation"])
+
+    def _through(self, taken: Sequence[Assistant]) -> tuple[Start, Lesson]:
+        """Train the assistants, each taught by the one before; the student before training, and its lesson."""
+        session, lesson = self.session, self.inputs.lesson()
+        before: tuple[Assistant, Start] | None = None
+        for number, assistant in enumerate(taken, 1):
+            start = self._cut(assistant, before)
+            if before is not None or not self._in_run(assistant):
+                title = f"assistant {number} of {len(taken)}: distil {100 * assistant.share:.0f}%"
+                made = distill(session.store, session.engine, start, self.inputs.task, lesson, self.spec, title)
+                name = f"assistant of {assistant.describe()}"
+                self.trained[name] = made
+                self.flops[name] = training_flops(self.inputs, self.spec, start.shape, made)
+                start = start_of(load_student(made[-1].path), start.labels)
+            lesson = self._taught_by(start)
+            before = (assistant, start)
+        if before is None or self.narrow:
+            return self.start, lesson
+        return self._cut(self.gap.assistant(self.student), before), lesson
+
+    def _cut(self, wanted: Assistant, before: tuple[Assistant, Start] | None) -> Start:
+        """First weights: out of the elastic run, else out of the assistant before, else out of the teacher."""
+        if self.run is not None and self._in_run(wanted):
+            return self.run.cut(wanted.choice, self.start.labels)
+        if before is None:
+            return Start(*slice_weights(*self.hosted, self.importance, wanted.choice), self.start.labels)
+        old, trained = before
+        cut = slice_again(trained.shape, trained.weights, self.importance, old.choice, wanted.choice)
+        assert cut is not None  # each holds the next: `Gap` makes them so, and `fixed` checks it
+        return Start(*cut, trained.labels)
+
+    def _in_run(self, assistant: Assistant) -> bool:
+        """Whether the elastic run trained it; the first of a chain may be larger than all that is in it."""
+        return self.run is not None and holds(self.run.whole, assistant.choice)
+
+    def _taught_by(self, assistant: Start) -> Lesson:
+        """The lesson with an assistant as its teacher."""
+        inputs, shape = self.inputs, assistant.shape
+        teacher = replace(
+            inputs.teacher, model=assistant.model(), hosted=(shape, assistant.weights), depth=shape.depth,
+            heads=max(shape.heads), ffn=max(shape.ffn),
+        )  # fmt: skip
+        session, encodings = self.session, inputs.encodings
+        rows = logits_of(
+            label(session.store, session.engine, teacher, assistant.id, encodings, "transfer", "assistant")
+        )
+        name = f"answers of {shape.describe()}"
+        self.flops[name] = len(encodings) * _flops(inputs, shape)
+        return lesson(inputs.task, inputs.transfer, encodings, rows, inputs.validation, teacher, assistant.id)
+
+    def _elastic_flops(self, run: ElasticRun, batch_size: int) -> float:
+        sizes = [_flops(self.inputs, self.gap.assistant(choice).shape) for choice in run.slices]
+        middle = float(np.mean(sizes[1:-1])) if len(sizes) > 2 else 0.0
+        result, validation = run.artefact.result, len(self.inputs.validation.encodings)
+        steps = _STEP * result["steps"] * batch_size * (sizes[0] + middle + sizes[-1])
+        return float(steps + validation * (len(result["points"]) * (sizes[0] + sizes[-1]) + sum(sizes)))
+
+    def _finetune(self) -> float:
+        """Training the teacher for as many steps as the last stage asks, with its looks."""
+        stage, inputs = self.spec.stages[-1], self.inputs
+        texts = stage.training.epochs * len(inputs.encodings)
+        if stage.max_steps is not None:
+            texts = min(texts, stage.max_steps * stage.training.batch_size)
+        looks = stage.training.evaluations * len(inputs.validation.encodings)
+        return (_STEP * texts + looks) * _flops(inputs, self.hosted[0])
