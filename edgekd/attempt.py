@@ -26,7 +26,7 @@ from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.plan.result import Candidate, Plan
-from edgekd.plan.stage import Device, Planner, core_of, first_weights, weights_again
+from edgekd.plan.stage import Device, Planner, core_of, first_weights, wanted_of, weights_again
 from edgekd.report.result import Contender, Criterion, Curve, QualityRow, Timing, Try
 from edgekd.session import Session
 from edgekd.store import Artefact
@@ -244,7 +244,6 @@ def train_student(session: Session, inputs: Inputs, start: Start, lesson: Lesson
 
 def export_of(session: Session, inputs: Inputs, device: Device, model: StudentModel, model_id: str) -> Artefact:
     """Export a trained student as the profile says."""
-    profile = inputs.profile
     return export_student(
         session.store,
         session.engine,
@@ -252,10 +251,7 @@ def export_of(session: Session, inputs: Inputs, device: Device, model: StudentMo
         model_id,
         inputs.task,
         inputs.validation,
-        profile.export,
-        quantize=device.instruction_set,
-        max_drop=profile.accept.max_drop,
-        batch_size=profile.workload.batch_size,
+        wanted_of(inputs, device),
     )
 
 
@@ -316,7 +312,7 @@ def _write(
     session = plan.session or planner.device.target.session_spec()
     write_core(work, core_of(planner.inputs, model_file(exported, precision), shape, session))
     (work / "onnx").mkdir()
-    for name in ("model.onnx", "model_quantized.onnx"):
+    for name in ("model.onnx", "model_quantized.onnx", "model_fp16.onnx"):
         if (exported.path / name).is_file():
             shutil.copyfile(exported.path / name, work / "onnx" / name)
     if student is not None:

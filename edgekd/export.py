@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from edgekd.choice import Place, choose_graph
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.scoring import Judged
 from edgekd.errors import EdgekdError
 from edgekd.graph.foreign import export_foreign
+from edgekd.graph.halve import halve
 from edgekd.graph.parity import Parity, compare_logits, load_session
-from edgekd.graph.quantize import QUANTIZER_VERSION, quantize_dynamic
-from edgekd.graph.spec import GraphOptions
+from edgekd.graph.quantize import QUANTIZER_VERSION
+from edgekd.graph.spec import Export, GraphOptions
+from edgekd.graph.variants import OPTIMISER_LEVELS, fused_nodes, optimise, writer_variants
 from edgekd.graph.writer import WRITER_VERSION, save_model, write_student
+from edgekd.guard import Guard, agreement, calibration_batches
 from edgekd.models.families import Hosted
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import Teacher
@@ -32,6 +38,9 @@ VERSION = 1
 
 # Texts of validation on which the graph is proven equal to PyTorch.
 _PARITY_TEXTS = 256
+
+# Name of a graph that has no other form.
+GIVEN = "given"
 
 # FP32 must be the same function: beyond this the graph is wrong, not imprecise.
 _MAX_GAP = 1e-3
@@ -62,18 +71,48 @@ def onnx_rows(
     return ordered
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which files are made, and how they are judged.
+
+    Attributes:
+        options: Of the graph and its INT8 file.
+        quantize: Instruction set of the INT8 file; None makes none.
+        max_drop: Points of the metric that INT8 may cost.
+        batch_size: Texts a call when serving.
+        texts: The transfer set, on which ranges of activations are found.
+        place: Where forms of the graph are measured.
+        fp16: Whether a file for GPUs is made too.
+    """
+
+    options: Export
+    quantize: str | None
+    max_drop: float
+    batch_size: int
+    texts: Encodings
+    place: Place
+    fp16: bool = False
+
+    def key(self, validation: Judged) -> dict[str, Any]:
+        """What decides the files beside the model; what is as usual, and came later, adds nothing."""
+        key: dict[str, Any] = {
+            "quantize": self.quantize,
+            "quantizer": QUANTIZER_VERSION,
+            "max_drop": self.max_drop,
+            "batch_size": self.batch_size,
+            "validation": fingerprint(validation.encodings),
+        }
+        if self.options.choose == "measured":
+            key |= {"machine": self.place.machine, "length": self.place.length}
+        if self.fp16:
+            key["fp16"] = True
+        if self.fp16 or (self.quantize is not None and self.options.int8 == "static"):
+            key["texts"] = fingerprint(self.texts)
+        return key
+
+
 def export_student(
-    store: Store,
-    engine: Engine,
-    hosted: Hosted,
-    model_id: str,
-    task: Task,
-    validation: Judged,
-    options: GraphOptions,
-    *,
-    quantize: str | None,
-    max_drop: float,
-    batch_size: int,
+    store: Store, engine: Engine, hosted: Hosted, model_id: str, task: Task, validation: Judged, wanted: Wanted
 ) -> Artefact:
     """Write a student (or a hosted teacher) with the product's own writer, prove it, and quantise it under guard.
 
@@ -84,59 +123,51 @@ def export_student(
         model_id: Identity of the weights.
         task: The task.
         validation: The split that decides whether INT8 is kept.
-        options: Of the writer.
-        quantize: Instruction set of the INT8 file; None makes none.
-        max_drop: Points of the metric that INT8 may cost.
-        batch_size: Texts a call when serving.
+        wanted: The files.
 
     Returns:
-        `model.onnx` (FP32) and, if asked for, `model_quantized.onnx`; the result holds parity and the guard.
+        `model.onnx` (FP32) and, if asked for, `model_quantized.onnx` and `model_fp16.onnx`; the result holds parity,
+        the guard, and what onnxruntime fuses in each file.
     """
 
     def build(work: Path) -> dict[str, Any]:
         shape, weights = hosted
-        path = work / "model.onnx"
-        save_model(write_student(shape, weights, options), path)
-        model = from_weights(shape, weights, task.labels, dropout=0.0)
-        parity = _prove(path, validation.encodings, model, engine)
-        return {"parity": asdict(parity)} | _quantised(work, task, validation, quantize, max_drop, batch_size, engine)
+        with tempfile.TemporaryDirectory(prefix="edgekd-export-") as folder:
+            measured = wanted.options.choose == "measured"
+            forms = writer_variants(wanted.options.graph) if measured else {GIVEN: wanted.options.graph}
+            files = {name: Path(folder, f"{i}.onnx") for i, name in enumerate(forms)}
+            for name, options in forms.items():
+                save_model(write_student(shape, weights, options), files[name])
+            model = from_weights(shape, weights, task.labels, dropout=0.0)
+            return _exported(work, files, shape.vocabulary, model, engine, task, validation, wanted)
 
     key = {
         "model": model_id,
-        "options": options.model_dump(),
+        "options": wanted.options.model_dump(),
         "writer": WRITER_VERSION,
-        **_guard_key(validation, quantize, max_drop, batch_size),
+        **wanted.key(validation),
     }
     return store.make("export", VERSION, key, build)
 
 
 def export_teacher(
-    store: Store,
-    engine: Engine,
-    teacher: Teacher,
-    teacher_id: str,
-    task: Task,
-    validation: Judged,
-    options: GraphOptions,
-    *,
-    quantize: str | None,
-    max_drop: float,
-    batch_size: int,
+    store: Store, engine: Engine, teacher: Teacher, teacher_id: str, task: Task, validation: Judged, wanted: Wanted
 ) -> Artefact:
     """Write the unchanged teacher: with the product's writer where it is BERT-like, through torch.onnx elsewhere."""
     if teacher.hosted is not None:
-        return export_student(
-            store, engine, teacher.hosted, teacher_id, task, validation, options,
-            quantize=quantize, max_drop=max_drop, batch_size=batch_size,
-        )  # fmt: skip
+        return export_student(store, engine, teacher.hosted, teacher_id, task, validation, wanted)
 
     def build(work: Path) -> dict[str, Any]:
-        path = work / "model.onnx"
-        export_foreign(teacher.model, teacher.inputs, path)
-        parity = _prove(path, validation.encodings, teacher.model, engine)
-        return {"parity": asdict(parity)} | _quantised(work, task, validation, quantize, max_drop, batch_size, engine)
+        with tempfile.TemporaryDirectory(prefix="edgekd-export-") as folder:
+            path = Path(folder, "given.onnx")
+            export_foreign(teacher.model, teacher.inputs, path)
+            words = int(teacher.model.config.vocab_size)
+            return _exported(work, {GIVEN: path}, words, teacher.model, engine, task, validation, wanted)
 
-    key = {"foreign": teacher_id, **_guard_key(validation, quantize, max_drop, batch_size)}
+    key = {"foreign": teacher_id, **wanted.key(validation)}
+    other = {k: v for k, v in wanted.options.model_dump().items() if k not in GraphOptions.model_fields}
+    if other:
+        key["options"] = other
     return store.make("export", VERSION, key, build)
 
 
@@ -145,23 +176,12 @@ def model_file(artefact: Artefact, precision: Precision) -> Path:
     return artefact.path / ("model_quantized.onnx" if precision == "int8" else "model.onnx")
 
 
-def _guard_key(validation: Judged, quantize: str | None, max_drop: float, batch_size: int) -> dict[str, Any]:
-    return {
-        "quantize": quantize,
-        "quantizer": QUANTIZER_VERSION,
-        "max_drop": max_drop,
-        "batch_size": batch_size,
-        "validation": fingerprint(validation.encodings),
-    }
-
-
 def _prove(path: Path, encodings: Encodings, model: nn.Module, engine: Engine) -> Parity:
     """Compare the graph with PyTorch on the first texts."""
-    few = encodings.take(np.arange(min(_PARITY_TEXTS, len(encodings))))
+    few = _first(encodings)
     reference = predict_rows(model, few, engine)
     parity = compare_logits(reference, onnx_rows(path, few, batch_size=8))
-    # Logits of thousands differ more than logits of one by rounding alone.
-    limit = _MAX_GAP * max(1.0, float(np.abs(reference).max()))
+    limit = _limit(reference)
     if parity.max_abs_gap > limit:
         raise EdgekdError(
             f"the exported graph differs from PyTorch by {parity.max_abs_gap:.2g} (at most {limit:.2g} allowed): "
@@ -170,40 +190,98 @@ def _prove(path: Path, encodings: Encodings, model: nn.Module, engine: Engine) -
     return parity
 
 
-def _quantised(
+def _first(encodings: Encodings) -> Encodings:
+    """The texts on which files are compared."""
+    return encodings.take(np.arange(min(_PARITY_TEXTS, len(encodings))))
+
+
+def _limit(reference: np.ndarray) -> float:
+    """Largest gap of logits that are the same: those of thousands differ more than those of one by rounding alone."""
+    return _MAX_GAP * max(1.0, float(np.abs(reference).max()))
+
+
+def _exported(
     work: Path,
+    files: dict[str, Path],
+    vocabulary: int,
+    model: nn.Module,
+    engine: Engine,
     task: Task,
     validation: Judged,
-    quantize: str | None,
-    max_drop: float,
-    batch_size: int,
-    engine: Engine,
+    wanted: Wanted,
 ) -> dict[str, Any]:
-    """Make the INT8 file and judge it against FP32 on validation."""
-    if quantize is None:
-        return {"int8": None}
-    quantize_dynamic(work / "model.onnx", work / "model_quantized.onnx", instruction_set=quantize)
-    rows = {
-        name: onnx_rows(work / name, validation.encodings, batch_size, engine.progress, f"export: validate {name}")
-        for name in ("model.onnx", "model_quantized.onnx")
-    }
-    exact, quantised = (validation.score(task, rows[name]) for name in rows)
-    drop = 100 * (exact - quantised)
-    return {
-        "int8": {
-            "instruction_set": quantize,
-            "fp32": exact,
-            "int8": quantised,
-            "drop": drop,
-            "limit": max_drop,
-            "agreement": _agreement(task, *rows.values()),
-            "kept": bool(drop <= max_drop + 1e-9),
-        }
-    }
+    """Prove the first of the files, choose among them where asked to, and make the other precisions."""
+    guard = _guard(wanted, task, validation, engine.progress)
+    given = next(iter(files.values()))
+    result: dict[str, Any] = {"parity": asdict(_prove(given, validation.encodings, model, engine)), "int8": None}
+    chosen, source = given, given
+    if wanted.options.choose == "measured":
+        chosen, result["choice"] = _fastest(files, vocabulary, validation, wanted, engine.progress)
+        if guard is not None and len(files) > 1:
+            source, result["int8_choice"] = _fastest_int8(files, vocabulary, guard, wanted)
+    shutil.copyfile(chosen, work / "model.onnx")
+    if guard is not None:
+        result["int8"] = guard.guarded(source, work / "model_quantized.onnx")
+    if wanted.fp16:
+        result["fp16"] = _halved(given, work / "model_fp16.onnx", task, validation, wanted, engine.progress)
+    result["fused"] = {path.name: fused_nodes(path) for path in sorted(work.glob("*.onnx"))}
+    return result
 
 
-def _agreement(task: Task, exact: np.ndarray, quantised: np.ndarray) -> float:
-    """Share of the answers that are the same; values, which never are quite, count by their rank correlation."""
-    if task.output == "value":
-        return task.score(np.concatenate([exact, quantised], axis=1))
-    return float(np.mean(task.decide(exact) == task.decide(quantised)))
+def _guard(wanted: Wanted, task: Task, validation: Judged, progress: Progress) -> Guard | None:
+    if wanted.quantize is None:
+        return None
+
+    def answers(path: Path, encodings: Encodings, title: str) -> np.ndarray:
+        return onnx_rows(path, encodings, wanted.batch_size, progress if title else None, title)
+
+    return Guard(
+        task, validation, wanted.quantize, wanted.max_drop, wanted.options, wanted.texts, answers, progress
+    )  # fmt: skip
+
+
+def _fastest(
+    files: dict[str, Path], vocabulary: int, validation: Judged, wanted: Wanted, progress: Progress
+) -> tuple[Path, dict[str, Any]]:
+    """The fastest FP32 file, those of onnxruntime's transformer optimiser among the rivals."""
+    given, few = next(iter(files.values())), _first(validation.encodings)
+    reference = onnx_rows(given, few, batch_size=8)
+    # Its fusions look for Add nodes.
+    source = next((path for name, path in files.items() if name.endswith("Add")), given)
+    forms = dict(files)
+    for level in OPTIMISER_LEVELS:
+        path = given.with_name(f"optimised{level}.onnx")
+        try:
+            optimise(source, path, level)
+        except EdgekdError as error:  # a rival that fails is none
+            progress.say(str(error))
+            continue
+        forms[f"onnxruntime's transformer optimiser, level {level}"] = path
+    choice = choose_graph(
+        forms, wanted.place, vocabulary, lambda path: compare_logits(reference, onnx_rows(path, few, batch_size=8)),
+        _limit(reference), progress, "export: measure the forms of the graph",
+    )  # fmt: skip
+    return forms[choice["chosen"]], choice
+
+
+def _fastest_int8(files: dict[str, Path], vocabulary: int, guard: Guard, wanted: Wanted) -> tuple[Path, dict[str, Any]]:
+    """The FP32 file whose INT8 file is the fastest; the guard judges its answers afterwards."""
+    forms = {}
+    for name, path in files.items():
+        forms[name] = path.with_suffix(".int8.onnx")
+        guard.quantizer(path)(forms[name], ())
+    title = "export: measure the forms of the INT8 graph"
+    choice = choose_graph(forms, wanted.place, vocabulary, None, 0.0, guard.progress, title)
+    return files[choice["chosen"]], choice
+
+
+def _halved(
+    source: Path, destination: Path, task: Task, validation: Judged, wanted: Wanted, progress: Progress
+) -> dict[str, Any]:
+    """Make the FP16 file and compare its answers, computed here, with those of FP32."""
+    count = wanted.options.calibration_texts
+    made = halve(source, destination, calibration_batches(wanted.texts, count, progress))
+    few = _first(validation.encodings)
+    exact, halved = onnx_rows(source, few, batch_size=8), onnx_rows(destination, few, batch_size=8)
+    gap = compare_logits(exact, halved).max_abs_gap
+    return {"masks": list(made.masks), "kept": list(made.kept)} | {"max_abs_gap": gap, "agreement": agreement(task, exact, halved)}

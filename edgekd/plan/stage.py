@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core, write_core
+from edgekd.choice import Place
 from edgekd.devices import check_probe, find_probe
 from edgekd.distill.batches import fingerprint as fingerprint_of
 from edgekd.distill.student import Start
 from edgekd.errors import UsageError
-from edgekd.export import export_teacher, model_file
+from edgekd.export import Wanted, export_teacher, model_file
 from edgekd.graph.writer import WRITER_VERSION
 from edgekd.inputs import Inputs, folder_id
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
@@ -89,6 +90,28 @@ class Device:
         return Device(target, machine, instruction_set)
 
 
+def wanted_of(inputs: Inputs, device: Device) -> Wanted:
+    """The ONNX files that the profile asks for.
+
+    Raises:
+        UsageError: Forms of the graph are to be measured on a device that is elsewhere.
+    """
+    profile = inputs.profile
+    batch_size = profile.workload.batch_size
+    place = Place(device.target, device.fingerprint, inputs.max_length, batch_size, device.probe is not None)
+    if profile.export.choose == "measured":
+        place.check()
+    return Wanted(
+        options=profile.export,
+        quantize=device.instruction_set,
+        max_drop=profile.accept.max_drop,
+        batch_size=batch_size,
+        texts=inputs.encodings,
+        place=place,
+        fp16="fp16" in profile.target.precisions,
+    )
+
+
 @dataclass(frozen=True)
 class Planner:
     """Plans for one teacher, one data set and one device.
@@ -120,7 +143,6 @@ class Planner:
     @cached_property
     def exported(self) -> Artefact:
         """The unchanged teacher as ONNX."""
-        profile = self.inputs.profile
         return export_teacher(
             self.session.store,
             self.session.engine,
@@ -128,10 +150,7 @@ class Planner:
             self.inputs.teacher_id,
             self.inputs.task,
             self.inputs.validation,
-            profile.export,
-            quantize=self.device.instruction_set,
-            max_drop=profile.accept.max_drop,
-            batch_size=profile.workload.batch_size,
+            wanted_of(self.inputs, self.device),
         )
 
     def core(self, precision: Precision) -> Core:
@@ -298,7 +317,7 @@ class Planner:
             "widths": list(widths),
             "batch_size": profile.workload.batch_size,
             "length": self.inputs.max_length,
-            "graph": profile.export.model_dump(mode="json"),
+            "graph": profile.export.graph.model_dump(mode="json"),
             "writer": WRITER_VERSION,
         }
 

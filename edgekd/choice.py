@@ -1,0 +1,112 @@
+"""The fastest form of a graph, by measuring all of them on the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import EdgekdError, UsageError
+from edgekd.graph.parity import Parity
+from edgekd.graph.variants import fused_nodes
+from edgekd.latency.measure import compare
+from edgekd.latency.ratio import round_ratio
+from edgekd.latency.table import VOCABULARY
+from edgekd.latency.timer import GraphJob
+from edgekd.progress import Progress
+from edgekd.targets.base import Target
+
+# Fewer rounds leave the interval wider than what the forms differ by.
+_ROUNDS, _CALLS = 15, 8
+
+# Another form than the given one is taken if it saves this much for sure.
+_WORTH = 0.99
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where forms of a graph are measured.
+
+    Attributes:
+        target: The device.
+        machine: Its fingerprint.
+        length: Tokens a text.
+        batch_size: Texts a call.
+        elsewhere: Whether the device is not this machine.
+    """
+
+    target: Target
+    machine: str
+    length: int
+    batch_size: int
+    elsewhere: bool = False
+
+    def check(self) -> None:
+        """Make sure that there is something to measure on.
+
+        Raises:
+            UsageError: The device is elsewhere.
+        """
+        if self.elsewhere:
+            raise UsageError(
+                "export.choose measured: the device is elsewhere; leave it out (--choose-graph), or run there"
+            )
+
+
+def choose_graph(
+    forms: Mapping[str, Path], place: Place, vocabulary: int, prove: Callable[[Path], Parity] | None,
+    limit: float, progress: Progress, title: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure forms of one graph in turns, and take the fastest that answers as the first does.
+
+    Args:
+        forms: Files by name, the given one first: it stays unless another is faster beyond doubt.
+        place: Where.
+        vocabulary: Rows of the model's embedding.
+        prove: Compares a file's answers with the first one's; None leaves that to what follows.
+        limit: Largest gap of a logit that still is the same answer.
+        progress: Where progress is shown.
+        title: Of the step.
+
+    Returns:
+        `chosen`, its name, and `tried`: of each its median in ms, its ratio to the first with the interval, the gap of
+        its logits and what onnxruntime fused in it.
+    """
+    ids = min(vocabulary, VOCABULARY)
+    jobs = [GraphJob(name, path, place.batch_size, place.length, ids) for name, path in forms.items()]
+    with progress.bar(title, 1) as bar:
+        found = compare(
+            jobs, place.target, processes=1, rounds=_ROUNDS, calls=_CALLS,
+            progress=lambda done, total: bar.update(done / total),
+        )  # fmt: skip
+    first = jobs[0].name
+    tried, best, best_upper = [], first, _WORTH
+    for name, path in forms.items():
+        ratio = round_ratio(found[first], found[name]) if name != first else (1.0, 1.0, 1.0)
+        gap = _gap(prove, path) if name != first else 0.0
+        same = gap is not None and gap <= limit
+        if same and ratio is not None and ratio[2] < best_upper:
+            best, best_upper = name, ratio[2]
+        tried.append(
+            {
+                "name": name,
+                "median_ms": found[name].percentile(50),
+                "ratio": None if ratio is None else ratio[0],
+                "interval": None if ratio is None else list(ratio[1:]),
+                "gap": gap,
+                "same": same,
+                "fused": fused_nodes(path),
+            }
+        )
+    return {"chosen": best, "tried": tried}
+
+
+def _gap(prove: Callable[[Path], Parity] | None, path: Path) -> float | None:
+    """Largest gap of a logit; None where the file gives no answers to compare."""
+    if prove is None:
+        return 0.0
+    try:
+        return prove(path).max_abs_gap
+    except EdgekdError:
+        return None

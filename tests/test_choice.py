@@ -1,0 +1,72 @@
+"""Choosing by measurement, with a target whose latencies are written down."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd import choice
+from edgekd.choice import Place, choose_graph
+from edgekd.errors import EdgekdError, UsageError
+from edgekd.graph.parity import Parity
+from edgekd.latency.measure import Measurement
+from edgekd.latency.timer import RoundSample
+from edgekd.progress import Progress
+
+PLACE = Place(target=None, machine="m", length=16, batch_size=1)
+
+
+@pytest.fixture
+def chosen(monkeypatch, tmp_path):
+    """`chosen({"name": ms}, prove)`: the choice among files of these latencies."""
+
+    def choose(latencies, prove=None, spread=0.0):
+        def compare(jobs, target, **_):
+            return {
+                job.name: Measurement(
+                    job.name,
+                    tuple(
+                        RoundSample(0, (latencies[job.name] * (1 + spread * ((i * 7 + k) % 5 - 2)),) * 3)
+                        for i in range(15)
+                    ),
+                    (True,) * 15,
+                    (),
+                )
+                for k, job in enumerate(jobs)
+            }
+
+        monkeypatch.setattr(choice, "compare", compare)
+        monkeypatch.setattr(choice, "fused_nodes", lambda path: {"Gelu": 1})
+        forms = {name: tmp_path / f"{name}.onnx" for name in latencies}
+        return choose_graph(forms, PLACE, 100, prove, 1e-3, Progress(), "")
+
+    return choose
+
+
+def test_the_fastest(chosen):
+    found = chosen({"given": 1.0, "slow": 1.2, "fast": 0.8, "faster": 0.7})
+    assert found["chosen"] == "faster"
+    tried = {t["name"]: t for t in found["tried"]}
+    assert tried["faster"]["ratio"] == pytest.approx(0.7)
+    assert tried["slow"]["interval"] == pytest.approx([1.2, 1.2])
+    assert tried["given"]["fused"] == {"Gelu": 1}
+
+
+def test_noise_keeps_the_given(chosen):
+    assert chosen({"given": 1.0, "perhaps": 0.97}, spread=0.05)["chosen"] == "given"
+
+
+def test_the_fastest_that_answers_the_same(chosen):
+    def prove(path):
+        if path.stem == "broken":
+            raise EdgekdError("NaN")
+        return Parity(rows=1, max_abs_gap=0.1 if path.stem == "wrong" else 1e-5, label_agreement=1.0)
+
+    found = chosen({"given": 1.0, "broken": 0.5, "wrong": 0.6, "right": 0.8}, prove)
+    assert found["chosen"] == "right"
+    assert [t["same"] for t in found["tried"]] == [True, False, False, True]
+    assert [t["gap"] for t in found["tried"]] == [0.0, None, 0.1, 1e-5]
+
+
+def test_nothing_to_measure_elsewhere():
+    with pytest.raises(UsageError, match=r"export\.choose"):
+        Place(target=None, machine="m", length=16, batch_size=1, elsewhere=True).check()

@@ -1,0 +1,91 @@
+"""The export stage: what decides its key, and the files that it makes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from edgekd.choice import Place
+from edgekd.data.split import Split
+from edgekd.distill.scoring import Judged
+from edgekd.export import Wanted, export_student
+from edgekd.graph.spec import Export
+from edgekd.targets.build import build_target
+from edgekd.targets.spec import CpuTarget
+from tests.test_guard import SHAPE, TASK, make_weights, texts
+
+
+def wanted(quantize="avx512_vnni", fp16=False, **options):
+    place = Place(build_target(CpuTarget()), "this machine", 16, 1)
+    return Wanted(Export(**options), quantize, 100.0, 1, texts(24, 1), place, fp16)
+
+
+@pytest.fixture(scope="module")
+def validation():
+    rng = np.random.default_rng(0)
+    return Judged(Split("validation", [""] * 30), texts(30), [TASK.labels[i] for i in rng.integers(0, 5, 30)])
+
+
+@pytest.fixture
+def exported(tmp_path, engine, validation):
+    from edgekd.store import Store
+
+    def export(asked):
+        return export_student(Store(tmp_path), engine, (SHAPE, make_weights(SHAPE)), "weights", TASK, validation, asked)
+
+    return export
+
+
+def test_what_came_later_changes_no_key_unless_asked_for(exported):
+    """Stores of users hold exports under these names: a new option must not make them anew."""
+    key = json.loads((exported(wanted()).path / "manifest.json").read_text())["key"]
+    assert sorted(key) == [
+        "batch_size", "max_drop", "model", "options", "quantize", "quantizer", "validation", "writer",
+    ]  # fmt: skip
+    assert key["options"] == {"fused_qkv": True, "residual": "sum", "opset": 17}
+
+
+@pytest.mark.parametrize(
+    "asked", [wanted(int8="static"), wanted(choose="measured"), wanted(fp16=True), wanted(per_channel=False)]
+)
+def test_what_is_asked_for_has_a_key_of_its_own(asked, validation):
+    usual = {"options": Export().model_dump()} | wanted().key(validation)
+    assert {"options": asked.options.model_dump()} | asked.key(validation) != usual
+
+
+def test_files_and_what_fuses(exported):
+    made = exported(wanted(quantize=None))
+    assert made.result["int8"] is None
+    assert sorted(p.name for p in made.path.glob("*.onnx")) == ["model.onnx"]
+    made = exported(wanted(fp16=True))
+    assert sorted(p.name for p in made.path.glob("*.onnx")) == ["model.onnx", "model_fp16.onnx", "model_quantized.onnx"]
+    assert made.result["fp16"]["max_abs_gap"] < 0.05
+    assert made.result["fp16"]["kept"] == []
+    assert made.result["fused"]["model_quantized.onnx"]["DynamicQuantizeMatMul"] > 3
+    assert made.result["parity"]["max_abs_gap"] < 1e-4
+
+
+def test_the_graph_is_chosen_by_measuring(exported, monkeypatch):
+    """Measured for real; then a form is made the winner, to see that its file is the one that is kept."""
+    from edgekd import choice, export
+
+    monkeypatch.setattr(choice, "_ROUNDS", 3)
+    made = exported(wanted(choose="measured"))
+    tried = made.result["choice"]["tried"]
+    assert len(tried) == 4 + 3
+    assert all(t["same"] and t["median_ms"] > 0 for t in tried)
+    assert len(made.result["int8_choice"]["tried"]) == 4
+
+    def choose(forms, *_):
+        return {"chosen": "Q, K, V apart, residual as Add", "tried": []}
+
+    monkeypatch.setattr(export, "choose_graph", choose)
+    made = exported(wanted(choose="measured", opset=18))
+    import onnx
+
+    for name, kind in (("model.onnx", "MatMul"), ("model_quantized.onnx", "MatMulInteger")):
+        graph = onnx.load(made.path / name).graph
+        assert any(n.op_type == kind and "attention.query" in n.name for n in graph.node)
+        assert not any(n.op_type == "Sum" for n in graph.node)
