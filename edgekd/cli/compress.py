@@ -11,6 +11,7 @@ import click
 
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import (
+    assistants_option,
     budget_of,
     columns_of,
     data_options,
@@ -39,6 +40,7 @@ from edgekd.request import Request, load_request
 @click.option("--overwrite", is_flag=True, help="Replace a folder --out of another request.")
 @click.option("--bundle-texts", is_flag=True, help="Keep 64 of your texts in the bundle, for `edgekd validate`.")
 @click.option("--trust-remote-code", is_flag=True, help="Run model code that comes with the teacher.")
+@assistants_option
 @store_option
 @json_option
 def command(**flags: Any) -> int:

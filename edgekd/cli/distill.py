@@ -13,6 +13,7 @@ from edgekd.cli import agnostic
 from edgekd.cli.agnostic import agnostic_options
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import (
+    assistants_option,
     data_options,
     json_option,
     named,
@@ -33,6 +34,7 @@ from edgekd.errors import UsageError, require
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the student.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder --out.")
 @agnostic_options
+@assistants_option
 @store_option
 @json_option
 def command(**flags: Any) -> None:

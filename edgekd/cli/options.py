@@ -36,6 +36,7 @@ OVERRIDES = {
     "max_mb": "accept.max_mb",
     "max_memory_mb": "accept.max_memory_mb",
     "seed": "distill.seed",
+    "assistants": "distill.assistants",
 }
 
 
@@ -118,6 +119,15 @@ def data_options(function: F) -> F:
     )(function)
 
 
+def assistants_option(function: F) -> F:
+    """--assistants; a fixed chain has shapes, which a profile holds."""
+    return click.option(
+        "--assistants",
+        type=click.Choice(["none", "auto", "ratio", "lambda", "exhaustive"]),
+        help="Models trained between teacher and student.  [default: auto]",
+    )(function)
+
+
 def store_option(function: F) -> F:
     """--cache-dir."""
     return click.option(
@@ -137,6 +147,7 @@ def resolve_profile(name: str, flags: dict[str, Any]) -> Profile:
         value = flags.get(flag)
         if value is None or (flag == "always_distill" and not value):
             continue
+        written: Any = {"precision": [value], "assistants": {"name": value}}.get(flag, value)
         try:
             profile = profiles.override(profile, {field: [value] if flag == "precision" else value})
         except UsageError as error:
