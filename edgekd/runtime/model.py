@@ -74,7 +74,7 @@ class Model:
         self._parallel = threads > 1
 
     def predict(
-        self, texts: str | Sequence[Text], *, batch_size: int = 32, all_scores: bool = False
+        self, texts: str | Sequence[Text], *, batch_size: int = 32, all_scores: bool = False, workers: int = 1
     ) -> list[dict[str, Any]]:
         """Answer texts.
 
@@ -82,6 +82,7 @@ class Model:
             texts: One text or several; for a pair task a sequence of (text, text).
             batch_size: Texts run at once, those of like length together.
             all_scores: Tasks with labels for whole texts: add `"scores"`, every label's probability.
+            workers: Batches run at the same time, each with the threads that the model was loaded with.
 
         Returns:
             One answer a text, in order. Text classification: `{"label", "score"}`. Multi-label classification:
@@ -91,17 +92,17 @@ class Model:
         Raises:
             UsageError: A text is not what the task takes; the message names its index.
         """
-        return self.timed_predict(texts, batch_size=batch_size, all_scores=all_scores)[0]
+        return self.timed_predict(texts, batch_size=batch_size, all_scores=all_scores, workers=workers)[0]
 
     def timed_predict(
-        self, texts: str | Sequence[Text], *, batch_size: int = 32, all_scores: bool = False
+        self, texts: str | Sequence[Text], *, batch_size: int = 32, all_scores: bool = False, workers: int = 1
     ) -> tuple[list[dict[str, Any]], float, float, float]:
         """`predict`, and the seconds spent on tokenising, on the model and on post-processing."""
         start = time.perf_counter()
         firsts, seconds = self._check(texts)
         encodings, words = self._encode(firsts, seconds)
         tokenised = time.perf_counter()
-        rows = self.run(encodings, batch_size)
+        rows = self.run(encodings, batch_size, workers)
         modelled = time.perf_counter()
         answers = self._answers(firsts, encodings, words, rows, all_scores)
         return answers, tokenised - start, modelled - tokenised, time.perf_counter() - modelled
@@ -135,16 +136,29 @@ class Model:
         self.truncated += encodings.truncated
         return encodings, words
 
-    def run(self, encodings: Encodings, batch_size: int) -> NDArray[Any]:
+    def run(self, encodings: Encodings, batch_size: int, workers: int = 1) -> NDArray[Any]:
         """Logit rows (rows, labels) of encoded texts, text after text; those of like length run together."""
         rows = np.zeros((int(encodings.rows[-1]), len(self.config.labels)), dtype=np.float32)
         order = np.argsort(encodings.lengths, kind="stable")
-        for start in range(0, len(order), batch_size):
+
+        def run_batch(start: int) -> None:
             chosen = order[start : start + batch_size]
             batch = encodings.batch(chosen, pad_to_multiple=1)
             feed = {name: batch[name] if name in batch else np.zeros_like(batch["input_ids"]) for name in self._inputs}
             logits = self._session.run(None, feed)[0]
             rows[encodings.row_slots(chosen)] = encodings.rows_of(logits, chosen)
+
+        starts = range(0, len(order), batch_size)
+        if workers == 1 or len(starts) < 2:
+            for start in starts:
+                run_batch(start)
+            return rows
+        # Here, since a process that answers single texts need not wait for the import.
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(workers) as pool:
+            # The longest first: begun last, one of them would run on when the other workers are done.
+            list(pool.map(run_batch, reversed(starts)))
         return rows
 
     def _answers(
@@ -225,6 +239,9 @@ def read_config(file: Path) -> BundleConfig:
         )
     try:
         names = config["id2label"]
+        missing = [i for i in range(len(names)) if str(i) not in names]
+        if missing:
+            raise UsageError(f"{file}: id2label has {len(names)} labels but no id {missing[0]}: count them from 0")
         return BundleConfig(
             labels=tuple(names[str(i)] for i in range(len(names))),
             task=own["task"]["name"],
@@ -236,6 +253,8 @@ def read_config(file: Path) -> BundleConfig:
         )
     except KeyError as error:
         raise UsageError(f"{file}: key {error} is missing; write the bundle again") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{file}: broken ({error}); write the bundle again") from error
 
 
 def _open(file: Path, config: BundleConfig, threads: int, provider: str | None) -> Any:
@@ -258,13 +277,22 @@ def _open(file: Path, config: BundleConfig, threads: int, provider: str | None) 
     try:
         session = runtime.InferenceSession(str(file), options, providers=providers, provider_options=settings)
     except Exception as error:  # onnxruntime's errors share no class of their own
-        raise UsageError(f"{file}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{file}: onnxruntime cannot load it: {_why(error, runtime.__version__)}") from error
     if session.get_providers()[0] != wanted[0]:
         raise UnavailableError(
             f"{file}: onnxruntime fell back from {wanted[0]} to {session.get_providers()[0]}:"
             " check the driver and its libraries"
         )
     return session
+
+
+def _why(error: Exception, version: str) -> str:
+    """The reason that onnxruntime gives, without its source code, and what helps."""
+    reason = str(error).partition("\n")[0].rpartition(" failed:")[2]
+    reason = re.sub(r"^/\S+:\d+ .*?\) (?=[A-Z])", "", reason).rstrip(".")
+    if re.search(r"[Oo]pset|IR version|No Op registered", reason):
+        return f"{reason}; the graph is newer than this onnxruntime {version}: install a newer one"
+    return f"{reason}; copy the bundle again"
 
 
 def _options(runtime: Any, given: dict[str, Any], threads: int) -> Any:

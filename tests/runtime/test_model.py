@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 
 from edgekd.errors import UnavailableError, UsageError
@@ -22,6 +23,15 @@ def test_predict_keeps_the_order_and_ignores_padding(sentiment):
     assert set(one[0]["scores"]) == {"negative", "positive"}
     assert model.predict([]) == []
     assert model.provider == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_workers_change_no_answer(sentiment, workers):
+    model = load(sentiment)
+    texts = [" ".join(["good"] * (i % 5) + ["bad"] * (i % 3)) or "jazz" for i in range(50)]
+    assert model.predict(texts, batch_size=4, workers=workers, all_scores=True) == [
+        model.predict(text, all_scores=True)[0] for text in texts
+    ]
 
 
 def test_long_texts_are_cut_and_counted(sentiment):
@@ -120,6 +130,11 @@ def test_a_missing_folder_is_named(tmp_path):
         ('{"model_type": "bert"}', "no 'edgekd' key"),
         ('{"edgekd": {"schema_version": 2}}', "schema version 2, but this edgekd reads 1"),
         ('{"edgekd": {"schema_version": 1}}', "key 'id2label' is missing"),
+        (
+            '{"id2label": {"0": "a", "2": "b"}, "edgekd": {"schema_version": 1}}',
+            "2 labels but no id 1: count them from 0",
+        ),
+        ('{"id2label": {"0": "a"}, "edgekd": {"schema_version": 1, "task": "x"}}', "broken .*write the bundle again"),
     ],
 )
 def test_a_wrong_config_is_one_line(sentiment, config, message):
@@ -131,9 +146,34 @@ def test_a_wrong_config_is_one_line(sentiment, config, message):
 
 def test_a_corrupt_model_is_one_line(sentiment):
     (sentiment / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(UsageError, match=r"model\.onnx: onnxruntime cannot load it") as error:
+    with pytest.raises(
+        UsageError, match=r"model\.onnx: onnxruntime cannot load it: .*; copy the bundle again"
+    ) as error:
         load(sentiment)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["opset", "ir_version", "op_type"])
+def test_a_graph_of_the_future_asks_for_a_newer_onnxruntime(sentiment, field):
+    model = onnx.load(sentiment / "model.onnx")
+    if field == "opset":
+        model.opset_import[0].version = 99
+    elif field == "ir_version":
+        model.ir_version = 99
+    else:
+        model.graph.node[0].op_type = "NotYetInvented"
+    (sentiment / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UsageError, match=r"newer than this onnxruntime .*: install a newer one") as error:
+        load(sentiment)
+    assert "\n" not in str(error.value)
+    assert "/onnxruntime_src/" not in str(error.value)
+
+
+def test_a_truncated_model_is_one_line(sentiment):
+    whole = (sentiment / "model.onnx").read_bytes()
+    (sentiment / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"model\.onnx: onnxruntime cannot load it: .*; copy the bundle again"):
+        load(sentiment)
 
 
 def test_labels_and_logits_must_be_as_many(sentiment):
