@@ -1,11 +1,11 @@
 """Generic text selected from a large pool: sentences a second of each stage, and peak memory.
 
-    python benchmarks/select_pool.py --data ../shared/data
-    python benchmarks/select_pool.py --data ../shared/data --model BUNDLE
+    python benchmarks/select_pool.py --data ../shared/data                  (one core)
+    python benchmarks/select_pool.py --data ../shared/data --hashed         (without an encoder's time)
 
 The pool is made of `generic` of the data folder, repeated with words replaced, and is read from a file; the target is
-clinc150. Without --model, vectors of hashed words take the place of an encoder: its speed is then not measured. A
-bundle's outputs (texts, labels) stand for its pooled states: the encoder's time is the same.
+clinc150, compared in the space of MiniLM-L6 as the product runs it, in INT8. With --hashed, vectors of hashed words
+take the encoder's place.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 from record import write_record
 
+from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.select.cascade import CANDIDATES, Selection, select
 from edgekd.data.select.clusters import TARGET_SAMPLE, Embed
 from edgekd.data.select.dedup import deduplicate
 from edgekd.data.select.pool import Pool
+from edgekd.distill.engine import Engine
+from edgekd.models.teacher import load_body
+from edgekd.transfer import Embedder
 
 WIDTH = 384
 # Of a repeated sentence's words at most this share is replaced by words of other sentences.
@@ -63,6 +67,12 @@ def hashed_words(width: int) -> Embed:
         return np.stack([table[row].mean(axis=0) for row in rows])
 
     return embed
+
+
+def encoder(folder: Path, threads: int) -> Embed:
+    """The demo's encoder as a transfer set's: INT8, the mean of its last hidden states."""
+    loaded = load_body(str(demo_encoder()))
+    return Embedder(loaded, "", 64).open(Engine("cpu", threads), folder)
 
 
 def timed(embed: Embed, spent: list[float]) -> Embed:
@@ -111,18 +121,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with generic and clinc150")
     parser.add_argument("--pool", type=int, default=2_000_000)
     parser.add_argument("--wanted", type=int, default=100_000)
-    parser.add_argument("--model", type=Path, help="a text classifier's bundle as encoder")
+    parser.add_argument("--hashed", action="store_true", help="vectors of hashed words in place of an encoder")
+    parser.add_argument("--threads", type=int, default=1, help="of the encoder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="select_pool", help="of the record")
     options = parser.parse_args()
     target, held_out = (texts_of(options.data / f"clinc150/{split}.jsonl") for split in ("train", "test"))
-    embed = hashed_words(WIDTH)
-    if options.model is not None:
-        from edgekd import runtime  # needs onnxruntime, which the rest does not
-
-        embed = runtime.load(options.model, threads=1).logits
     spent = [0.0, 0.0]
     with tempfile.TemporaryDirectory() as folder:
+        embed = hashed_words(WIDTH) if options.hashed else encoder(Path(folder), options.threads)
         file = Path(folder) / "pool.jsonl"
         # In a process of its own, whose memory is not this one's.
         arguments = (options.data / "generic/train.jsonl", options.pool, file, options.seed)
@@ -141,7 +148,8 @@ def main() -> None:
         result["deduplicate"] = seconds | {"kept": len(left.kept), "near": left.near, "peak_mb": peak_mb()}
     about = {
         "pool": options.pool, "wanted": options.wanted, "candidates": CANDIDATES, "target": len(target),
-        "target_embedded": min(len(target), TARGET_SAMPLE), "encoder": "bundle" if options.model else "hashed words",
+        "target_embedded": min(len(target), TARGET_SAMPLE), "threads": options.threads,
+        "encoder": "hashed words" if options.hashed else "MiniLM-L6, INT8",
     }  # fmt: skip
     print(json.dumps({k: v for k, v in (about | result).items() if "examples" not in k and k != "likeness"}, indent=1))
     print("written:", write_record(options.name, about | result))

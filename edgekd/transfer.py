@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ from edgekd.graph.parity import load_session
 from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.writer import save_model, write_student
 from edgekd.latency.machine import detect_instruction_set
+from edgekd.models.families import Hosted
 from edgekd.models.identity import folder_id
 from edgekd.models.online import OnlineTeacher
-from edgekd.models.teacher import Teacher
+from edgekd.models.teacher import Encoder
 from edgekd.runtime.tokenise import Encodings, encode_texts
 from edgekd.store import Store, read_json, write_json
 
@@ -39,20 +40,48 @@ VERSION = 1
 # Texts an encoder is given at once.
 _BATCH = 32
 
+States = Callable[[Encodings, np.ndarray], NDArray[Any]]
+"""Last hidden states (rows, tokens, width) of some texts of a split, padded to their longest."""
+
 
 @dataclass(frozen=True)
 class Embedder:
     """A teacher whose pooled states generic and target texts are compared in.
 
     Attributes:
-        teacher: The teacher.
+        teacher: The teacher, or an encoder.
         id: Identity of its content.
         max_length: Tokens a text; longer ones are cut.
     """
 
-    teacher: Teacher
+    teacher: Encoder
     id: str
     max_length: int
+
+    def open(self, engine: Engine, folder: Path) -> Embed:
+        """Texts to the mean of their last hidden states, (texts, width): INT8 on a CPU, in FP32 elsewhere.
+
+        Args:
+            engine: Where to compute.
+            folder: For the graph that is run on a CPU.
+        """
+        teacher = self.teacher
+        if engine.device == "cpu" and teacher.hosted is not None:
+            states = _int8_states(teacher, teacher.hosted, folder, engine.threads)
+        else:
+            states = _torch_states(teacher, engine)
+
+        def embed(texts: Sequence[str]) -> NDArray[Any]:
+            encodings = encode_texts(teacher.tokenizer, texts, None, self.max_length)
+            order = np.argsort(encodings.lengths, kind="stable")
+            pooled = np.empty((len(texts), teacher.width), np.float32)
+            for start in range(0, len(order), _BATCH):
+                rows = order[start : start + _BATCH]
+                mask = encodings.batch(rows)["attention_mask"][:, :, None]
+                pooled[rows] = (states(encodings, rows) * mask).sum(axis=1) / mask.sum(axis=1)
+            return pooled
+
+        return embed
 
 
 def build_transfer_set(
@@ -101,7 +130,7 @@ def _add(
         path = work / "generic.json"
         if not path.is_file():
             with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-                embed = None if embedder is None else _embed(embedder, engine, Path(folder))
+                embed = None if embedder is None else embedder.open(engine, Path(folder))
                 with engine.progress.bar("generic text: choose", 0):
                     chosen = choose_generic(spec.generic, target, data, spec.near_equal, embed)
             write_json(path, {"texts": chosen.texts, "notes": chosen.notes, "report": _report(chosen)})
@@ -152,30 +181,8 @@ def _pool_id(pool: Pool) -> str:
     return digest.hexdigest()
 
 
-def _embed(embedder: Embedder, engine: Engine, folder: Path) -> Embed:
-    """Texts to the mean of their last hidden states, (texts, width): INT8 on the CPU, as trained on a GPU."""
-    teacher = embedder.teacher
-    if engine.device == "cpu" and teacher.hosted is not None:
-        states = _int8_states(teacher, folder, engine.threads)
-    else:
-        states = _torch_states(teacher, engine)
-
-    def embed(texts: Sequence[str]) -> NDArray[Any]:
-        encodings = encode_texts(teacher.tokenizer, texts, None, embedder.max_length)
-        order = np.argsort(encodings.lengths, kind="stable")
-        pooled = np.empty((len(texts), teacher.width), np.float32)
-        for start in range(0, len(order), _BATCH):
-            rows = order[start : start + _BATCH]
-            mask = encodings.batch(rows)["attention_mask"][:, :, None]
-            pooled[rows] = (states(encodings, rows) * mask).sum(axis=1) / mask.sum(axis=1)
-        return pooled
-
-    return embed
-
-
-def _int8_states(teacher: Teacher, folder: Path, threads: int) -> Any:
-    assert teacher.hosted is not None
-    shape, weights = teacher.hosted
+def _int8_states(teacher: Encoder, hosted: Hosted, folder: Path, threads: int) -> States:
+    shape, weights = hosted
     body = shape.model_copy(update={"head": None})
     names = body.weight_shapes()
     exact, quantised = folder / "encoder.onnx", folder / "encoder_int8.onnx"
@@ -192,7 +199,7 @@ def _int8_states(teacher: Teacher, folder: Path, threads: int) -> Any:
     return states
 
 
-def _torch_states(teacher: Teacher, engine: Engine) -> Any:
+def _torch_states(teacher: Encoder, engine: Engine) -> States:
     online, device = OnlineTeacher.of(teacher), torch.device(engine.device)
     online.model.to(device)
 

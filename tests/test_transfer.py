@@ -55,9 +55,9 @@ def test_generic_texts_like_the_target_are_added(shared_session, intent_data, po
 
 def test_int8_states_order_texts_as_those_of_torch_do(shared_session, embedder, tmp_path):
     texts = ["play a song", "rain and wind", "wake me early", "qxz zzx"]
-    int8 = stage._embed(embedder, shared_session.engine, tmp_path)(texts)
+    int8 = embedder.open(shared_session.engine, tmp_path)(texts)
     foreign = dataclasses.replace(embedder.teacher, hosted=None)
-    exact = stage._embed(dataclasses.replace(embedder, teacher=foreign), shared_session.engine, tmp_path)(texts)
+    exact = dataclasses.replace(embedder, teacher=foreign).open(shared_session.engine, tmp_path)(texts)
     assert int8.shape == exact.shape == (4, 32)
     cosine = (int8 * exact).sum(1) / ((int8**2).sum(1) * (exact**2).sum(1)) ** 0.5
     assert cosine.min() > 0.99
