@@ -222,18 +222,22 @@ def _finals(
         asked: The correction that the plan began with, which what is measured whole is subject to as well.
 
     Returns:
-        The plan with the tail as measured now; the finalists with their latencies; measured whole over measured
-        side by side.
+        The plan with the tail as measured now; the finalists with their latencies; how far the predictions of the
+        next search must rise: measured side by side over predicted where none fits already by that, else measured
+        whole over measured side by side.
     """
     session = plan.session or bench.target.session_spec()
     expected = _model_ms(min(c.best_known_ms for c in finalists), plan)
     medians, tail, disturbed = measure_medians(bench, finalists, session, expected)
+    predicted = [_model_ms(c.best_known_ms, plan) + plan.overhead_ms for c in finalists]
+    slower = [(ms + plan.overhead_ms) * asked / (p * plan.correction) for ms, p in zip(medians, predicted, strict=True)]
     plan = plan.model_copy(update={"disturbed": disturbed, "tail": tail})
     measured = [
         _over(c.model_copy(update={"measured_ms": (ms + plan.overhead_ms) * tail * asked}), plan, "side by side")
         for c, ms in zip(finalists, medians, strict=True)
     ]
-    off, headroom = 1.0, 1.0 - plan.limit_ms / plan.budget_ms
+    headroom = 1.0 - plan.limit_ms / plan.budget_ms
+    off = 1.0 if any(c.fits for c in measured) else max(1.0, float(np.median(slower)))
     for _ in range(_PROOFS):
         fitting = [i for i, c in enumerate(measured) if c.fits]
         if not fitting:
