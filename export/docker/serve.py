@@ -247,7 +247,13 @@ def main(arguments=None):
         file=sys.stderr,
     )
     uvicorn.run(
-        app, host=options.host, port=options.port, access_log=False, timeout_graceful_shutdown=options.grace_seconds
+        app,
+        host=options.host,
+        port=options.port,
+        access_log=False,
+        # Longer than a load balancer's 60 s: who closes first must not be the one that still gets requests.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=options.grace_seconds,
     )
     return 0
 

@@ -100,6 +100,8 @@ def answer(texts, content):
     tokenizer, length = load_tokenizer(BUNDLE), content["max_length"]
     if content["task"] == "token-classification":
         encodings = encode_words(tokenizer, texts, length)
+    elif content["task"] == "joint-intent-slots":
+        encodings = encode_words(tokenizer, texts, length).with_whole_rows()
     elif isinstance(texts[0], str):
         encodings = encode_texts(tokenizer, texts, None, length)
     else:
