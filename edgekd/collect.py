@@ -28,7 +28,6 @@ from edgekd.report.result import (
     Parity,
     Percentile,
     QualityRow,
-    Quantisation,
     TeacherSummary,
     Timing,
     thin,
@@ -212,21 +211,6 @@ def parity(exported: dict[str, Any]) -> Parity:
     """The graph against PyTorch."""
     found = exported["parity"]
     return Parity(max_abs_gap=found["max_abs_gap"], agreement=found["label_agreement"], rows=found["rows"])
-
-
-def quantisation(exported: dict[str, Any]) -> Quantisation | None:
-    """Whether INT8 was kept."""
-    found = exported["int8"]
-    if found is None:
-        return None
-    verb = "kept" if found["kept"] else "refused"
-    return Quantisation(
-        kept=found["kept"],
-        drop_points=found["drop"],
-        limit_points=found["limit"],
-        reason=f"INT8 {verb}: {found['drop']:+.2f} points lost on validation (at most {found['limit']:g}), "
-        f"{100 * found['agreement']:.1f}% of the answers the same",
-    )
 
 
 def versions() -> dict[str, str]:

@@ -24,6 +24,7 @@ from edgekd.latency.timer import Text
 from edgekd.models.teacher import load_teacher
 from edgekd.plan.result import Plan, read_plan
 from edgekd.plan.stage import Device, Planner
+from edgekd.report.exported import graphs_of, quantisation_of
 from edgekd.report.result import Latency, QualityRow, Result, Try
 from edgekd.report.write import write_reports
 from edgekd.request import Request
@@ -184,7 +185,8 @@ def _result(
         quality=tuple(rows),
         latency=Latency(judge=inputs.profile.workload.judge, fixed=final.fixed, replay=final.replay),
         parity=collect.parity(final.exported.result),
-        quantisation=collect.quantisation(final.exported.result),
+        quantisation=quantisation_of(final.exported.result),
+        graphs=graphs_of(final.exported.result),
         criteria=final.criteria,
         tries=tuple(tries),
         machine=read_machine().to_json() if probe is None else dict(probe.machine),

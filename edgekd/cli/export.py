@@ -29,6 +29,9 @@ from edgekd.errors import UsageError, require
 @data_options
 @profile_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the ONNX files.")
+@click.option(
+    "--choose-graph", flag_value="measured", help="Measure the forms of the graph here, and keep the fastest."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the folder --out.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="A finished bundle, for --triton.")
 @click.option("--triton", type=click.Path(path_type=Path), help="Write a Triton model repository with --bundle in it.")
@@ -68,6 +71,11 @@ def command(**flags: Any) -> None:
     if int8 is not None:
         verb = "may be deployed" if int8["kept"] else "must not be deployed"
         console.print(f"INT8 {verb}: {int8['drop']:+.2f} points lost on validation (at most {int8['limit']:g})")
+        if int8.get("kept_float"):
+            console.print(f"Left in FP32, since INT8 cost {int8['drop_before']:.2f}: {', '.join(int8['kept_float'])}")
+    for kind, key in (("FP32", "choice"), ("INT8", "int8_choice")):
+        if key in exported.result:
+            console.print(f"Fastest form of the graph, {kind}: {exported.result[key]['chosen']}")
     if flags["as_json"]:
         click.echo(json.dumps({"out": str(out), **exported.result}))
 

@@ -36,6 +36,7 @@ OVERRIDES = {
     "max_mb": "accept.max_mb",
     "max_memory_mb": "accept.max_memory_mb",
     "seed": "distill.seed",
+    "choose_graph": "export.choose",
     "assistants": "distill.assistants",
 }
 

@@ -10,6 +10,7 @@ import yaml
 from edgekd.errors import require
 from edgekd.report import wording
 from edgekd.report.assistants import assistants
+from edgekd.report.export_section import export_section
 from edgekd.report.markup import Html, Node, bullets, facts, fold, join, section, table, tag
 from edgekd.report.result import Candidate, Criterion, Interval, Outcome, Percentile, Result, Timing
 
@@ -49,7 +50,7 @@ def render(result: Result) -> str:
         _quality(result, plots.quality(result)),
         _choice(result, plots.frontier(result)),
         _training(result, plots.training(result)),
-        _export(result),
+        export_section(result),
         _data(result),
         _machine(result),
         _again(result),
@@ -252,35 +253,6 @@ def _tries(result: Result) -> list[Html | None]:
 def _training(result: Result, figure: Html | None) -> Html | None:
     lead = "The weights kept are those of the best validation score."
     return section("Training", lead, figure)
-
-
-def _export(result: Result) -> Html | None:
-    parity, quantisation = result.parity, result.quantisation
-    shown = []
-    if parity is not None:
-        gap = f"{parity.max_abs_gap:.2g}"
-        shown.append(
-            facts(
-                [
-                    ("largest logit gap to PyTorch", gap),
-                    ("same labels as PyTorch", wording.percent(parity.agreement)),
-                    ("texts compared", f"{parity.rows:,}"),
-                ]
-            )
-        )
-    if quantisation is not None:
-        drop = quantisation.drop_points
-        shown.append(
-            facts(
-                [
-                    ("INT8", "kept" if quantisation.kept else "not kept"),
-                    ("cost on validation", None if drop is None else f"{drop:.2f} points"),
-                    ("limit", f"{quantisation.limit_points:g} points"),
-                ]
-            )
-        )
-        shown.append(tag("p", quantisation.reason, class_="note") if quantisation.reason else None)
-    return section("Export: parity and quantisation", "", *shown)
 
 
 def _data(result: Result) -> Html | None:

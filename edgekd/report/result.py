@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, JsonValue
 from edgekd.errors import ExitCode, UsageError
 from edgekd.profile import validated
 from edgekd.report.chain import ChainStep, ChainSummary
+from edgekd.report.exported import Graphs, Quantisation
 from edgekd.report.record import Record
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -228,15 +229,6 @@ class Parity(Record):
     rows: int
 
 
-class Quantisation(Record):
-    """Whether INT8 was kept: points of the metric it cost on validation, the limit, and why."""
-
-    kept: bool
-    drop_points: float | None = None
-    limit_points: float
-    reason: str
-
-
 class Criterion(Record):
     """One thing that was asked for, and what was found.
 
@@ -293,6 +285,7 @@ class Result(Record):
         latency: The exported model's, where it was measured.
         parity: Of the export.
         quantisation: Whether INT8 was kept.
+        graphs: The forms of the graph, and what onnxruntime fuses.
         criteria: What was asked for, and what was found.
         tries: In the order of time.
         machine: Where the latency was measured.
@@ -321,6 +314,7 @@ class Result(Record):
     latency: Latency = Latency()
     parity: Parity | None = None
     quantisation: Quantisation | None = None
+    graphs: Graphs | None = None
     criteria: tuple[Criterion, ...] = ()
     tries: tuple[Try, ...] = ()
     machine: dict[str, JsonValue] = {}

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, JsonValue
 
+from edgekd.report.exported import Quantisation
 from edgekd.report.record import Record
 from edgekd.report.result import (
     SCHEMA_VERSION,
@@ -59,6 +60,7 @@ class Verdict(Record):
         criteria: Each with limit, value, interval and outcome.
         latency: "fixed" and "replay", whichever was measured: raw percentiles with intervals, in ms.
         quality: Scores on test, between 0 and 1.
+        quantisation: Whether INT8 was kept, what it costs on validation, and the nodes left in FP32.
         model: The validated file.
         files: SHA-256 of each file of the bundle.
         machine: Where the latency was measured.
@@ -76,6 +78,7 @@ class Verdict(Record):
     criteria: tuple[Criterion, ...]
     latency: dict[Literal["fixed", "replay"], VerdictLatency]
     quality: tuple[QualityRow, ...]
+    quantisation: Quantisation | None = None
     model: VerdictModel
     files: dict[str, str]
     machine: dict[str, JsonValue]
@@ -96,6 +99,7 @@ def verdict_json(result: Result) -> dict[str, Any]:
         criteria=result.criteria,
         latency={judge: _without_samples(timing) for judge, timing in timings.items() if timing is not None},
         quality=result.quality,
+        quantisation=result.quantisation,
         model=VerdictModel(file=result.model_file, sha256=result.files.get(result.model_file)),
         files=result.files,
         machine=result.machine,

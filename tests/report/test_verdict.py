@@ -7,7 +7,7 @@ from edgekd.report.verdict import read_verdict, verdict_json
 
 KEYS = {
     "schema_version", "outcome", "exit_code", "demo", "task", "metric", "budget", "criteria", "latency", "quality",
-    "model", "files", "machine", "versions", "finished",
+    "quantisation", "model", "files", "machine", "versions", "finished",
 }  # fmt: skip
 
 
