@@ -14,7 +14,7 @@ from edgekd.errors import UsageError
 from edgekd.models.spec import EncoderShape
 from edgekd.request import Request, load_request
 from edgekd.store import write_json
-from edgekd.tasks.spec import TaskSpec
+from edgekd.tasks.spec import OUTSIDE, TaskSpec
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder
@@ -69,6 +69,8 @@ def config_of(core: Core) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((core.reader.folder / "config.json").read_text(encoding="utf-8"))
     family = config.get("model_type", "bert")
     if core.shape is not None:
+        # A joint teacher has no class of its own, and names the family that its encoder came from.
+        family = config.get("family", "bert") if family not in _FAMILIES else family
         family = family if family in _FAMILIES else "bert"
         suffix = "ForTokenClassification" if core.task.name == "token-classification" else "ForSequenceClassification"
         config = _stock_sizes(core.shape) | {
@@ -79,14 +81,20 @@ def config_of(core: Core) -> dict[str, Any]:
         }
         if core.task.name in _PROBLEMS:
             config["problem_type"] = _PROBLEMS[core.task.name]
+    labels, own = tuple(core.labels), {}
+    if core.task.name == "joint-intent-slots":
+        # Foreign loaders expect the names of `logits` alone.
+        cut = labels.index(OUTSIDE)
+        labels, own = labels[:cut], {"slot_labels": list(labels[cut:])}
     return config | {
-        "id2label": {str(i): name for i, name in enumerate(core.labels)},
-        "label2id": {name: i for i, name in enumerate(core.labels)},
+        "id2label": {str(i): name for i, name in enumerate(labels)},
+        "label2id": {name: i for i, name in enumerate(labels)},
         # Which file of onnx/ transformers.js takes unless it is told otherwise: the validated one.
         "transformers.js_config": {"dtype": "q8" if core.model.name == "model_quantized.onnx" else "fp32"},
         "edgekd": {
             "schema_version": SCHEMA_VERSION,
             "task": core.task.model_dump(mode="json"),
+            **own,
             "max_length": core.max_length,
             "threads": core.session.get("threads", 1),
             "session": dict(core.session),

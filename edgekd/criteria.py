@@ -28,6 +28,7 @@ def quality_criterion(kept: Retained, metric: str, limit: float) -> Criterion:
     """Whether enough of the teacher's metric is kept, by the paired interval."""
     outcome = outcome_at_least(kept.interval, limit)
     ends = f"{100 * kept.interval[0]:.1f} to {100 * kept.interval[1]:.1f}%"
+    parts = "".join(f"; {name} {100 * mine:.1f}% against {100 * other:.1f}%" for name, mine, other in kept.parts)
     few = " (more test rows would tell)" if outcome == "inconclusive" else ""
     return Criterion(
         kind="quality",
@@ -39,7 +40,7 @@ def quality_criterion(kept: Retained, metric: str, limit: float) -> Criterion:
         interval=kept.interval,
         outcome=outcome,
         explanation=f"{100 * kept.student:.1f}% against {100 * kept.teacher:.1f}% on {kept.rows} test texts: "
-        f"{ends} kept, by a paired bootstrap{few}",
+        f"{ends} kept, by a paired bootstrap{few}{parts}",
     )
 
 

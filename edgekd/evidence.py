@@ -26,6 +26,7 @@ from edgekd.progress import Progress
 from edgekd.report.record import Record
 from edgekd.report.result import SCHEMA_VERSION, Interval, read_record
 from edgekd.runtime.model import CPU, SURROGATES, BundleConfig, load
+from edgekd.runtime.tokenise import MASKED
 from edgekd.store import write_json
 from edgekd.targets.base import Target
 from edgekd.targets.spec import Precision
@@ -198,7 +199,7 @@ def replay(bundle: Path, evidence: Evidence) -> Replay:
         UsageError: The stored answers are broken.
     """
     config = load(bundle).config
-    stored = _stored(bundle, evidence, len(config.labels))
+    stored = _stored(bundle, evidence, len(config.columns))
     view = _View(config, stored)
     found = answers(bundle, evidence.texts)
     then = np.split(stored, np.cumsum(evidence.rows)[:-1])
@@ -334,7 +335,7 @@ class _View:
     """What logit rows (rows, labels) say in the bundle's task, and which part of them says nothing."""
 
     def __init__(self, config: BundleConfig, stored: NDArray[np.float32]) -> None:
-        self.labels, self.task = config.labels, config.task
+        self.labels, self.task = config.columns, config.task
         self.cut = float(np.log(config.threshold / (1 - config.threshold)))
         self.mean = float(stored.mean())
 
@@ -344,7 +345,9 @@ class _View:
             return logits - np.float32(self.mean)
         if self.task == "multi-label-classification":
             return logits
-        centred: NDArray[np.float32] = logits - logits.mean(axis=-1, keepdims=True)
+        own = logits > 0.5 * MASKED
+        mean = logits.mean(axis=-1, keepdims=True, where=own)
+        centred: NDArray[np.float32] = np.where(own, logits - mean, np.float32(0))
         return centred
 
     def flipped(self, before: NDArray[np.float32], now: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:

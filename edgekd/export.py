@@ -29,7 +29,7 @@ from edgekd.models.families import Hosted
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import Teacher
 from edgekd.progress import Progress
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.tokenise import MASKED, Encodings, joined_logits
 from edgekd.store import Artefact, Store
 from edgekd.targets.spec import Precision
 from edgekd.tasks.base import Task
@@ -62,7 +62,7 @@ def onnx_rows(
     with (progress or Progress()).bar(title, len(batches)) as bar:
         for i, indices in enumerate(batches):
             feeds = {k: v for k, v in encodings.batch(indices, pad_to_multiple=1).items() if k in names}
-            pieces.append(encodings.rows_of(session.run(["logits"], feeds)[0], indices))
+            pieces.append(encodings.rows_of(joined_logits(session.run(None, feeds)), indices))
             if i % 50 == 0:
                 bar.update(i)
     rows = np.concatenate(pieces)
@@ -197,7 +197,7 @@ def _first(encodings: Encodings) -> Encodings:
 
 def _limit(reference: np.ndarray) -> float:
     """Largest gap of logits that are the same: those of thousands differ more than those of one by rounding alone."""
-    return _MAX_GAP * max(1.0, float(np.abs(reference).max()))
+    return _MAX_GAP * max(1.0, float(np.abs(reference[reference > MASKED]).max()))
 
 
 def _exported(

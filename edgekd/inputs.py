@@ -178,8 +178,8 @@ def _same_tokenizer(inputs: Inputs, other: Encoder) -> bool:
 def _refuse_across_tokenizers(folder: str, distill: Distill, task: Task) -> None:
     """Refuse what compares token with token where teacher and student do not have the same tokens."""
     why = f"the tokenizer of distill.init.folder {folder} is not the teacher's"
-    if task.head == "token":
-        raise UsageError(f"{why}: for token classification take an encoder with the teacher's tokenizer")
+    if task.head != "sequence":
+        raise UsageError(f"{why}: for {task.spec.name} take an encoder with the teacher's tokenizer")
     for i, stage in enumerate(distill.stages):
         if stage.loss.family in ("hidden", "attention"):
             raise UsageError(

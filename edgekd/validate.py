@@ -34,6 +34,7 @@ class Retained:
         student_interval: 95% interval of the model's metric.
         teacher_interval: 95% interval of the teacher's.
         rows: Texts.
+        parts: What the metric is made of: name, the model's and the teacher's.
     """
 
     student: float
@@ -43,6 +44,7 @@ class Retained:
     student_interval: tuple[float, float]
     teacher_interval: tuple[float, float]
     rows: int
+    parts: tuple[tuple[str, float, float], ...] = ()
 
 
 def retained(task: Task, student: np.ndarray, teacher: np.ndarray, seed: int = 0) -> Retained:
@@ -70,6 +72,7 @@ def retained(task: Task, student: np.ndarray, teacher: np.ndarray, seed: int = 0
         _ends(scores[:, 0]),
         _ends(scores[:, 1]),
         n,
+        tuple((name, part, task.parts(teacher)[name]) for name, part in task.parts(student).items()),
     )
 
 

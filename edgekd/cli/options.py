@@ -202,7 +202,7 @@ def task_of(flags: dict[str, Any]) -> TaskSpec | None:
     name = flags.get("task")
     if name is None:
         return None
-    return TASKS[name](**({"pair": True} if flags.get("pair_column") and name != "token-classification" else {}))
+    return TASKS[name](**({"pair": True} if flags.get("pair_column") and "pair" in TASKS[name].model_fields else {}))
 
 
 def store_of(cache_dir: Path | None) -> Store:

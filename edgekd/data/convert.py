@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 from edgekd.data.columns import Columns
@@ -12,7 +13,7 @@ from edgekd.data.table import Table
 from edgekd.errors import DataError
 from edgekd.runtime.answers import repair_bio
 from edgekd.runtime.tokenise import word_spans
-from edgekd.tasks.spec import SequenceTask, TaskSpec, TokenClassification
+from edgekd.tasks.spec import JointIntentSlots, SequenceTask, TaskSpec, TokenClassification, WordTask
 
 BIO_TAG = re.compile(r"O|[BI]-.+")
 
@@ -37,12 +38,14 @@ def convert(table: Table, name: str, task: TaskSpec, columns: Columns) -> tuple[
     """
     if isinstance(task, TokenClassification):
         return _tokens(table, name, columns)
+    if isinstance(task, JointIntentSlots):
+        return _tokens_with_label(table, name, columns)
     return _texts_with_gold(table, name, task, columns)
 
 
 def gold_column(table: Table, task: TaskSpec, columns: Columns) -> str | None:
     """The column of what is right in a task: labels, tags or values; None where there is none."""
-    if isinstance(task, TokenClassification):
+    if isinstance(task, WordTask):
         return columns.find("tags", table.names)
     found = columns.find("label", table.names)
     if found is None and task.name == "text-regression":
@@ -84,6 +87,21 @@ def _texts_with_gold(table: Table, name: str, task: SequenceTask, columns: Colum
     values = [_label(table, i, found) for i in range(len(texts))]
     labels = _all_or_none(table, values, f"no label in column '{found}'")
     return Split(name, texts, pairs, labels=labels), []
+
+
+def _tokens_with_label(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]]:
+    split, notes = _tokens(table, name, columns)
+    found = columns.find("label", table.names)
+    if name == "unlabeled":
+        return split, notes
+    labels = None
+    if found is not None:
+        values = [_label(table, i, found) for i in range(len(split))]
+        labels = _all_or_none(table, values, f"no label in column '{found}'")
+    if (labels is None) != (split.tags is None):
+        have, lack = ("tags", "label") if labels is None else ("labels", "tags")
+        raise DataError(f"{table.origin}: {have} but no {lack}: a joint task needs both; name it with --{lack}-column")
+    return replace(split, labels=labels), notes
 
 
 def _tokens(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]]:

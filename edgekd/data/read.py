@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from edgekd.data.split import Split, TaskData, ordered_labels
 from edgekd.data.table import Table
 from edgekd.errors import DataError
 from edgekd.tasks.spec import (
+    JointIntentSlots,
     MultiLabelClassification,
     SequenceTask,
     TaskSpec,
     TextClassification,
     TextRegression,
     TokenClassification,
+    WordTask,
 )
 
 LABELLED = ("train", "validation", "test")
@@ -86,7 +89,7 @@ def _task(tables: dict[str, Table], task: TaskSpec | None, columns: Columns) -> 
         asked = columns.tokens is not None or columns.tags is not None
         if asked or (columns.find("tokens", names) and columns.find("tags", names)):
             return TokenClassification(), []
-    if isinstance(task, TokenClassification):
+    if isinstance(task, WordTask):
         return task, []
     pair = columns.find("text_pair", names)
     if task is None:
@@ -130,7 +133,7 @@ def _settle_gold(splits: dict[str, Split], tables: dict[str, Table], task: TaskS
     labelled = [name for name in LABELLED if name in splits and splits[name].has_gold]
     for name in [name for name in LABELLED if name in splits and labelled and name not in labelled]:
         if gold_column(tables[name], task, columns) is None:
-            find_column(tables[name], "tags" if isinstance(task, TokenClassification) else "label", columns)
+            find_column(tables[name], "tags" if isinstance(task, WordTask) else "label", columns)
         del splits[name]
         notes.append(f"{name} left out: all its labels are empty or hidden")
     if "train" not in splits and "unlabeled" not in splits:
@@ -145,21 +148,35 @@ def _labels(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec) 
         return ()
     if isinstance(task, TextRegression):
         return _one_value(labelled, tables)
-    bio = task.name == "token-classification"
-    known = {"O"} if bio else set()
+    if isinstance(task, JointIntentSlots):
+        intents = _known(labelled, tables, lambda split: [[label] for label in split.labels or []], set())
+        tags = _known(labelled, tables, lambda split: split.tags or [], {"O"})
+        if both := sorted(intents & tags):
+            raise DataError(f'{tables[next(iter(labelled))].origin}: "{both[0]}" is a label and a tag; rename one')
+        return (*ordered_labels(intents), *ordered_labels(tags, bio=True))
+    if task.name == "token-classification":
+        return ordered_labels(_known(labelled, tables, lambda split: split.tags or [], {"O"}), bio=True)
+    return ordered_labels(
+        _known(labelled, tables, lambda s: s.label_sets or [[label] for label in s.labels or []], set())
+    )
+
+
+def _known(
+    labelled: dict[str, Split], tables: dict[str, Table], listed: Callable[[Split], list[list[str]]], known: set[str]
+) -> set[str]:
+    """Names that occur in train (in all labelled splits without it), and `known` ones; no other split has one more."""
+    bio = bool(known)
     for split in [labelled["train"]] if "train" in labelled else labelled.values():
-        known |= split.classes()
+        known = known.union(*listed(split))
     if len(known) < 2:
         what = "every tag is O" if bio else f'the only label is "{next(iter(known))}"'
         raise DataError(f"{tables[next(iter(labelled))].origin}: {what}; there is nothing to tell apart")
     for name, split in labelled.items():
-        if split.classes() <= known:
-            continue
-        for i, row in enumerate(split.tags or split.label_sets or [[label] for label in split.labels or []]):
+        for i, row in enumerate(listed(split)):
             for label in row:
                 if label not in known:
                     raise tables[name].error(i, f'label "{label}" does not occur in train')
-    return ordered_labels(known, bio)
+    return known
 
 
 def _one_value(labelled: dict[str, Split], tables: dict[str, Table]) -> tuple[str, ...]:
@@ -193,3 +210,20 @@ def _overlaps(splits: dict[str, Split]) -> list[str]:
             if both:
                 notes.append(f"{both} of {len(splits[name])} {name} texts are also in {here}; {name} keeps them")
     return notes
+
+
+def read_ids(source: str | Path, columns: Columns, hub_config: str | None) -> dict[str, str]:
+    """The data's texts by the column `id`; empty where no file has one.
+
+    Raises:
+        DataError: Two texts have one id.
+    """
+    texts: dict[str, str] = {}
+    for table in _load(source, hub_config)[0].values():
+        column = columns.find("text", table.names)
+        if "id" not in table.names or column is None:
+            continue
+        for i, row in enumerate(table.rows):
+            if texts.setdefault(str(row.get("id")), row[column]) != row[column]:
+                raise table.error(i, f'id "{row.get("id")}" is that of another text too')
+    return texts

@@ -72,11 +72,9 @@ class Split:
         return Split(self.name, *joined)  # type: ignore[arg-type]
 
     def classes(self) -> set[str]:
-        """The labels or tags that occur."""
-        listed = self.tags if self.tags is not None else self.label_sets
-        if listed is not None:
-            return {name for names in listed for name in names}
-        return set(self.labels or ())
+        """The labels and tags that occur."""
+        listed = [*(self.tags or ()), *(self.label_sets or ())]
+        return {name for names in listed for name in names} | set(self.labels or ())
 
     @property
     def _columns(self) -> list[list[Any] | None]:

@@ -291,7 +291,7 @@ def _mixable(online: OnlineTeacher, student: EncoderShape, *, logits: bool) -> O
     """Refuse mixup where teacher and student cannot be given the same mixed text, or where it has no answer."""
     if online.shape is None:
         raise UsageError("distill mixup: this teacher's embeddings cannot be mixed; leave mixup out")
-    if logits and student.head is not None and student.head.kind == "token":
+    if logits and student.head is not None and student.head.kind != "sequence":
         raise UsageError("distill mixup: a mixed text has no words to label; leave mixup out for token tasks")
     return online
 

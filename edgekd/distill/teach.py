@@ -15,12 +15,15 @@ from edgekd.distill.loop import train
 from edgekd.distill.objective import LabelObjective
 from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import Teach
-from edgekd.errors import DataError
+from edgekd.errors import DataError, UsageError
+from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.teacher import PROBLEMS, load_encoder
+from edgekd.models.student import StudentModel, from_weights
+from edgekd.models.teacher import PROBLEMS, load_body, load_encoder
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.store import Artefact, Store
 from edgekd.tasks.build import build_task
+from edgekd.tasks.joint import JointTask
 
 VERSION = 1
 
@@ -72,7 +75,10 @@ def _fine_tune(
     task = build_task(data.task, data.labels)
     tokenizer = load_tokenizer(encoder)
     torch.manual_seed(spec.seed)
-    model = load_encoder(encoder, data.labels, task.head, PROBLEMS[task.output])
+    if isinstance(task, JointTask):
+        model = _joint_model(encoder, task, spec.seed)
+    else:
+        model = load_encoder(encoder, data.labels, task.head, PROBLEMS[task.output])
     train_set = task.encode(tokenizer, data.train, max_length)
     rows = task.target_rows(data.train, train_set)
     if task.output == "value":
@@ -100,6 +106,27 @@ def _fine_tune(
         "seconds": trained.seconds,
         "truncated": train_set.truncated,
     }
+
+
+def _joint_model(encoder: Path, task: JointTask, seed: int) -> StudentModel:
+    """An encoder under two new heads, in the form of a student: transformers has no class for it.
+
+    Raises:
+        UsageError: The encoder is of a family that has no such form.
+    """
+    body = load_body(encoder)
+    config = body.model.config
+    if body.hosted is None:
+        raise UsageError(
+            f"--encoder {encoder}: a {config.model_type} cannot be given two heads: BERT, RoBERTa, XLM-R, ELECTRA or "
+            "DistilBERT"
+        )
+    shape = checkpoint_shape(body, "joint", *task.sizes)
+    weights = checkpoint_weights(body, shape, seed)
+    model = from_weights(shape, weights, task.labels, pad_token_id=config.pad_token_id)
+    # What the tokenizer is made for, which a bundle's configuration names.
+    model.config.family = config.model_type
+    return model
 
 
 @torch.no_grad()

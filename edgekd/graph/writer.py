@@ -60,8 +60,9 @@ def write_student(shape: EncoderShape, weights: Weights, options: GraphOptions =
     """Write a student as an ONNX model. The same arguments give the same bytes.
 
     Inputs are `shape.inputs`, int64 of (batch_size, sequence_length), both dynamic. The output is `logits`,
-    (batch_size, labels) or (batch_size, sequence_length, labels) by the head's kind, or `last_hidden_state`,
-    (batch_size, sequence_length, hidden), where the shape has no head. Linear weights lie in the file as
+    (batch_size, labels) or (batch_size, sequence_length, labels) by the head's kind, beside `slot_logits` of
+    (batch_size, sequence_length, slots) for a joint head, or `last_hidden_state`, (batch_size, sequence_length, hidden),
+    where the shape has no head. Linear weights lie in the file as
     (in, out); the MatMul node of a linear layer carries the layer's name, such as "layers.0.ffn.up", or
     "layers.0.attention.qkv" for the three in one.
 
@@ -85,8 +86,11 @@ def write_student(shape: EncoderShape, weights: Weights, options: GraphOptions =
         hidden = graph.ffn(layer, hidden)
     if shape.head is not None:
         graph.head(hidden)
+        if shape.head.slots:
+            graph.proto.node[-1].output[0] = graph.proto.output[0].name
+            graph.slots(hidden)
     # The last node written is the output, whatever the shape ends in.
-    graph.proto.node[-1].output[0] = graph.proto.output[0].name
+    graph.proto.node[-1].output[0] = graph.proto.output[-1].name
     return graph.model
 
 
@@ -121,9 +125,12 @@ def _empty_model(shape: EncoderShape, opset: int) -> onnx.ModelProto:
     tokens: list[str | int | None] = ["batch_size", "sequence_length"]
     name, axes = "last_hidden_state", [*tokens, shape.hidden]
     if shape.head is not None:
-        name, axes = "logits", [*(tokens[:1] if shape.head.kind == "sequence" else tokens), shape.head.labels]
+        name, axes = "logits", [*(tokens if shape.head.kind == "token" else tokens[:1]), shape.head.labels]
     inputs = [helper.make_tensor_value_info(i, TensorProto.INT64, tokens) for i in shape.inputs]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes)]
+    if shape.head is not None and shape.head.slots:
+        axes = [*tokens, shape.head.slots]
+        outputs.append(helper.make_tensor_value_info("slot_logits", TensorProto.FLOAT, axes))
     opsets = [helper.make_opsetid("", opset)]
     return helper.make_model(
         helper.make_graph([], "student", inputs, outputs),
@@ -202,13 +209,17 @@ class _Graph:
         """Logits from the last hidden states."""
         head = self.shape.head
         assert head is not None
-        if head.kind == "sequence":
+        if head.kind != "token":
             # Before any product: the other tokens would be computed for nothing.
             first = self._constant("first", np.array(0, np.int64))
             x = self._node("Gather", "head.first_token", x, first, axis=1)
         if head.activation is not None:
             x = self._activation("head.activation", self._linear("head.dense", x), head.activation)
         return self._linear("head.output", x)
+
+    def slots(self, x: str) -> str:
+        """Logits of every token's slot from the last hidden states."""
+        return self._linear("head.slots", x)
 
     def _linear(self, name: str, x: str, parts: Sequence[str] = ()) -> str:
         """`x` times one weight, or times the weights of `parts` side by side."""

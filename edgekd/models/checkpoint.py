@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Weights, random_initial
-from edgekd.models.spec import EncoderShape, HeadShape
+from edgekd.models.spec import Activation, EncoderShape, HeadShape
 from edgekd.models.teacher import Encoder, HeadKind, load_body
 
 
@@ -28,11 +28,12 @@ def load_checkpoint(folder: str) -> Encoder:
     return encoder
 
 
-def checkpoint_shape(encoder: Encoder, head: HeadKind, labels: int) -> EncoderShape:
+def checkpoint_shape(encoder: Encoder, head: HeadKind, labels: int, slots: int = 0) -> EncoderShape:
     """The encoder's shape under a task head: BERT's dense layer and tanh before a text's logits."""
     assert encoder.hosted is not None
-    activation = "tanh" if head == "sequence" else None
-    return encoder.hosted[0].model_copy(update={"head": HeadShape(kind=head, labels=labels, activation=activation)})
+    activation: Activation | None = None if head == "token" else "tanh"
+    shape = HeadShape(kind=head, labels=labels, activation=activation, slots=slots)
+    return encoder.hosted[0].model_copy(update={"head": shape})
 
 
 def checkpoint_weights(encoder: Encoder, shape: EncoderShape, seed: int) -> Weights:

@@ -277,6 +277,10 @@ def _narrow_head(
     """The task head on the narrow stream; a dense layer keeps its most telling neurons."""
     width = basis.shape[1]
     output, bias = weights["head.output.weight"], weights["head.output.bias"]
+    narrow: Weights = {}
+    if "head.slots.weight" in weights:
+        narrow = {"head.slots.weight": weights["head.slots.weight"] @ basis}
+        narrow["head.slots.bias"] = weights["head.slots.bias"].copy()
     if shape.head is None or shape.head.activation is None:
         return {"head.output.weight": output @ basis, "head.output.bias": bias.copy()}
     dense = weights["head.dense.weight"]
@@ -287,7 +291,7 @@ def _narrow_head(
     known = np.concatenate([neurons[:, kept], np.ones((len(states), 1))], axis=1)
     ridge = 1e-3 * len(states) * np.eye(width + 1)
     fit = np.linalg.solve(known.T @ known + ridge, known.T @ (neurons[:, dropped] @ output[:, dropped].T)).T
-    return {
+    return narrow | {
         "head.dense.weight": dense[kept] @ basis,
         "head.dense.bias": weights["head.dense.bias"][kept],
         "head.output.weight": output[:, kept] + fit[:, :-1],

@@ -36,7 +36,7 @@ class OnlineTeacher:
         if teacher.hosted is None:
             return OnlineTeacher(_frozen(teacher.model), None, teacher.width, teacher.depth)
         shape, weights = teacher.hosted
-        names = [str(i) for i in range(shape.head.labels if shape.head else 0)]
+        names = [str(i) for i in range(shape.head.columns if shape.head else 0)]
         return OnlineTeacher(_frozen(from_weights(shape, weights, names)), shape, shape.hidden, shape.depth)
 
     @torch.no_grad()

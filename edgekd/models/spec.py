@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "tanh"]
 
@@ -20,12 +20,27 @@ class HeadShape(Spec):
 
     `sequence`: first token -> (dense -> activation ->) output, logits (batch, labels).
     `token`: every token -> (dense -> activation ->) output, logits (batch, length, labels).
+    `joint`: as `sequence`, and beside it every token -> slots, (batch, length, slots).
     With `activation` None the dense layer is absent.
     """
 
-    kind: Literal["sequence", "token"]
+    kind: Literal["sequence", "token", "joint"]
     labels: int
     activation: Activation | None = None
+    slots: int = 0
+
+    @property
+    def columns(self) -> int:
+        """Labels of all its outputs."""
+        return self.labels + self.slots
+
+    @model_serializer(mode="wrap")
+    def _without_slots(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Shapes of other heads read as they did before there were slots: trained students are kept by them.
+        content: dict[str, Any] = default(self)
+        if not self.slots:
+            del content["slots"]
+        return content
 
 
 class EncoderShape(Spec):
@@ -100,6 +115,8 @@ class EncoderShape(Spec):
             if self.head.activation is not None:
                 shapes |= _linear("head.dense", d, d)
             shapes |= _linear("head.output", self.head.labels, d)
+            if self.head.slots:
+                shapes |= _linear("head.slots", self.head.slots, d)
         return shapes
 
     def encoder_parameters(self) -> int:

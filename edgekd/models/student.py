@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from edgekd.models.spec import Activation, EncoderShape, HeadShape
+from edgekd.runtime.tokenise import MASKED
 
 # Queries, keys and values of one layer before the scores, each (texts, tokens, heads * head size).
 Relations = tuple[Tensor, Tensor, Tensor]
@@ -67,7 +68,8 @@ class StudentOutput(ModelOutput):  # type: ignore[misc]
     """What a student returns; B texts of L tokens.
 
     Attributes:
-        logits: (B, labels) of a sequence head, (B, L, labels) of a token head, None if no head was run.
+        logits: (B, labels) of a sequence head, (B, L, labels) of a token head, (B, L, labels + slots) of a joint one
+            (see `runtime.tokenise.joined_logits`), None if no head was run.
         last_hidden_state: (B, L, hidden), of the last layer that was run.
         hidden_states: The embeddings' output, then each layer's that was run, each (B, L, hidden), if asked for.
         relations: By layer (from 1), the queries, keys and values of the layers asked for, each
@@ -179,18 +181,25 @@ class _Layer(nn.Module):
 class _Head(nn.Module):
     def __init__(self, head: HeadShape, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.first_token = head.kind == "sequence"
+        self.first_token = head.kind != "token"
         self.activation = None if head.activation is None else _ACTIVATIONS[head.activation]
         if self.activation is not None:
             self.dense = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, head.labels)
+        if head.slots:
+            self.slots = nn.Linear(hidden, head.slots)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x[:, 0] if self.first_token else x
+    def forward(self, states: Tensor) -> Tensor:
+        x = states[:, 0] if self.first_token else states
         if self.activation is not None:
             x = self.activation(self.dense(x))
-        return self.output(self.dropout(x))  # type: ignore[no-any-return]
+        logits: Tensor = self.output(self.dropout(x))
+        if not hasattr(self, "slots"):
+            return logits
+        slots = self.slots(self.dropout(states[:, 1:]))
+        whole = F.pad(logits, (0, slots.shape[-1]), value=MASKED)
+        return torch.cat([whole[:, None], F.pad(slots, (logits.shape[-1], 0), value=MASKED)], dim=1)
 
 
 class StudentModel(PreTrainedModel):  # type: ignore[misc]
@@ -292,7 +301,7 @@ def from_weights(
         ValueError: The number of labels is not the head's.
         RuntimeError: A weight is missing, superfluous or of another shape.
     """
-    if len(labels) != (shape.head.labels if shape.head else 0):
+    if len(labels) != (shape.head.columns if shape.head else 0):
         raise ValueError(f"{len(labels)} label names for a head of shape {shape.head}")
     names: dict[str, Any] = {}
     if labels:

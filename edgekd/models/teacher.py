@@ -31,9 +31,10 @@ from transformers import (
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.models.families import Hosted, host
 from edgekd.models.quiet import quiet_transformers
+from edgekd.models.student import StudentConfig, StudentModel, numpy_weights
 from edgekd.tasks.spec import Output
 
-HeadKind = Literal["sequence", "token"]
+HeadKind = Literal["sequence", "token", "joint"]
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 """What a sequence head's logits mean, by transformers' names."""
 
@@ -41,6 +42,7 @@ PROBLEMS: dict[Output, Problem] = {
     "classes": "single_label_classification",
     "flags": "multi_label_classification",
     "value": "regression",
+    "joint": "single_label_classification",
 }
 """The same by ours."""
 
@@ -102,7 +104,7 @@ class Teacher(Encoder):
     Attributes:
         labels: Class names, by index.
         generic_labels: The names are transformers' LABEL_0, LABEL_1, ...: they say nothing.
-        head: One answer a text ("sequence") or a token ("token").
+        head: One answer a text ("sequence"), a token ("token"), or both ("joint").
         problem: What the logits mean.
     """
 
@@ -114,8 +116,8 @@ class Teacher(Encoder):
     @property
     def task(self) -> str:
         """The name of the task that it does."""
-        if self.head == "token":
-            return "token-classification"
+        if self.head != "sequence":
+            return "token-classification" if self.head == "token" else "joint-intent-slots"
         names = {"multi_label_classification": "multi-label-classification", "regression": "text-regression"}
         return names.get(self.problem, "text-classification")
 
@@ -134,6 +136,8 @@ def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teac
     path = _resolve(folder, trust_remote_code)
     config = _read_config(path, trust_remote_code)
     _require_safetensors(path, config)
+    if config.get("model_type") == StudentConfig.model_type:
+        return _joint_teacher(path)
     head = _head_kind(path, config)
     model, lost = load_weights(_AUTO[head], path, trust_remote_code)
     if lost:
@@ -148,6 +152,31 @@ def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teac
         generic_labels=all(_GENERIC.fullmatch(name) for name in labels),
         head=head,
         problem=_problem(path, head, model.config),
+    )
+
+
+def _joint_teacher(path: Path) -> Teacher:
+    """A teacher with two heads, as `edgekd teach` makes it: transformers has no class for one."""
+    model, lost = load_weights(StudentModel, path, False)
+    shape = model.config.encoder_shape
+    if lost or shape.head is None or shape.head.kind != "joint":
+        raise UsageError(f"{path}: no whole joint model; make one with `edgekd teach --task joint-intent-slots`")
+    tokenizer = _tokenizer(path, False)
+    _require_rows(path, tokenizer, model)
+    return Teacher(
+        folder=path,
+        model=model,
+        tokenizer=tokenizer,
+        hosted=(shape, numpy_weights(model)),
+        width=shape.hidden,
+        depth=shape.depth,
+        heads=max(shape.heads),
+        ffn=max(shape.ffn),
+        max_length=_shortest(path, [shape.positions]),
+        inputs=shape.inputs,
+        labels=_labels(path, model.config),
+        generic_labels=False,
+        head="joint",
     )
 
 
@@ -425,6 +454,11 @@ def _max_length(path: Path, model: PreTrainedModel) -> int:
             # Families that number positions from the padding row leave the rows up to it unused.
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
             limits.append(module.num_embeddings - unused)
+    return _shortest(path, limits)
+
+
+def _shortest(path: Path, limits: list[Any]) -> int:
+    """The least of some limits and what the tokenizer is set to."""
     side = path / "tokenizer_config.json"
     if side.is_file():
         limits.append(_read_json(side).get("model_max_length"))

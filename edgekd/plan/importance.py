@@ -117,7 +117,7 @@ def _goals(rows: np.ndarray, output: Output) -> np.ndarray:
     A value has no hard label, and at the teacher's own the loss is flat: it is moved by the values' spread, up and
     down in turns, so that neither sign of an error is favoured.
     """
-    if output == "classes":
+    if output in ("classes", "joint"):
         goals: np.ndarray = rows.argmax(axis=-1)
     elif output == "flags":
         goals = (rows > 0).astype(np.float32)

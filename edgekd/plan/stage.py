@@ -253,7 +253,7 @@ class Planner:
         if self.device.probe is not None:
             raise UsageError("distill.init checkpoint: it must be measured, and this device is elsewhere; plan there")
         served = self.of_student
-        shape = checkpoint_shape(checkpoint, served.inputs.task.head, len(served.inputs.task.labels))
+        shape = checkpoint_shape(checkpoint, served.inputs.task.head, *served.inputs.task.sizes)
         plan = plan.model_copy(update={"max_length": served.inputs.max_length})
         return with_checkpoint(plan, served.inputs.profile, served.bench(), shape, precisions)
 

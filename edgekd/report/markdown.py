@@ -182,6 +182,7 @@ _PRINT = {
     "token-classification": "print([(piece, labels[str(i)]) for piece, i in zip(text.tokens, logits[0].argmax(-1))])",
     "multi-label-classification": "print([labels[str(i)] for i in np.flatnonzero(logits[0] > 0)])",
     "text-regression": "print(logits[0, 0])",
+    "joint-intent-slots": 'print(labels[str(logits[0].argmax())])  # the slots: session.run(["slot_logits"], feeds)',
 }
 
 _OPTIMUM = """

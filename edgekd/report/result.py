@@ -21,7 +21,9 @@ MAX_SAMPLES = 500
 
 Outcome = Literal["met", "missed", "inconclusive", "unmeasured"]
 Kind = Literal["latency", "quality", "size", "memory", "files", "answers", "drift"]
-Metric = Literal["accuracy", "span F1", "macro F1", "Spearman correlation", "agreement with the teacher"]
+Metric = Literal[
+    "accuracy", "span F1", "macro F1", "Spearman correlation", "semantic accuracy", "agreement with the teacher"
+]
 Contender = Literal[
     "teacher",
     "teacher, INT8",

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
-from edgekd.runtime.tokenise import Encodings, Span, encode_raw, encode_texts, load_tokenizer
+from edgekd.runtime.tokenise import Encodings, Span, encode_raw, encode_texts, joined_logits, load_tokenizer
 
 SCHEMA_VERSION = 1
 CPU = "CPUExecutionProvider"
@@ -37,12 +37,13 @@ class BundleConfig:
     """What config.json says of how the model is run.
 
     Attributes:
-        labels: Class names in the order of the logits.
+        labels: Class names in the order of the logits: those of whole texts, where there are slots beside them.
         task: The task's Hugging Face name.
         pair: Whether it takes pairs of texts.
         max_length: Tokens kept of a text.
         threads: Intra-op threads it was measured with.
         session: onnxruntime options it was measured with.
+        slot_labels: Joint tasks: tags in the order of the slots' logits.
         threshold: Multi-label tasks: a label is given where its probability is above this.
     """
 
@@ -53,6 +54,12 @@ class BundleConfig:
     threads: int = 1
     session: dict[str, Any] = field(default_factory=dict)
     threshold: float = 0.5
+    slot_labels: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of the logit rows."""
+        return self.labels + self.slot_labels
 
 
 class Model:
@@ -87,7 +94,8 @@ class Model:
         Returns:
             One answer a text, in order. Text classification: `{"label", "score"}`. Multi-label classification:
             `{"labels": [{"label", "score"}]}`, the likeliest first. Regression: `{"value"}`. Token classification:
-            `{"spans": [{"label", "start", "end", "text", "score"}]}`, start and end in characters.
+            `{"spans": [{"label", "start", "end", "text", "score"}]}`, start and end in characters. Joint intents
+            and slots: `{"label", "score", "spans"}`.
 
         Raises:
             UsageError: A text is not what the task takes; the message names its index.
@@ -108,7 +116,11 @@ class Model:
         return answers, tokenised - start, modelled - tokenised, time.perf_counter() - modelled
 
     def logits(self, texts: str | Sequence[Text], *, batch_size: int = 32) -> NDArray[Any]:
-        """Logit rows (rows, labels), text after text: one a text, or one a word that the model has seen."""
+        """Logit rows (rows, labels), text after text: one a text, or one a word that the model has seen.
+
+        In a joint task a text's rows are its own, then its words', and the columns the intents, then the tags; those
+        that a row has no say in are -10000.
+        """
         encodings, _ = self._encode(*self._check(texts))
         return self.run(encodings, batch_size)
 
@@ -131,6 +143,9 @@ class Model:
         words: list[list[Span]] | None = None
         if self.config.task == "token-classification":
             encodings, words = encode_raw(self._tokenizer, texts, self.config.max_length, parallel=self._parallel)
+        elif self.config.task == "joint-intent-slots":
+            encodings, words = encode_raw(self._tokenizer, texts, self.config.max_length, parallel=self._parallel)
+            encodings = encodings.with_whole_rows()
         else:
             encodings = encode_texts(self._tokenizer, texts, pairs, self.config.max_length, parallel=self._parallel)
         self.truncated += encodings.truncated
@@ -138,14 +153,14 @@ class Model:
 
     def run(self, encodings: Encodings, batch_size: int, workers: int = 1) -> NDArray[Any]:
         """Logit rows (rows, labels) of encoded texts, text after text; those of like length run together."""
-        rows = np.zeros((int(encodings.rows[-1]), len(self.config.labels)), dtype=np.float32)
+        rows = np.zeros((int(encodings.rows[-1]), len(self.config.columns)), dtype=np.float32)
         order = np.argsort(encodings.lengths, kind="stable")
 
         def run_batch(start: int) -> None:
             chosen = order[start : start + batch_size]
             batch = encodings.batch(chosen, pad_to_multiple=1)
             feed = {name: batch[name] if name in batch else np.zeros_like(batch["input_ids"]) for name in self._inputs}
-            logits = self._session.run(None, feed)[0]
+            logits = joined_logits(self._session.run(None, feed))
             rows[encodings.row_slots(chosen)] = encodings.rows_of(logits, chosen)
 
         starts = range(0, len(order), batch_size)
@@ -175,7 +190,23 @@ class Model:
             return classify_all(rows, self.config.labels, self.config.threshold, all_scores)
         if words is None:
             return classify(rows, self.config.labels, all_scores)
+        return self._word_answers(texts, encodings, words, rows, all_scores)
+
+    def _word_answers(
+        self,
+        texts: list[str],
+        encodings: Encodings,
+        words: list[list[Span]],
+        rows: NDArray[Any],
+        all_scores: bool,
+    ) -> list[dict[str, Any]]:
+        """Spans, and before them the answer of the whole text where there is one."""
         assert encodings.answer_words is not None
+        whole = encodings.answer_words == -1
+        labels = self.config.labels
+        first = (
+            classify(rows[whole, : len(labels)], labels, all_scores) if self.config.slot_labels else [{}] * len(texts)
+        )
         scores = softmax(rows)
         best, offsets = scores.argmax(axis=-1), encodings.rows
         answers: list[dict[str, Any]] = []
@@ -183,8 +214,9 @@ class Model:
             tags, sure = ["O"] * len(words[i]), [1.0] * len(words[i])
             for row in range(offsets[i], offsets[i + 1]):
                 word = int(encodings.answer_words[row])
-                tags[word], sure[word] = self.config.labels[best[row]], float(scores[row, best[row]])
-            answers.append({"spans": text_spans(text, words[i], tags, sure)})
+                if word >= 0:
+                    tags[word], sure[word] = self.config.columns[best[row]], float(scores[row, best[row]])
+            answers.append(first[i] | {"spans": text_spans(text, words[i], tags, sure)})
         return answers
 
 
@@ -250,6 +282,7 @@ def read_config(file: Path) -> BundleConfig:
             threads=int(own.get("threads", 1)),
             session=dict(own.get("session") or {}),
             threshold=float(own["task"].get("threshold", 0.5)),
+            slot_labels=tuple(own.get("slot_labels", ())),
         )
     except KeyError as error:
         raise UsageError(f"{file}: key {error} is missing; write the bundle again") from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,8 @@ Span = tuple[int, int]
 
 PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<PAD>", "<|endoftext|>")
 CHUNK = 4096
+# Logit of a column that a row has no say in: outside of every softmax, and finite in FP16.
+MASKED = -10000.0
 # Kana, and the ideographs of the basic plane: scripts written without spaces.
 UNSPACED = (("\u3040", "\u30ff"), ("\u3400", "\u9fff"), ("\uf900", "\ufaff"))
 
@@ -128,6 +130,25 @@ class Encodings:
             self.truncated,
         )
 
+    def with_whole_rows(self) -> Encodings:
+        """A row for the whole text before those of its words, at the first token; its word is -1.
+
+        Raises:
+            UsageError: A word begins at the first token.
+        """
+        assert self.answer_positions is not None
+        assert self.answer_words is not None
+        assert self.answer_offsets is not None
+        if (self.answer_positions == 0).any():
+            raise UsageError("this tokenizer has no token before the first word, at which a whole text is answered")
+        first = self.answer_offsets[:-1]
+        return replace(
+            self,
+            answer_positions=np.insert(self.answer_positions, first, 0),
+            answer_words=np.insert(self.answer_words, first, -1),
+            answer_offsets=self.answer_offsets + np.arange(len(self.answer_offsets)),
+        )
+
     def row_slots(self, indices: Sequence[int] | Ints) -> Ints:
         """Where the rows of the named texts lie among all rows, (rows,) int64."""
         return ragged_slots(self.rows, np.asarray(indices, dtype=np.int64))
@@ -157,6 +178,25 @@ class Encodings:
         if self.answer_positions is None:
             return logits
         return np.asarray(logits[self.row_index(indices)])
+
+
+def joined_logits(outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """A model's outputs as one: its logits, or those of whole texts and of words side by side.
+
+    Args:
+        outputs: (batch, labels) or (batch, length, labels); or (batch, labels) and (batch, length, slots).
+
+    Returns:
+        The first alone; or (batch, length, labels + slots), the text's at its first token and the words' at all others,
+        `MASKED` where a row is of the other kind.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    whole, slots = outputs
+    joined = np.full((*slots.shape[:2], whole.shape[-1] + slots.shape[-1]), MASKED, dtype=slots.dtype)
+    joined[:, 0, : whole.shape[-1]] = whole
+    joined[:, 1:, whole.shape[-1] :] = slots[:, 1:]
+    return joined
 
 
 def ragged_offsets(counts: Ints) -> Ints:

@@ -16,7 +16,7 @@ from edgekd.errors import DataError
 from edgekd.runtime.tokenise import Encodings
 from edgekd.tasks.spec import Output, TaskSpec
 
-# What one text gets: a label, several (or a tag a word), or a number.
+# What one text gets: a label, several (or a tag a word, after its intent in a joint task), or a number.
 Answer: TypeAlias = str | list[str] | float
 
 
@@ -31,7 +31,7 @@ class Task(ABC):
         metric_name: What `score` gives, for people.
     """
 
-    head: ClassVar[Literal["sequence", "token"]]
+    head: ClassVar[Literal["sequence", "token", "joint"]]
     output: ClassVar[Output] = "classes"
     metric_name: ClassVar[str]
 
@@ -39,6 +39,11 @@ class Task(ABC):
         self.spec = spec
         self.labels = tuple(labels)
         self._ids = {label: i for i, label in enumerate(self.labels)}
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Labels of each of the head's outputs."""
+        return (len(self.labels),)
 
     @abstractmethod
     def encode(self, tokenizer: Tokenizer, split: Split, max_length: int | None) -> Encodings:
@@ -54,7 +59,7 @@ class Task(ABC):
 
     def no_targets(self, rows: int) -> NDArray[Any]:
         """Targets as `target_rows` gives them, for rows without gold: -100, or NaN where targets are numbers."""
-        if self.output == "classes":
+        if self.output in ("classes", "joint"):
             return np.full(rows, -100, dtype=np.int64)
         return np.full((rows, len(self.labels)), np.nan, dtype=np.float32)
 
@@ -87,6 +92,10 @@ class Task(ABC):
             counts: What each text brings, (texts, k).
             times: How often each text counts, (texts,), as a bootstrap draws them; None: once.
         """
+
+    def parts(self, counts: NDArray[Any]) -> dict[str, float]:
+        """What the metric is made of, by name, for those who ask further; empty for most tasks."""
+        return {}
 
     def metric(self, gold: Sequence[Answer], predicted: Sequence[Answer]) -> float:
         """The metric of predicted answers, at most 1."""

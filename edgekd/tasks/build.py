@@ -27,6 +27,10 @@ def build_task(spec: TaskSpec, labels: Sequence[str]) -> Task:
         from edgekd.tasks.text_regression import TextRegressionTask
 
         return TextRegressionTask(spec, labels)
+    if spec.name == "joint-intent-slots":
+        from edgekd.tasks.joint import JointTask
+
+        return JointTask(spec, labels)
     from edgekd.tasks.token_classification import TokenClassificationTask
 
     return TokenClassificationTask(spec, labels)

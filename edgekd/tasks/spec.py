@@ -8,8 +8,12 @@ from pydantic import Field
 
 from edgekd.models.spec import Spec
 
-Output = Literal["classes", "flags", "value"]
-"""What a logit row means: one class of several (softmax), a yes or no a label (sigmoid), or a number."""
+Output = Literal["classes", "flags", "value", "joint"]
+"""What a logit row means: one class of several (softmax), a yes or no a label (sigmoid), a number, or one class of its
+own kind (a text's row of the intents, a word's of the tags)."""
+
+OUTSIDE = "O"
+"""The tag of a word that is in no span."""
 
 
 class TextClassification(Spec):
@@ -45,17 +49,28 @@ class TextRegression(Spec):
     pair: bool = False
 
 
+class JointIntentSlots(Spec):
+    """One label (the intent) a text and one BIO tag (the slot) a word, by one encoder with two heads."""
+
+    name: Literal["joint-intent-slots"] = "joint-intent-slots"
+
+
 SequenceTask = TextClassification | MultiLabelClassification | TextRegression
 """Tasks with one answer a text, or a pair of texts."""
 
+WordTask = TokenClassification | JointIntentSlots
+"""Tasks with an answer a word."""
+
 TaskSpec = Annotated[
-    TextClassification | TokenClassification | MultiLabelClassification | TextRegression, Field(discriminator="name")
+    TextClassification | TokenClassification | MultiLabelClassification | TextRegression | JointIntentSlots,
+    Field(discriminator="name"),
 ]
 
-TASKS: dict[str, type[SequenceTask] | type[TokenClassification]] = {
+TASKS: dict[str, type[SequenceTask] | type[WordTask]] = {
     "text-classification": TextClassification,
     "token-classification": TokenClassification,
     "multi-label-classification": MultiLabelClassification,
     "text-regression": TextRegression,
+    "joint-intent-slots": JointIntentSlots,
 }
 """Every task by its name."""

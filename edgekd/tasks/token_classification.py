@@ -14,8 +14,7 @@ from edgekd.errors import DataError
 from edgekd.runtime.answers import bio_spans
 from edgekd.runtime.tokenise import Encodings, encode_words
 from edgekd.tasks.base import Answer, Task, totals
-
-OUTSIDE = "O"
+from edgekd.tasks.spec import OUTSIDE
 
 
 class TokenClassificationTask(Task):

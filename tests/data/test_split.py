@@ -24,7 +24,8 @@ def test_concat_keeps_only_columns_that_both_have():
 
 
 def test_classes():
-    assert SPLIT.classes() == {"O", "B-x"}
+    assert SPLIT.classes() == {"O", "B-x", "a", "b"}
+    assert replace(SPLIT, labels=None).classes() == {"O", "B-x"}
     assert replace(SPLIT, tags=None).classes() == {"a", "b"}
     assert SPLIT.without_labels().classes() == set()
 

@@ -3,17 +3,19 @@
 import json
 import random
 
+import onnxruntime
 import pytest
 
 from edgekd.data.read import read_data
 from edgekd.errors import UsageError
 from edgekd.evidence import read_evidence, replay
+from edgekd.models.teacher import load_teacher
 from edgekd.pipeline import compress
 from edgekd.profile import override
 from edgekd.request import Request
 from edgekd.runtime import load
 from edgekd.session import teach_from
-from edgekd.tasks.spec import TextRegression
+from edgekd.tasks.spec import JointIntentSlots, TextRegression
 
 from ..conftest import FILLERS, INTENTS, write_rows
 
@@ -52,6 +54,52 @@ def loudness(rng, count):
         value = 500 + 40.5 * (music - weather)
         rows.append({"sentence1": " ".join(first), "sentence2": " ".join(second), "score": value})
     return rows
+
+
+def commands(rng, count):
+    """Texts of one intent, whose words of another are a span."""
+    rows = []
+    for i in range(count):
+        intent, slot = ("lights", "alarm")[i % 2], ("music", "weather")[rng.randint(0, 1)]
+        span = rng.sample(INTENTS[slot], rng.randint(0, 2))
+        first = rng.sample(INTENTS[intent], 2) + rng.choices(FILLERS, k=1)
+        last = [rng.choice(FILLERS), f"n{i}"]
+        tags = [("I-" if k else "B-") + slot for k in range(len(span))]
+        rows.append(
+            {
+                "tokens": first + span + last,
+                "tags": ["O"] * len(first) + tags + ["O"] * len(last),
+                "intent": intent,
+            }
+        )
+    return rows
+
+
+@pytest.mark.slow
+def test_joint_intents_and_slots(shared_session, tiny_encoder, fast_profile, tmp_path):
+    data, out = write_splits(tmp_path, commands), tmp_path / "b"
+    profile = override(fast_profile, {"teach.training.epochs": 24, "distill.stages.0.hard_weight": 0.5})
+    teacher, result = run(shared_session, tiny_encoder, data, profile, out, JointIntentSlots())
+    assert (result.data.task, result.data.metric) == ("joint-intent-slots", "semantic accuracy")
+    assert result.outcome == "met"
+    assert result.row("teacher").score > 0.8
+    quality = next(c for c in result.criteria if c.kind == "quality")
+    assert all(part in quality.explanation for part in ("intent accuracy", "slot F1", "semantic error rate"))
+    assert load_teacher(teacher.path).task == "joint-intent-slots"
+    config = json.loads((out / "config.json").read_text())
+    assert (config["model_type"], config["architectures"]) == ("bert", ["BertForSequenceClassification"])
+    assert set(config["id2label"].values()) == {"lights", "alarm"}
+    assert config["edgekd"]["slot_labels"][0] == "O"
+    session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["logits", "slot_logits"]
+    text = "turn the  lamp please: play jazz, now"
+    (answer,) = load(out).predict(text, all_scores=True)
+    assert answer["label"] == "lights"
+    assert answer["score"] == max(answer["scores"].values()) > 0.5
+    assert set(answer["scores"]) == {"lights", "alarm"}
+    assert all(text[span["start"] : span["end"]] == span["text"] for span in answer["spans"])
+    assert {span["label"] for span in answer["spans"]} == {"music"}
+    assert replay(out, read_evidence(out)).changed == ()
 
 
 @pytest.mark.slow

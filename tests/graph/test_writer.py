@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 
 from edgekd.errors import EdgekdError
 from edgekd.graph.parity import run_onnx
@@ -13,6 +14,8 @@ from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import random_weights, save_model, write_student
 from edgekd.models.spec import HeadShape
+from edgekd.models.student import from_weights
+from edgekd.runtime.tokenise import joined_logits
 
 from .conftest import make_batch, make_shape, make_weights
 from .reference import forward
@@ -55,6 +58,26 @@ def test_equals_torch(student, changes, opset):
         assert output.shape == expected.shape
         assert abs(expected).max() > 0.3
         np.testing.assert_allclose(output, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_joint_heads_equal_those_of_a_sequence_and_of_tokens(student):
+    joint = make_shape(head=HeadShape(kind="joint", labels=3, slots=4, activation="tanh"))
+    path, weights = student(joint)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert [output.name for output in model.graph.output] == ["logits", "slot_logits"]
+    whole = make_shape(head=HeadShape(kind="sequence", labels=3, activation="tanh"))
+    words = make_shape(head=HeadShape(kind="token", labels=4))
+    renamed = weights | {f"head.output.{part}": weights[f"head.slots.{part}"] for part in ("weight", "bias")}
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    torch_model = from_weights(joint, weights, [str(i) for i in range(7)])
+    for size in SIZES:
+        batch = make_batch(joint, *size)
+        logits, slots = session.run(None, batch)
+        np.testing.assert_allclose(logits, forward(whole, weights, **batch), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(slots, forward(words, renamed, **batch), atol=1e-5, rtol=1e-5)
+        expected = torch_model(**{name: torch.from_numpy(array) for name, array in batch.items()}).logits
+        np.testing.assert_allclose(joined_logits([logits, slots]), expected.detach().numpy(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("fused_qkv", [True, False])

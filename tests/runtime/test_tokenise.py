@@ -2,14 +2,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from edgekd.errors import UsageError
 from edgekd.runtime.tokenise import (
     CHUNK,
+    MASKED,
     encode_raw,
     encode_texts,
     encode_words,
+    joined_logits,
     load_tokenizer,
     pad_id,
     token_lengths,
@@ -131,6 +133,65 @@ def test_byte_level_words_are_spelled_as_in_running_text():
     assert encodings.answer_positions.tolist() == [0, 1, 2]
     gap = encode_words(tokenizer, [["ab", "", "ab"]])
     assert gap.answer_words.tolist() == [0, 2]
+
+
+def wordpiece_tokenizer():
+    pieces = ["[UNK]", "[CLS]", "[SEP]", "play", "##ing", "jazz", "in", "##s", "new"]
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def byte_level_tokenizer():
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.train_from_iterator(
+        ["playing jazz in new plays"] * 3,
+        trainers.BpeTrainer(vocab_size=285, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False),
+    )
+    return made
+
+
+def unigram_tokenizer():
+    pieces = ["<unk>", "\u2581", "\u2581play", "ing", "\u2581jazz", "\u2581in", "s", "\u2581n", "ew"]
+    made = Tokenizer(models.Unigram([(piece, -float(i)) for i, piece in enumerate(pieces)], unk_id=0))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    return made
+
+
+@pytest.mark.parametrize("make", [wordpiece_tokenizer, byte_level_tokenizer, unigram_tokenizer])
+@pytest.mark.parametrize("length", range(3, 13))
+def test_words_keep_their_first_piece_wherever_a_text_is_cut(make, length):
+    """What is kept of a cut text answers at the same places as the whole text; no word moves, none is doubled."""
+    made = make()
+    cls, sep = len(made.get_vocab()), len(made.get_vocab()) + 1
+    made.add_special_tokens(["<s>", "</s>"])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", cls), ("</s>", sep)]
+    )
+    words = [["playing", "jazz", "in", "new", "plays", "playing"]]
+    whole, cut = encode_words(made, words), encode_words(made, words, length)
+    kept = [(p, w) for p, w in zip(whole.answer_positions, whole.answer_words, strict=True) if p < length - 1]
+    assert list(zip(cut.answer_positions, cut.answer_words, strict=True)) == kept
+    assert cut.answer_words.tolist() == list(range(len(kept)))
+    joint = cut.with_whole_rows()
+    assert joint.answer_positions.tolist() == [0, *cut.answer_positions]
+    assert joint.answer_words.tolist() == [-1, *cut.answer_words]
+    assert joint.rows.tolist() == [0, 1 + len(kept)]
+
+
+def test_whole_rows_need_a_token_before_the_first_word():
+    with pytest.raises(UsageError, match="no token before the first word"):
+        encode_words(wordpiece_tokenizer(), [["jazz"]]).with_whole_rows()
+
+
+def test_outputs_are_joined_without_a_say_in_each_other():
+    whole, slots = np.ones((2, 3)), np.full((2, 4, 2), 7.0)
+    joined = joined_logits([whole, slots])
+    assert joined.shape == (2, 4, 5)
+    assert joined[0, 0].tolist() == [1, 1, 1, MASKED, MASKED]
+    assert joined[1, 3].tolist() == [MASKED] * 3 + [7, 7]
+    assert joined_logits([slots]) is slots
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,14 @@ import sys
 import pytest
 
 from edgekd.tasks.build import build_task
-from edgekd.tasks.spec import TASKS, MultiLabelClassification, TextClassification, TextRegression, TokenClassification
+from edgekd.tasks.spec import (
+    TASKS,
+    JointIntentSlots,
+    MultiLabelClassification,
+    TextClassification,
+    TextRegression,
+    TokenClassification,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,6 +21,7 @@ from edgekd.tasks.spec import TASKS, MultiLabelClassification, TextClassificatio
         (TokenClassification(), "token", "span F1"),
         (MultiLabelClassification(), "sequence", "macro F1"),
         (TextRegression(), "sequence", "Spearman correlation"),
+        (JointIntentSlots(), "joint", "semantic accuracy"),
     ],
 )
 def test_a_task_is_built_by_its_name(spec, head, metric):

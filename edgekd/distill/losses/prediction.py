@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edgekd.distill.losses.spec import KL, Dist, LogitMSE, LossSpec, SoftCE
 from edgekd.errors import UsageError
+from edgekd.runtime.tokenise import MASKED
 from edgekd.tasks.spec import Output
 
 
@@ -140,6 +141,11 @@ def distillation_loss(spec: LossSpec, teacher: Tensor, student: Tensor, output: 
         UsageError: The loss is not one on logits, or not one on such rows.
     """
     teacher, student = teacher.float(), student.float()
+    if output == "joint":
+        # Each kind of row by its own columns, the two weighing the same however many words a text has.
+        parts = [(kind, teacher[kind][0] > _OUT) for kind in _kinds(teacher)]
+        each = [distillation_loss(spec, teacher[rows][:, own], student[rows][:, own]) for rows, own in parts]
+        return torch.stack(each).sum()
     if isinstance(spec, LogitMSE):
         return logit_mse(teacher, student)
     if isinstance(spec, KL | SoftCE) and output == "value":
@@ -161,9 +167,9 @@ def check_prediction(spec: LossSpec, labels: int, output: Output = "classes") ->
     Raises:
         UsageError: A softmax loss on what is no distribution over classes: on one logit its gradient would be zero.
     """
-    if output == "classes" and labels < 2 and isinstance(spec, KL | SoftCE | Dist):
+    if output in ("classes", "joint") and labels < 2 and isinstance(spec, KL | SoftCE | Dist):
         raise UsageError(f"distill loss: {spec.name} compares class probabilities, but the head has one logit: use mse")
-    if output != "classes" and isinstance(spec, Dist):
+    if output in ("flags", "value") and isinstance(spec, Dist):
         raise UsageError("distill loss: dist compares probabilities of one class of several: use kl or mse")
 
 
@@ -176,6 +182,8 @@ def hard_loss(student: Tensor, targets: Tensor, output: Output = "classes") -> T
             where there are none: binary cross-entropy or squared error, mean over rows and labels.
         output: What a row means.
     """
+    if output == "joint":
+        return torch.stack([hard_loss(student[rows], targets[rows]) for rows in _kinds(student)]).sum()
     if output == "classes":
         if bool((targets == -100).all()):
             return student.sum() * 0.0
@@ -185,6 +193,16 @@ def hard_loss(student: Tensor, targets: Tensor, output: Output = "classes") -> T
         return student.sum() * 0.0
     rows, right = student[known].float(), targets[known]
     return F.binary_cross_entropy_with_logits(rows, right) if output == "flags" else F.mse_loss(rows, right)
+
+
+# Where columns that a row has no say in end, in any precision and at any temperature.
+_OUT = 0.01 * MASKED
+
+
+def _kinds(rows: Tensor) -> list[Tensor]:
+    """Masks (n,) of the rows of each kind of a joint task, those without a row left out."""
+    whole = rows.detach()[:, 0] > _OUT
+    return [kind for kind in (whole, ~whole) if bool(kind.any())]
 
 
 def is_finite(loss: Tensor) -> bool:

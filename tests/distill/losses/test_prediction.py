@@ -16,6 +16,7 @@ from edgekd.distill.losses.prediction import (
 )
 from edgekd.distill.losses.spec import KL, PKD, Dist, HardCE, LogitMSE, SoftCE
 from edgekd.errors import UsageError
+from edgekd.runtime.tokenise import MASKED
 
 
 @pytest.fixture
@@ -160,3 +161,30 @@ def test_hard_loss_of_numbers_skips_rows_without_any():
     assert rows.grad[1].tolist() == [0.0, 0.0]
     assert float(hard_loss(rows, targets, "value")) == pytest.approx((1 + 4) / 2)
     assert float(hard_loss(rows, torch.full((2, 2), float("nan")), "value")) == 0.0
+
+
+def joint(intents, slots):
+    """Rows of one text: its intent's, then its words'."""
+    whole = torch.nn.functional.pad(torch.tensor([intents]), (0, len(slots[0])), value=MASKED)
+    return torch.cat([whole, torch.nn.functional.pad(torch.tensor(slots), (len(intents), 0), value=MASKED)])
+
+
+@pytest.mark.parametrize("spec", [KL(), SoftCE(), LogitMSE(), Dist()])
+def test_a_joint_loss_is_that_of_intents_and_that_of_slots(spec):
+    teacher = [1.0, 0.0], [[0.0, 2.0, 1.0], [1.0, -1.0, 0.5]]
+    student = [0.5, 0.0], [[0.0, 1.0, 3.0], [1.0, 0.0, 0.0]]
+    apart = [
+        distillation_loss(spec, torch.tensor(a), torch.tensor(b))
+        for a, b in (([teacher[0]], [student[0]]), (teacher[1], student[1]))
+    ]
+    found = distillation_loss(spec, joint(*teacher), joint(*student), "joint")
+    assert float(found) == pytest.approx(float(sum(apart)), rel=1e-5)
+    rounded = joint(*student).masked_fill(joint(*student) == MASKED, 1.01 * MASKED)  # as in BF16
+    assert float(distillation_loss(spec, joint(*teacher), rounded, "joint")) == pytest.approx(float(found), rel=1e-5)
+
+
+def test_a_joint_hard_loss_weighs_intent_and_slots_the_same():
+    rows = joint([0.0, 0.0], [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    apart = hard_loss(torch.zeros(1, 2), torch.tensor([1])), hard_loss(rows[1:, 2:], torch.tensor([0, -100]))
+    assert float(hard_loss(rows, torch.tensor([1, 2, -100]), "joint")) == pytest.approx(float(sum(apart)), rel=1e-5)
+    assert float(hard_loss(rows[:1], torch.tensor([1]), "joint")) == pytest.approx(float(apart[0]), rel=1e-5)

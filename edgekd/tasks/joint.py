@@ -1,0 +1,108 @@
+"""An intent a text and a BIO tag a word, by one encoder; the metric is 1 - the semantic error rate.
+
+The logit rows of a text are its intent's, then its words'; the columns are the intents, then the tags. What a row has
+no say in is `MASKED`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from edgekd.data.split import Split
+from edgekd.errors import DataError
+from edgekd.runtime.answers import bio_spans
+from edgekd.runtime.tokenise import Encodings, encode_words
+from edgekd.tasks.base import Answer, Task, totals
+from edgekd.tasks.spec import OUTSIDE, TaskSpec
+
+
+class JointTask(Task):
+    """Joint intent classification and slot filling; an answer is the intent, then a tag a word."""
+
+    head = "joint"
+    output = "joint"
+    metric_name = "semantic accuracy"
+
+    def __init__(self, spec: TaskSpec, labels: Sequence[str]) -> None:
+        super().__init__(spec, labels)
+        self.intents = self.labels.index(OUTSIDE)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """See `Task.sizes`: intents and tags."""
+        return self.intents, len(self.labels) - self.intents
+
+    def encode(self, tokenizer: Tokenizer, split: Split, max_length: int | None) -> Encodings:
+        """See `Task.encode`.
+
+        Raises:
+            DataError: The split has texts but no words.
+        """
+        if split.words is None:
+            raise DataError(f"{split.name}: slot filling needs the words of each text")
+        return encode_words(tokenizer, split.words, max_length).with_whole_rows()
+
+    def target_rows(self, split: Split, encodings: Encodings) -> NDArray[np.int64]:
+        """See `Task.target_rows`; words cut off have no row and so no target."""
+        assert encodings.answer_words is not None
+        rows, words = encodings.rows, encodings.answer_words
+        # A text's row has word -1: the intent, which its answer begins with.
+        targets = [
+            self._id(answer[word + 1], split)
+            for i, answer in enumerate(self.gold(split))
+            for word in words[rows[i] : rows[i + 1]]
+        ]
+        return np.array(targets, dtype=np.int64)
+
+    def answers(self, decided: NDArray[Any], encodings: Encodings) -> list[list[str]]:
+        """See `Task.answers`; a word without a row is "O"."""
+        assert encodings.words is not None
+        assert encodings.answer_words is not None
+        answers, rows = [], encodings.rows
+        for i, count in enumerate(encodings.words.tolist()):
+            answer = [OUTSIDE] * (1 + count)
+            for row in range(rows[i], rows[i + 1]):
+                answer[encodings.answer_words[row] + 1] = self.labels[decided[row]]
+            answers.append(answer)
+        return answers
+
+    def gold(self, split: Split) -> list[list[str]]:
+        """See `Task.gold`."""
+        if split.labels is None or split.tags is None:
+            raise DataError(f"{split.name}: it has no labels, or no tags")
+        return [[label, *tags] for label, tags in zip(split.labels, split.tags, strict=True)]
+
+    def counts(self, gold: Sequence[Answer], predicted: Sequence[Answer]) -> NDArray[np.int64]:
+        """Right intents, spans found, wrongly given and missed, errors, and texts, (texts, 6).
+
+        A wrong span in place of a missed one is one error, a substitution; a wrong intent is one more.
+        """
+        rows = []
+        for right, given in zip(gold, predicted, strict=True):
+            assert isinstance(right, list)
+            assert isinstance(given, list)
+            true, found = set(bio_spans(right[1:])), set(bio_spans(given[1:]))
+            hits, same = len(true & found), right[0] == given[0]
+            wrong, missed = len(found) - hits, len(true) - hits
+            rows.append((int(same), hits, wrong, missed, max(wrong, missed) + (not same), 1))
+        return np.array(rows, dtype=np.int64).reshape(-1, 6)
+
+    def score(self, counts: NDArray[Any], times: NDArray[Any] | None = None) -> float:
+        """1 - errors / (true spans + texts): the intent counts as one more slot (Alexa's SemER)."""
+        _, hits, _, missed, errors, texts = totals(counts, times)
+        return 1.0 - float(errors / (hits + missed + texts)) if texts else 0.0
+
+    def parts(self, counts: NDArray[Any]) -> dict[str, float]:
+        """See `Task.parts`."""
+        same, hits, wrong, missed, _, texts = totals(counts, None)
+        spans = 2 * hits + wrong + missed
+        return {
+            "intent accuracy": float(same / texts) if texts else 0.0,
+            "slot F1": float(2 * hits / spans) if spans else 0.0,
+            "semantic error rate": 1.0 - self.score(counts),
+        }
