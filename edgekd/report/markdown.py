@@ -125,10 +125,15 @@ def _usage(result: Result) -> str:
         ),
     ]
     if optimum is not None:
-        code = _OPTIMUM.replace("CLASS", optimum).replace("TASK", _pipeline(result)).replace("MODEL", result.model_file)
-        snippets.append(("With Optimum:", code))
+        task = _pipeline(result)
+        code = _OPTIMUM.replace("CLASS", optimum).replace("TASK", task).replace("MODEL", result.model_file)
+        # A token pipeline cuts long texts by itself, and takes no such argument.
+        snippets.append(
+            ("With Optimum:", code.replace("CUT", "" if task == "token-classification" else ", truncation=True"))
+        )
     shown = "\n\n".join(f"{title}\n\n```python\n{code.strip()}\n```" for title, code in snippets)
-    return f"## How to use\n\n`bundle` stands for the folder of this file.\n\n{shown}"
+    others = "`deploy/` holds clients and recipes for HTTP and Docker, Node, the browser, Triton and TensorRT."
+    return f"## How to use\n\n`bundle` stands for the folder of this file.\n\n{shown}\n\n{others}"
 
 
 def _limits(result: Result) -> str:
@@ -191,5 +196,5 @@ from transformers import AutoTokenizer, pipeline
 
 model = CLASS.from_pretrained("bundle", file_name="MODEL")
 tokenizer = AutoTokenizer.from_pretrained("bundle")
-print(pipeline("TASK", model=model, tokenizer=tokenizer)("a text from your domain"))
+print(pipeline("TASK", model=model, tokenizer=tokenizer)("a text from your domain"CUT))
 """

@@ -45,6 +45,16 @@ def test_the_image_pins_the_versions_that_proved_the_bundle(bundle):
     assert f"python:{sys.version_info.major}.{sys.version_info.minor}-slim" in dockerfile
 
 
+def test_a_bundle_for_a_gpu_asks_for_its_onnxruntime(bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    config["edgekd"]["session"]["providers"] = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    (copy / "config.json").write_text(json.dumps(config))
+    deploy = write_deploy(copy)
+    assert "\nonnxruntime-gpu==" in (deploy / "docker" / "requirements.txt").read_text()
+    assert "kind: KIND_GPU" in (deploy / "triton" / "config.pbtxt").read_text()
+
+
 def test_the_image_is_built_from_files_that_are_there_and_let_in(bundle):
     docker = bundle / "deploy" / "docker"
     let_in = [line[1:] for line in (docker / "Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"]

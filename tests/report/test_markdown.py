@@ -63,6 +63,9 @@ def test_snippets_are_python_for_the_task(sample, task):
         compile(code, "snippet", "exec")
     wanted = {"text-classification": "Sequence", "token-classification": "Token"}[task]
     assert f"ORTModelFor{wanted}Classification" in card
+    # Beyond the maximum a text pipeline of transformers fails unless it is told to cut.
+    assert ("truncation=True" in card) == (task == "text-classification")
+    assert "`deploy/`" in card
 
 
 def test_minimal(minimal):
