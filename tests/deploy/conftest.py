@@ -64,12 +64,12 @@ def write_teacher(folder):
     return len(vocabulary)
 
 
-def write_bundle(work, folder):
+def write_bundle(work, folder, kind="sequence", task=None):
     """A two-layer INT8 student whose random weights give the texts different labels, by clear margins."""
     vocabulary = write_teacher(work)
     shape = EncoderShape(
         vocabulary=vocabulary, positions=64, token_types=2, embedding=32, hidden=32, head_size=8, heads=(4, 2),
-        ffn=(64, 48), head=HeadShape(kind="sequence", labels=len(LABELS), activation="tanh"),
+        ffn=(64, 48), head=HeadShape(kind=kind, labels=len(LABELS), activation="tanh"),
     )  # fmt: skip
     rng, weights = np.random.default_rng(15), {}
     for name, size in shape.weight_shapes().items():
@@ -78,7 +78,8 @@ def write_bundle(work, folder):
         weights[name] = (rng.normal(0, spread, size) + name.endswith("norm.weight")).astype(np.float32)
     save_model(write_student(shape, weights), work / "model.onnx")
     quantize_dynamic(work / "model.onnx", work / "model_quantized.onnx", instruction_set="avx512_vnni")
-    core = Core(work / "model_quantized.onnx", TextClassification(), LABELS, Reader(work), shape, 16, {"threads": 1})
+    task = task or TextClassification()
+    core = Core(work / "model_quantized.onnx", task, LABELS, Reader(work), shape, 16, {"threads": 1})
     write_core(folder, core)
     (folder / "onnx").mkdir()
     for name in ("model.onnx", "model_quantized.onnx"):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import onnx
 import pytest
@@ -41,6 +42,10 @@ def test_the_image_pins_the_versions_that_proved_the_bundle(bundle):
     lines = (bundle / "deploy" / "docker" / "requirements.txt").read_text().splitlines()
     for name in ("numpy", "onnxruntime", "tokenizers"):
         assert f"{name}=={metadata.version(name)}" in lines
+    constraints = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert len(pins) == 7
+    assert set(pins[3:]) <= set(constraints)
     dockerfile = (bundle / "deploy" / "docker" / "Dockerfile").read_text()
     assert f"python:{sys.version_info.major}.{sys.version_info.minor}-slim" in dockerfile
 

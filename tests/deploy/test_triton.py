@@ -5,8 +5,9 @@ import json
 import pytest
 
 from edgekd.deploy import triton_repository
+from edgekd.tasks.spec import TokenClassification
 
-from .conftest import LABELS, command, environment
+from .conftest import LABELS, command, environment, write_bundle
 
 PARSE = """
 import json, sys
@@ -24,6 +25,13 @@ def test_inputs_outputs_and_threads_are_the_graphs(bundle):
     assert 'output [ { name: "logits" data_type: TYPE_FP32 dims: [ 4 ] label_filename: "labels.txt" } ]' in text
     assert "kind: KIND_CPU" in text
     assert text.count("{") == text.count("}")
+
+
+def test_the_logits_of_a_token_task_have_an_axis_of_tokens(tmp_path):
+    (tmp_path / "work").mkdir()
+    write_bundle(tmp_path / "work", tmp_path / "tags", "token", TokenClassification())
+    model = triton_repository(tmp_path / "tags", tmp_path / "models")
+    assert 'name: "logits" data_type: TYPE_FP32 dims: [ -1, 4 ]' in (model / "config.pbtxt").read_text()
 
 
 @pytest.mark.slow
