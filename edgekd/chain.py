@@ -12,7 +12,7 @@ from edgekd.distill.label import label, logits_of
 from edgekd.distill.spec import Distill
 from edgekd.distill.student import Lesson, Start, distill, lesson, load_student, start_of
 from edgekd.inputs import Inputs
-from edgekd.models.initialize import slice_again, slice_weights
+from edgekd.models.initialize import Slice, slice_again, slice_weights
 from edgekd.models.spec import EncoderShape
 from edgekd.plan.assistants import (
     Assistant,
@@ -88,6 +88,13 @@ def make_chain(session: Session, inputs: Inputs, candidate: Candidate, start: St
     return _Chains(session, inputs, candidate, start).make()
 
 
+def gap_of(session: Session, inputs: Inputs, student: Slice, width: int) -> Gap:
+    """What lies between the teacher and a student of this width that keeps this of it."""
+    assert inputs.teacher.hosted is not None
+    layers = importance_of(session, inputs).importance.layers
+    return Gap(inputs.teacher.hosted[0], student, width, tuple(int(i) for i in np.argsort(-layers, kind="stable")))
+
+
 def lengthened(spec: Distill, factor: float) -> Distill:
     """The same with a last stage that is so many times as long."""
     *first, last = spec.stages
@@ -129,8 +136,7 @@ class _Chains:
         self.session, self.inputs, self.start, self.spec = session, inputs, start, inputs.profile.distill
         self.hosted, self.student = inputs.teacher.hosted, candidate.choice
         self.importance = importance_of(session, inputs).importance
-        order = tuple(int(i) for i in np.argsort(-self.importance.layers, kind="stable"))
-        self.gap = Gap(self.hosted[0], self.student, start.shape.hidden, order)
+        self.gap = gap_of(session, inputs, self.student, start.shape.hidden)
         self.narrow = start.shape.hidden < self.hosted[0].hidden
         self.run: ElasticRun | None = None
         self.trained: dict[str, list[Artefact]] = {}

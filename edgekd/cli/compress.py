@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+from edgekd.cli import family
 from edgekd.cli.console import ConsoleProgress, error_console
+from edgekd.cli.family import budgets_of
 from edgekd.cli.options import (
     assistants_option,
     budget_of,
@@ -32,6 +34,7 @@ from edgekd.request import Request, load_request
 @data_options
 @profile_options
 @click.option("--out", type=click.Path(path_type=Path), default=Path("bundle"), show_default=True, help="The bundle.")
+@click.option("--family", help="Several budgets in ms, such as 5,10,20: a bundle each in --out.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="An edgekd.yaml: make its bundle again.")
 @click.option("--plan", help="A plan.json that pins the student.")
 @click.option("--always-distill", is_flag=True, help="Distil even where the unchanged teacher fits.")
@@ -48,12 +51,16 @@ def command(**flags: Any) -> int:
 
     Without --teacher and --data it runs on an embedded demo: synthetic data, offline, in minutes.
     """
-    request = _request(flags)
+    budgets = budgets_of(flags)
+    # What every member is asked for; each has its own budget.
+    request = _request(flags | {"latency_ms": budgets[0]} if budgets else flags)
     console = error_console()
     if flags["dry_run"]:
         _dry_run(request, flags)
         return 0
     _require_everything(request.profile, flags)
+    if budgets:
+        return family.run(flags, request, budgets, console)
     from edgekd.pipeline import compress
     from edgekd.report.text import summary
     from edgekd.report.verdict import verdict_json
@@ -117,6 +124,8 @@ def _dry_run(request: Request, flags: dict[str, Any]) -> None:
         if source and not _HUB_ID.fullmatch(source) and not Path(source).exists():
             raise UsageError(f"{flag} {source}: no such file or folder")
     known = "teacher and data: not read; plan: not measured yet"
+    if flags["family"] is not None:
+        known += f"; a bundle for each of --family {flags['family']}, with its own budget"
     try:
         _require_everything(request.profile, flags)
     except UnavailableError as error:

@@ -150,7 +150,7 @@ def resolve_profile(name: str, flags: dict[str, Any]) -> Profile:
             continue
         written: Any = {"precision": [value], "assistants": {"name": value}}.get(flag, value)
         try:
-            profile = profiles.override(profile, {field: [value] if flag == "precision" else value})
+            profile = profiles.override(profile, {field: written})
         except UsageError as error:
             # The field's path means nothing to whom typed a flag.
             why = str(error).split(": ", 2)[-1].partition(" (got ")[0]

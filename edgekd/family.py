@@ -1,0 +1,115 @@
+"""Several budgets at once: one bundle each, everything but the students shared through the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from edgekd.errors import UsageError
+from edgekd.pipeline import compress
+from edgekd.profile import override
+from edgekd.report.record import Record
+from edgekd.report.result import Outcome, Result
+from edgekd.request import Request
+from edgekd.session import Session
+from edgekd.store import write_json
+
+
+class Member(Record):
+    """One budget of a family.
+
+    Attributes:
+        budget_ms: The limit.
+        folder: Its bundle, inside the family's folder.
+        outcome: The verdict.
+        shape: The model in words.
+        precision: As deployed.
+        latency_ms: Measured at the budget's percentile; None where the device is elsewhere.
+        score: The metric on test.
+        kept: Share of the teacher's metric.
+        same_as: The budget, in ms, whose student this is too; None where it is its own.
+    """
+
+    budget_ms: float
+    folder: str
+    outcome: Outcome
+    shape: str
+    precision: str
+    latency_ms: float | None
+    score: float
+    kept: float | None
+    same_as: float | None = None
+
+
+class Family(Record):
+    """What family.json holds: the members, the tightest budget first."""
+
+    schema_version: Literal[1] = 1
+    metric: str
+    members: tuple[Member, ...]
+
+
+def folder_of(budget_ms: float) -> str:
+    """Name of a member's folder, such as "2.5ms"."""
+    return f"{budget_ms:g}ms"
+
+
+def compress_family(
+    session: Session, request: Request, budgets: Sequence[float], out: Path, *, overwrite: bool = False
+) -> tuple[Family, list[Result]]:
+    """Make a bundle for every budget, in folders of `out`, and family.json beside them.
+
+    The teacher's answers, importance and the device's table are made once. So is a student that two budgets lead to.
+
+    Args:
+        session: Store and engine.
+        request: What is asked for; its budget is replaced.
+        budgets: In milliseconds, ascending.
+        out: Folder of the family.
+        overwrite: Replace bundles of other requests.
+
+    Raises:
+        UsageError: `out` is a bundle, or a file.
+        EdgekdError: A request, the data or the machine make it impossible.
+    """
+    if out.is_file() or (out / "verdict.json").is_file():
+        raise UsageError(f"--out {out} is {'a file' if out.is_file() else 'a bundle'}: a family needs its own folder")
+    out.mkdir(parents=True, exist_ok=True)
+    members: list[Member] = []
+    results: list[Result] = []
+    students: dict[tuple[str, str], float] = {}
+    for number, budget in enumerate(budgets, 1):
+        session.engine.progress.say(f"family: {budget:g} ms, {number} of {len(budgets)}")
+        profile = override(request.profile, {"budget.latency_ms": budget})
+        folder = folder_of(budget)
+        asked = request.model_copy(update={"profile": profile})
+        result = compress(session, asked, out / folder, overwrite=overwrite)
+        # The shipped file alone tells precision and weights; an unchanged teacher has no student.
+        identity = (result.files[result.model_file], result.files.get("student/model.safetensors", ""))
+        same = students.setdefault(identity, budget)
+        if same != budget:
+            session.engine.progress.say(f"family: {budget:g} ms leads to the model of {same:g} ms; it is trained once")
+        members.append(_member(result, budget, folder, None if same == budget else same))
+        results.append(result)
+        family = Family(metric=result.data.metric, members=tuple(members))
+        write_json(out / "family.json", family.model_dump(mode="json"))
+    return family, results
+
+
+def _member(result: Result, budget: float, folder: str, same_as: float | None) -> Member:
+    shipped, teacher, timing = result.shipped, result.row("teacher"), result.latency.judged
+    assert shipped is not None
+    at = None if timing is None else timing.at(result.percentile)
+    chosen = result.chosen
+    return Member(
+        budget_ms=budget,
+        folder=folder,
+        outcome=result.outcome,
+        shape="the fastest student considered" if chosen is None else chosen.shape,
+        precision="int8" if shipped.name.endswith("INT8") else "fp32",
+        latency_ms=None if at is None else at.value_ms,
+        score=shipped.score,
+        kept=None if teacher is None or not teacher.score else shipped.score / teacher.score,
+        same_as=same_as,
+    )
