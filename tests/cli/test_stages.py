@@ -42,6 +42,13 @@ def test_the_road_on_foot(capsys, tmp_path, profile_file, cache, tiny_encoder, i
     exported = step("export", *work, "--student", tmp_path / "student", "--out", tmp_path / "onnx")
     assert exported["parity"]["max_abs_gap"] < 1e-4
     assert (tmp_path / "onnx" / "model_quantized.onnx").is_file()
+    measured = step(
+        "export", *work, "--student", tmp_path / "student", "--out", tmp_path / "measured", "--choose-graph"
+    )
+    # The fake target's latency follows from FLOPs alone, which all forms share.
+    assert measured["choice"]["chosen"] == "QKV in one, residual as Sum"
+    assert len(measured["choice"]["tried"]) == 7
+    assert (tmp_path / "measured" / "model.onnx").read_bytes() == (tmp_path / "onnx" / "model.onnx").read_bytes()
     verdict = step("compress", *work, "--always-distill", "--out", tmp_path / "bundle")
     assert verdict["outcome"] == "met"
     assert step("validate", tmp_path / "bundle")["outcome"] == "met"
