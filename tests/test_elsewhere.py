@@ -30,7 +30,7 @@ from edgekd.session import Session
 from edgekd.store import Store
 from edgekd.targets.base import SessionSpec
 from edgekd.tasks.build import build_task
-from edgekd.tasks.spec import TokenClassification
+from edgekd.tasks.spec import JointIntentSlots, MultiLabelClassification, TextRegression, TokenClassification
 
 ROOT = Path(__file__).parents[1]
 
@@ -252,3 +252,32 @@ def test_words_are_judged_by_their_spans(tmp_path):
     assert _kept(reference, right).value == 1.0
     # The second span is missed: one of two found, none wrong.
     assert _kept(reference, np.array([1, 2, 0, 0])).student == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "gold", "rows", "other", "kept"),
+    [
+        (MultiLabelClassification(), ("a", "b"), [["a"], []], [[1.0, -1], [-1, -1]], [[1.0, 1], [-1, -1]], 0.5),
+        (TextRegression(), ("value",), [0.5, 1.5, 3.0], [[0], [1], [2]], [[0], [2], [1]], 0.5),
+        (
+            JointIntentSlots(), ("go", "stop", "O", "B-x"), [["go", "B-x"], ["stop", "O"]],
+            [[1.0, 0, -9, -9], [-9, -9, 0, 1], [0, 1, -9, -9], [-9, -9, 1, 0]],
+            [[1.0, 0, -9, -9], [-9, -9, 0, 1], [1, 0, -9, -9], [-9, -9, 1, 0]], 2 / 3,
+        ),
+    ],
+)  # fmt: skip
+def test_answers_of_every_task_are_judged(tmp_path, spec, labels, gold, rows, other, kept):
+    task = build_task(spec, labels)
+    encodings = Encodings(np.zeros(0, np.int32), np.zeros(len(gold) + 1, np.int64))
+    if isinstance(spec, JointIntentSlots):
+        encodings = Encodings(
+            np.zeros(0, np.int32), np.zeros(3, np.int64), answer_positions=np.array([0, 1, 0, 1], np.int32),
+            answer_words=np.array([-1, 0, -1, 0], np.int32), answer_offsets=np.array([0, 2, 4]),
+            words=np.array([1, 1], np.int32),
+        )  # fmt: skip
+    right = task.decide(np.array(rows, np.float32))
+    teacher = task.counts(gold, task.answers(right, encodings))
+    keep_reference(tmp_path, task, task.metric_name, gold, teacher, right, encodings)
+    reference = read_record(tmp_path / "verify.json", Reference)
+    assert _kept(reference, right).value == pytest.approx(1.0)
+    assert _kept(reference, task.decide(np.array(other, np.float32))).value == pytest.approx(kept)

@@ -60,11 +60,10 @@ def write_student(shape: EncoderShape, weights: Weights, options: GraphOptions =
     """Write a student as an ONNX model. The same arguments give the same bytes.
 
     Inputs are `shape.inputs`, int64 of (batch_size, sequence_length), both dynamic. The output is `logits`,
-    (batch_size, labels) or (batch_size, sequence_length, labels) by the head's kind, beside `slot_logits` of
-    (batch_size, sequence_length, slots) for a joint head, or `last_hidden_state`, (batch_size, sequence_length, hidden),
-    where the shape has no head. Linear weights lie in the file as
-    (in, out); the MatMul node of a linear layer carries the layer's name, such as "layers.0.ffn.up", or
-    "layers.0.attention.qkv" for the three in one.
+    (batch_size, labels) or (batch_size, sequence_length, labels) by the head's kind, and for a joint head
+    `slot_logits`, (batch_size, sequence_length, slots); or `last_hidden_state`, (batch_size, sequence_length, hidden),
+    where the shape has no head. Linear weights lie in the file as (in, out); the MatMul node of a linear layer carries
+    the layer's name, such as "layers.0.ffn.up", or "layers.0.attention.qkv" for the three in one.
 
     Args:
         shape: The encoder's shape.

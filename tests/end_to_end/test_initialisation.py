@@ -121,7 +121,7 @@ def test_other_tokens_leave_only_logits(shared_session, request_, spelling, tmp_
 def test_other_tokens_cannot_be_tagged(shared_session, tiny_encoder, tag_data, fast_profile, spelling, tmp_path):
     teacher = teach_from(shared_session, str(tiny_encoder), read_data(tag_data), fast_profile).path
     request = Request(teacher=str(teacher), data=str(tag_data), profile=fast_profile)
-    with pytest.raises(UsageError, match="for token classification take an encoder with the teacher's tokenizer"):
+    with pytest.raises(UsageError, match="for token-classification take an encoder with the teacher's tokenizer"):
         compress(shared_session, with_init(request, name="checkpoint", folder=str(spelling)), tmp_path / "b")
 
 
