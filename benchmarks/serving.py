@@ -32,6 +32,7 @@ from cold_start import read_texts
 from record import write_record
 
 from edgekd.errors import UsageError
+from edgekd.resources import resource
 
 GOALS = {"p99_ms": 50.0, "load": 0.6, "errors": 0}
 WARM_UP, CLOSED_LOOP = 200, 1000
@@ -80,10 +81,10 @@ class Client:
 
 @contextmanager
 def server(bundle: Path, cpus: set[int]) -> Iterator[int]:
-    """Start the bundle's own serve.py on these CPUs; give its port."""
+    """Start the bundle's own serve.py (the checkout's, where it has none) on these CPUs; give its port."""
     script = bundle / "deploy" / "docker" / "serve.py"
     if not script.is_file():
-        raise UsageError(f"{script}: missing; make the bundle again")
+        script = resource("export") / "docker" / "serve.py"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -195,7 +195,8 @@ def create_app(bundle, limits=None):
         # uvicorn has let the open requests finish by now.
         server.pool.shutdown()
 
-    app = FastAPI(title="EdgeKD bundle", lifespan=lifespan)
+    # The schema stays at /openapi.json; the pages that show it would fetch scripts from elsewhere.
+    app = FastAPI(title="EdgeKD bundle", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.server = server
 
     @app.post("/predict", openapi_extra={"requestBody": {"content": {"application/json": {"schema": SCHEMA}}}})

@@ -81,7 +81,7 @@ def build(options):
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(options.onnx)):
-        raise RecipeError(f"{options.onnx}: TensorRT cannot read it: {parser.get_error(0)}")
+        raise RecipeError(f"{options.onnx}: TensorRT cannot read it: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb * 2**20)
     if not options.fp32:
