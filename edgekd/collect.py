@@ -56,12 +56,12 @@ def data_summary(inputs: Inputs, name: str) -> DataSummary:
     )
 
 
-def teacher_summary(inputs: Inputs) -> TeacherSummary:
-    """The teacher as the report shows it."""
+def teacher_summary(inputs: Inputs, name: str | None = None) -> TeacherSummary:
+    """The teacher as the report shows it; its name is its folder's where none is given."""
     teacher = inputs.teacher
     ffn = "" if teacher.ffn is None else f", FFN {teacher.ffn}"
     return TeacherSummary(
-        name=teacher.folder.name,
+        name=name or teacher.folder.name,
         family=str(teacher.model.config.model_type),
         shape=f"{teacher.depth} layers x {teacher.width}, heads {teacher.heads}{ffn}",
         parameters=sum(p.numel() for p in teacher.model.parameters()),

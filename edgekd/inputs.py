@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.data.augment.apply import Augmented
 from edgekd.data.augment.consistency import consistent, consistent_tags
+from edgekd.data.outputs import Outputs
 from edgekd.data.split import Split, TaskData
 from edgekd.data.transfer import TransferSet
 from edgekd.distill.batches import fingerprint
@@ -52,6 +54,7 @@ class Inputs:
         test_rows: The teacher's logits on test.
         reader: Brings the tokenizer that the tokens were made by: the teacher, but in `own`.
         checkpoint: The encoder that the student starts from, where `distill.init` names one.
+        outputs: What the teacher was made of, where it was made of another's outputs.
         own: The same as the student reads it, where it has a tokenizer of its own: `max_length` and all tokens.
     """
 
@@ -70,6 +73,7 @@ class Inputs:
     test_rows: np.ndarray
     reader: Encoder
     checkpoint: Encoder | None = None
+    outputs: Outputs | None = None
     own: Inputs | None = None
 
     @property
@@ -126,14 +130,24 @@ def _consistent(
     """Leave out the augmented texts of which the teacher says something else than of their originals."""
     made = transfer.augmented
     assert made is not None
-    answers: Sequence[Any] = task.answers(task.decide(rows), encodings)
-    before = len(answers) - len(made)
-    if made.alignment is not None:
-        same = consistent_tags(answers[:before], answers[before:], made.parents, made.alignment)
-    else:
-        same = consistent(rows[:before], rows[before:], made.parents)
+    same = _same_answers(task, task.answers(task.decide(rows), encodings), rows, made)
     kept, stay = transfer.consistent(same, "the teacher says something else of them than of their originals")
     return kept, encodings.take(stay), rows[encodings.row_slots(stay)]
+
+
+def _same_answers(task: Task, answers: Sequence[Any], rows: np.ndarray, made: Augmented) -> np.ndarray:
+    """Which augmented texts, the last ones, have their original's answer, (augmented,)."""
+    before = len(answers) - len(made)
+    pairs = [(answers[parent], new) for parent, new in zip(made.parents.tolist(), answers[before:], strict=True)]
+    if made.alignment is not None:
+        # A joint answer begins with the intent, which is no word's.
+        first = int(task.head == "joint")
+        tags = [answer[first:] for answer in answers]
+        same = consistent_tags(tags[:before], tags[before:], made.parents, made.alignment)
+        return same & np.array([old[:first] == new[:first] for old, new in pairs], dtype=np.bool_)
+    if task.output == "flags":
+        return np.array([old == new for old, new in pairs], dtype=np.bool_)
+    return consistent(rows[:before], rows[before:], made.parents)
 
 
 def _resolved(profile: Profile, max_length: int) -> Profile:

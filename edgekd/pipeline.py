@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekd import collect
 from edgekd.attempt import Attempt, attempt, baselines, shipped_answers, teacher_rows
+from edgekd.blackbox import compare, outputs_row, read_with_outputs, teach_from_outputs
 from edgekd.bundle import claim, publish
 from edgekd.data.split import TaskData
 from edgekd.demo import demo_profile, demo_sources, demo_tfidf
@@ -25,6 +26,7 @@ from edgekd.models.teacher import load_teacher
 from edgekd.plan.result import Plan, read_plan
 from edgekd.plan.stage import Device, Planner
 from edgekd.report.exported import graphs_of, quantisation_of
+from edgekd.report.labels import OutputsSummary
 from edgekd.report.result import Latency, QualityRow, Result, Try
 from edgekd.report.write import write_reports
 from edgekd.request import Request
@@ -98,19 +100,31 @@ def compress(
 
 
 def gather(session: Session, request: Request) -> Inputs:
-    """Read teacher and data; the demo makes its own."""
+    """Read teacher and data; the demo makes its own, and a teacher's outputs make a local one."""
     profile = request.profile
     data: TaskData
     if request.demo:
         profile = demo_profile(profile)
         teacher_folder, data = demo_sources(session, profile)
         teacher = load_teacher(teacher_folder)
+    elif request.teacher_outputs is not None:
+        return _from_outputs(session, request, request.teacher_outputs)
     else:
         if not request.teacher or not request.data:
             raise UsageError("--teacher and --data go together: give both, or neither for the demo")
         teacher = load_teacher(request.teacher, trust_remote_code=request.trust_remote_code)
         data = read(session.engine.progress, request.data, request.task, request.columns, request.data_config)
     return prepare(session.store, session.engine, profile, teacher, data)
+
+
+def _from_outputs(session: Session, request: Request, file: str) -> Inputs:
+    """The inputs with a local teacher, made of the outputs in a file."""
+    if not request.encoder:
+        raise UsageError("--teacher-outputs need --encoder: the folder of an encoder to make a local teacher from")
+    data, outputs = read_with_outputs(session, file, request.data, request.task, request.columns, request.data_config)
+    taught = teach_from_outputs(session, request.encoder, data, outputs, request.profile)
+    inputs = prepare(session.store, session.engine, request.profile, load_teacher(taught.path), data)
+    return replace(inputs, outputs=outputs)
 
 
 def planner_of(session: Session, inputs: Inputs, device: Device) -> Planner:
@@ -169,7 +183,7 @@ def _result(
 ) -> Result:
     """Everything that the run found, as the report and the verdict tell it."""
     inputs, probe = planner.inputs, planner.device.probe
-    source = "embedded demo" if request.demo else Path(str(request.data)).name
+    source = "embedded demo" if request.demo else Path(str(request.data or request.teacher_outputs)).name
     return Result(
         name=name,
         demo=request.demo,
@@ -177,7 +191,8 @@ def _result(
         budget_ms=planner.budget_ms,
         percentile=inputs.profile.budget.percentile,
         data=collect.data_summary(inputs.of_student, source),
-        teacher=collect.teacher_summary(inputs),
+        teacher=collect.teacher_summary(inputs, f"made of {Path(request.encoder).name}" if request.encoder else None),
+        outputs=_outputs(request, planner, final),
         candidates=collect.candidates(final.plan),
         chain=collect.chain_steps(final.chain),
         chain_summary=collect.chain_summary(final.chain),
@@ -195,6 +210,14 @@ def _result(
         started=started,
         finished=datetime.now(UTC),
     )
+
+
+def _outputs(request: Request, planner: Planner, final: Attempt) -> OutputsSummary | None:
+    """The teacher's outputs against what became of them."""
+    if request.teacher_outputs is None:
+        return None
+    served = planner if final.student is None else planner.of_student
+    return compare(planner.inputs, Path(request.teacher_outputs).name, shipped_answers(served, final))
 
 
 def _keep_evidence(planner: Planner, final: Attempt, work: Path, *, own_texts: bool) -> None:
@@ -245,7 +268,7 @@ def _quality(
 ) -> list[QualityRow]:
     """The quality table: the teacher, what is shipped, and what it must be compared with."""
     compared = baselines(planner, final) if with_baselines else []
-    rows = [*teacher_rows(planner, final), *compared, *final.rows]
+    rows = [*teacher_rows(planner, final), *outputs_row(planner.inputs), *compared, *final.rows]
     if request.demo:
         rows.append(QualityRow(name="TF-IDF + logistic regression", score=demo_tfidf(session.store)))
     return rows

@@ -27,6 +27,8 @@ class Request(Spec):
         plan: A plan that pins the student.
         trust_remote_code: Run model code that comes with the teacher.
         bundle_texts: Keep some of the user's own texts in the bundle, for `edgekd validate`.
+        encoder: Folder of an encoder that a teacher is made from, instead of `teacher`.
+        teacher_outputs: What that teacher learns: a file of another teacher's outputs. Then data may be left out.
     """
 
     demo: bool = False
@@ -39,6 +41,8 @@ class Request(Spec):
     plan: str | None = None
     trust_remote_code: bool = False
     bundle_texts: bool = False
+    encoder: str | None = None
+    teacher_outputs: str | None = None
 
     def save(self, path: Path) -> None:
         """Write it as YAML."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekd.data.columns import Columns
 from edgekd.data.read import read_data
@@ -57,8 +58,10 @@ def read(progress: Progress, source: str, task: TaskSpec | None, columns: Column
     return data
 
 
-def teach_from(session: Session, encoder: str, data: TaskData, profile: Profile) -> Artefact:
-    """Fine-tune a teacher from an encoder folder and labelled data.
+def teach_from(
+    session: Session, encoder: str, data: TaskData, profile: Profile, soft: NDArray[np.float32] | None = None
+) -> Artefact:
+    """Fine-tune a teacher from an encoder folder and labelled data, or probabilities (texts, labels) of train.
 
     Raises:
         UsageError: There is no such folder.
@@ -71,7 +74,7 @@ def teach_from(session: Session, encoder: str, data: TaskData, profile: Profile)
     if length == "auto":
         found = [token_lengths(tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]
         length = round_up_length(np.concatenate(found))
-    return teach(session.store, session.engine, folder, folder_id(folder), data, length, profile.teach)
+    return teach(session.store, session.engine, folder, folder_id(folder), data, length, profile.teach, soft)
 
 
 def distill_encoder_from(

@@ -18,6 +18,7 @@ from edgekd.cli.options import (
     columns_of,
     data_options,
     json_option,
+    outputs_option,
     profile_options,
     resolve_profile,
     store_of,
@@ -31,6 +32,8 @@ from edgekd.request import Request, load_request
 
 @click.command(name="compress")
 @click.option("--teacher", help="Folder or hub id of a fine-tuned Transformer encoder.")
+@click.option("--encoder", help="Folder of an encoder to make a teacher of; needs --teacher-outputs.")
+@outputs_option
 @data_options
 @profile_options
 @click.option("--out", type=click.Path(path_type=Path), default=Path("bundle"), show_default=True, help="The bundle.")
@@ -49,7 +52,8 @@ from edgekd.request import Request, load_request
 def command(**flags: Any) -> int:
     """Compress a teacher to a latency budget and prove it.
 
-    Without --teacher and --data it runs on an embedded demo: synthetic data, offline, in minutes.
+    With --encoder and --teacher-outputs it makes the teacher first. Without any it runs on an embedded demo:
+    synthetic data, offline, in minutes.
     """
     budgets = budgets_of(flags)
     # What every member is asked for; each has its own budget.
@@ -78,17 +82,7 @@ def _request(flags: dict[str, Any]) -> Request:
     if flags["config"] is not None:
         request = load_request(flags["config"])
         return request.model_copy(update={"profile": _checked(request.profile)})
-    for flag in ("teacher", "data"):
-        if flags[flag] is not None and not flags[flag].strip():
-            raise UsageError(f"--{flag} is empty: name a folder, or leave it out")
-    demo = flags["teacher"] is None and flags["data"] is None
-    if not demo and (flags["teacher"] is None or flags["data"] is None):
-        missing = "--data" if flags["data"] is None else "--teacher"
-        raise UsageError(f"{missing} is missing: give both --teacher and --data, or neither for the demo")
-    if flags["demo"] and not demo:
-        raise UsageError("--demo goes without --teacher and --data: it brings its own")
-    if demo and flags["as_json"] and not flags["demo"]:
-        raise UsageError("--json without --teacher and --data: add --demo if the synthetic demo is what you want")
+    demo = _is_demo(flags)
     return Request(
         demo=demo,
         teacher=flags["teacher"],
@@ -100,7 +94,32 @@ def _request(flags: dict[str, Any]) -> Request:
         plan=flags["plan"],
         trust_remote_code=flags["trust_remote_code"],
         bundle_texts=flags["bundle_texts"],
+        encoder=flags["encoder"],
+        teacher_outputs=flags["teacher_outputs"],
     )
+
+
+def _is_demo(flags: dict[str, Any]) -> bool:
+    """Whether nothing of one's own was named; refuses half of what belongs together."""
+    for flag in ("teacher", "data", "encoder", "teacher_outputs"):
+        if flags[flag] is not None and not flags[flag].strip():
+            raise UsageError(f"--{flag.replace('_', '-')} is empty: name a folder or file, or leave it out")
+    teacher, data = flags["teacher"] is not None, flags["data"] is not None
+    encoder, outputs = flags["encoder"] is not None, flags["teacher_outputs"] is not None
+    if encoder != outputs:
+        missing, given = ("--teacher-outputs", "--encoder") if encoder else ("--encoder", "--teacher-outputs")
+        raise UsageError(f"{given} without {missing}: a teacher is made of both (of gold labels: `edgekd teach`)")
+    if encoder and teacher:
+        raise UsageError("--teacher goes without --encoder and --teacher-outputs: these make a teacher")
+    demo = not (teacher or data or encoder)
+    if not demo and not encoder and teacher != data:
+        missing = "--teacher" if data else "--data"
+        raise UsageError(f"{missing} is missing: give both --teacher and --data, or neither for the demo")
+    if flags["demo"] and not demo:
+        raise UsageError("--demo goes without --teacher and --data: it brings its own")
+    if demo and flags["as_json"] and not flags["demo"]:
+        raise UsageError("--json without --teacher and --data: add --demo if the synthetic demo is what you want")
+    return demo
 
 
 def _checked(profile: Profile) -> Profile:
@@ -119,7 +138,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 def _dry_run(request: Request, flags: dict[str, Any]) -> None:
     import yaml
 
-    for flag, source in (("--teacher", request.teacher), ("--data", request.data)):
+    named = {"--teacher": request.teacher, "--data": request.data}
+    named |= {"--encoder": request.encoder, "--teacher-outputs": request.teacher_outputs}
+    for flag, source in named.items():
         # What has the form of a hub id is not looked up: a dry run reaches for no network.
         if source and not _HUB_ID.fullmatch(source) and not Path(source).exists():
             raise UsageError(f"{flag} {source}: no such file or folder")

@@ -120,6 +120,13 @@ def data_options(function: F) -> F:
     )(function)
 
 
+def outputs_option(function: F) -> F:
+    """--teacher-outputs."""
+    return click.option(
+        "--teacher-outputs", help="Parquet or JSON Lines file of another teacher's outputs, to make a teacher of."
+    )(function)
+
+
 def assistants_option(function: F) -> F:
     """--assistants; a fixed chain has shapes, which a profile holds."""
     return click.option(

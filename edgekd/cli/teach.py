@@ -16,6 +16,7 @@ from edgekd.cli.options import (
     json_option,
     named,
     new_folder,
+    outputs_option,
     resolve_profile,
     store_of,
     store_option,
@@ -33,12 +34,17 @@ from edgekd.errors import require
 @click.option("--max-length", type=int, help="Tokens a text; longer ones are cut.  [default: auto]")
 @click.option("--seed", type=int, help="Seed of the training.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder --out.")
+@outputs_option
 @data_options
 @store_option
 @json_option
 def command(**flags: Any) -> None:
-    """Fine-tune a teacher from an encoder and labelled data."""
+    """Fine-tune a teacher from an encoder and labelled data.
+
+    With --teacher-outputs it learns those; --data may then lack labels, or be left out.
+    """
     require("torch", "cpu", "train a teacher")
+    from edgekd.blackbox import read_with_outputs, teach_from_outputs
     from edgekd.profile import override
     from edgekd.session import Session, read, teach_from
 
@@ -55,9 +61,14 @@ def command(**flags: Any) -> None:
     console = error_console()
     progress = ConsoleProgress(console)
     session = Session.open(store_of(flags["cache_dir"]), progress)
-    source = named("--data", flags["data"])
-    data = read(progress, source, task_of(flags), columns_of(flags), flags["data_config"])
-    taught = teach_from(session, named("--encoder", flags["encoder"]), data, profile)
+    encoder, reading = named("--encoder", flags["encoder"]), (task_of(flags), columns_of(flags), flags["data_config"])
+    if flags["teacher_outputs"] is not None:
+        file = named("--teacher-outputs", flags["teacher_outputs"])
+        data, outputs = read_with_outputs(session, file, flags["data"], *reading)
+        taught = teach_from_outputs(session, encoder, data, outputs, profile)
+    else:
+        data = read(progress, named("--data", flags["data"]), *reading)
+        taught = teach_from(session, encoder, data, profile)
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(taught.path, out, ignore=shutil.ignore_patterns("manifest.json"))
     score = 100 * taught.result["validation"]

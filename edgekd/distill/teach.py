@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from edgekd.data.split import TaskData
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import train
-from edgekd.distill.objective import LabelObjective
+from edgekd.distill.losses.spec import SoftCE
+from edgekd.distill.objective import LabelObjective, LogitObjective, Objective
 from edgekd.distill.scoring import Judged
-from edgekd.distill.spec import Teach
+from edgekd.distill.spec import Stage, Teach
 from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.quiet import quiet_transformers
@@ -30,9 +34,19 @@ VERSION = 1
 # What a tokenizer may consist of; whatever of it the encoder has goes beside the teacher.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
+# The least probability whose logarithm is taken.
+_LEAST = 1e-9
+
 
 def teach(
-    store: Store, engine: Engine, encoder: Path, encoder_id: str, data: TaskData, max_length: int, spec: Teach
+    store: Store,
+    engine: Engine,
+    encoder: Path,
+    encoder_id: str,
+    data: TaskData,
+    max_length: int,
+    spec: Teach,
+    soft: NDArray[np.float32] | None = None,
 ) -> Artefact:
     """Fine-tune `encoder` on the labelled data, keeping the epoch that is best on validation.
 
@@ -44,6 +58,7 @@ def teach(
         data: Train and validation, with labels.
         max_length: Longer texts are cut.
         spec: The schedule.
+        soft: What to learn instead of train's labels: probabilities (texts, labels) of a text classification.
 
     Returns:
         A folder that transformers loads, with the class names; its result holds the curve.
@@ -54,21 +69,29 @@ def teach(
     if data.train is None or data.validation is None or not data.labels:
         raise DataError("teach needs labelled texts: the data hold none (expected train with a label column)")
     training = engine.resolve(spec.training)
-    key = {
+    key: dict[str, Any] = {
         "encoder": encoder_id,
         "data": data.fingerprint,
         "max_length": max_length,
         "training": training.model_dump() | {"seed": spec.seed},
     }
+    if soft is not None:
+        key["soft"] = hashlib.sha256(soft.tobytes()).hexdigest()
 
     def build(work: Path) -> dict[str, Any]:
-        return _fine_tune(engine, encoder, data, max_length, spec.model_copy(update={"training": training}), work)
+        return _fine_tune(engine, encoder, data, max_length, spec.model_copy(update={"training": training}), soft, work)
 
     return store.make("teach", VERSION, key, build)
 
 
 def _fine_tune(
-    engine: Engine, encoder: Path, data: TaskData, max_length: int, spec: Teach, work: Path
+    engine: Engine,
+    encoder: Path,
+    data: TaskData,
+    max_length: int,
+    spec: Teach,
+    soft: NDArray[np.float32] | None,
+    work: Path,
 ) -> dict[str, Any]:
     assert data.train is not None
     assert data.validation is not None
@@ -85,11 +108,14 @@ def _fine_tune(
         mean, spread = rows.mean(), rows.std()
         rows = (rows - mean) / spread
     targets = torch.from_numpy(rows).to(engine.device)
+    objective: Objective = LabelObjective(targets, task.output)
+    if soft is not None:
+        objective = _soft_objective(torch.from_numpy(soft).to(engine.device), targets)
     held_out = Judged(data.validation, task.encode(tokenizer, data.validation, max_length), task.gold(data.validation))
 
     trained = train(
-        model, train_set, LabelObjective(targets, task.output), held_out.scorer(task, engine), spec.training, engine,
-        work / "state", "teacher: fine-tune", seed=spec.seed,
+        model, train_set, objective, held_out.scorer(task, engine), spec.training, engine, work / "state",
+        "teacher: fine-tune", seed=spec.seed,
     )  # fmt: skip
     if task.output == "value":
         _scale_output(model, float(mean), float(spread))
@@ -106,6 +132,11 @@ def _fine_tune(
         "seconds": trained.seconds,
         "truncated": train_set.truncated,
     }
+
+
+def _soft_objective(probabilities: Tensor, targets: Tensor) -> LogitObjective:
+    """Cross-entropy against probabilities (texts, labels): their logarithms are the logits of such a teacher."""
+    return LogitObjective(Stage(loss=SoftCE(temperature=1.0)), probabilities.clamp_min(_LEAST).log(), targets)
 
 
 def _joint_model(encoder: Path, task: JointTask, seed: int) -> StudentModel:

@@ -298,6 +298,7 @@ def _dashes(n: int) -> list[str]:
 
 def _short(name: str) -> str:
     return {
+        "teacher outputs, as given": "outputs",
         "student, fine-tuned without distillation": "no distillation",
         "student after slicing, untrained": "sliced, untrained",
         "student from random weights, untrained": "random, untrained",

@@ -14,6 +14,7 @@ from edgekd.errors import ExitCode, UsageError
 from edgekd.profile import validated
 from edgekd.report.chain import ChainStep, ChainSummary
 from edgekd.report.exported import Graphs, Quantisation
+from edgekd.report.labels import OutputsSummary
 from edgekd.report.record import Record
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -27,6 +28,7 @@ Metric = Literal[
 Contender = Literal[
     "teacher",
     "teacher, INT8",
+    "teacher outputs, as given",
     "student, no assistant at the same compute",
     "student, fine-tuned without distillation",
     "student after slicing, untrained",
@@ -279,6 +281,7 @@ class Result(Record):
         data: What the run saw.
         transfer: What the student learned from.
         teacher: What it compressed.
+        outputs: What that was made of, where it was made of another's outputs.
         candidates: What the plan considered.
         chain: Assistants considered.
         chain_summary: How they were chosen, and their cost.
@@ -308,6 +311,7 @@ class Result(Record):
     percentile: float = 95
     data: DataSummary
     teacher: TeacherSummary
+    outputs: OutputsSummary | None = None
     candidates: tuple[Candidate, ...] = ()
     chain: tuple[ChainStep, ...] = ()
     chain_summary: ChainSummary | None = None

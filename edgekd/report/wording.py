@@ -163,6 +163,7 @@ def quality_rows(result: Result) -> list[QualityRow]:
     order = (
         "teacher",
         "teacher, INT8",
+        "teacher outputs, as given",
         "student INT8",
         "student FP32",
         "student, no assistant at the same compute",
