@@ -3,12 +3,16 @@ import shutil
 import numpy as np
 import pytest
 
+from edgekd.data.augment.apply import Augmented
 from edgekd.data.read import read_data
+from edgekd.data.split import Split
 from edgekd.distill.spec import Stage
 from edgekd.errors import UsageError
-from edgekd.inputs import prepare, resolve_length, round_up_length
+from edgekd.inputs import _same_answers, prepare, resolve_length, round_up_length
 from edgekd.models.teacher import load_teacher
 from edgekd.profile import override
+from edgekd.tasks.build import build_task
+from edgekd.tasks.spec import JointIntentSlots, MultiLabelClassification
 
 
 def test_length_covers_the_long_tail_and_is_a_multiple_of_eight():
@@ -52,3 +56,17 @@ def test_teacher_labels_everything_once(shared_session, tiny_teacher, intent_dat
     labelled = first.lesson().for_stage(Stage(data="labelled"))
     assert first.lesson().id == again.lesson().id != labelled.id
     assert (first.lesson().targets == -100).sum() == 160
+
+
+def test_consistency_compares_all_labels_of_a_text():
+    task = build_task(MultiLabelClassification(), ("a", "b"))
+    rows = np.array([[2.0, 1.0], [2.0, -1.0], [3.0, -1.0], [1.0, 2.0]])
+    made = Augmented(Split("x", ["n", "m"]), np.array([0, 0]), ["swap", "swap"], 0)
+    assert _same_answers(task, task.answers(task.decide(rows), None), rows, made).tolist() == [False, True]
+
+
+def test_consistency_compares_intent_and_moved_tags():
+    task = build_task(JointIntentSlots(), ("go", "stop", "O", "B-x", "I-x"))
+    answers = [["go", "B-x", "O"], ["go", "O", "B-x"], ["stop", "O", "B-x"], ["go", "B-x", "O"]]
+    made = Augmented(Split("x", ["n"] * 3), np.array([0, 0, 0]), ["swap"] * 3, 0, [[1, 0], [1, 0], [1, 0]])
+    assert _same_answers(task, answers, np.zeros((4, 5)), made).tolist() == [True, False, False]

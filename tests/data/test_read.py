@@ -3,7 +3,13 @@ import pytest
 from edgekd.data.columns import Columns
 from edgekd.data.read import read_data
 from edgekd.errors import DataError
-from edgekd.tasks.spec import MultiLabelClassification, TextClassification, TextRegression, TokenClassification
+from edgekd.tasks.spec import (
+    JointIntentSlots,
+    MultiLabelClassification,
+    TextClassification,
+    TextRegression,
+    TokenClassification,
+)
 
 from .conftest import jsonl, labelled
 
@@ -201,3 +207,37 @@ def test_whole_numbers_stay_labels(folder):
 def test_a_value_that_never_changes(folder):
     with pytest.raises(DataError, match="every value is the same"):
         read_data(folder(train=[{"text": f"t{i}", "label": 1} for i in range(60)]), task=TextRegression())
+
+
+def both(count, **more):
+    return [row | {"label": "ab"[i % 2]} | more for i, row in enumerate(tagged(count))]
+
+
+def test_joint_labels_are_intents_then_tags(folder):
+    path = folder(train=both(120))
+    assert read_data(path).task == TokenClassification()  # a label beside tags may be anything
+    data = read_data(path, task=JointIntentSlots())
+    assert (data.task, data.labels) == (JointIntentSlots(), ("a", "b", "O", "B-x"))
+    assert data.test.labels is not None
+    assert data.test.tags is not None
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (tagged(120), "tags but no label: a joint task needs both; name it with --label-column"),
+        ([{k: v for k, v in row.items() if k != "tags"} for row in both(120)], "labels but no tags"),
+        ([row | {"label": ("a", "O")[i % 2]} for i, row in enumerate(tagged(120))], '"O" is a label and a tag'),
+        (both(120, label="a"), 'the only label is "a"'),
+        (both(120, tags=["O", "O"]), "every tag is O"),
+    ],
+)
+def test_wrong_joint_data(folder, rows, message):
+    with pytest.raises(DataError, match=message):
+        read_data(folder(train=rows), task=JointIntentSlots())
+
+
+def test_a_joint_split_may_not_have_a_new_intent(folder):
+    new = [row | {"label": "c"} for row in both(4)]
+    with pytest.raises(DataError, match='row 1: label "c" does not occur in train'):
+        read_data(folder(train=both(40), validation=both(4), test=new), task=JointIntentSlots())
