@@ -124,6 +124,31 @@ def training_flops(inputs: Inputs, spec: Distill, shape: EncoderShape, stages: S
     return total
 
 
+def elastic_flops(inputs: Inputs, run: ElasticRun, batch_size: int) -> float:
+    """Of an elastic run: its steps, its looks, and the last score of every slice."""
+    shape = run.base.config.encoder_shape
+
+    def size(choice: Slice) -> float:
+        return _flops(inputs, shape.model_copy(update={"heads": choice.heads, "ffn": choice.ffn}))
+
+    ends = size(run.slices[0]) + size(run.whole)
+    middles = [size(choice) for choice in run.slices[1:] if choice != run.whole]
+    result, validation = run.artefact.result, len(inputs.validation.encodings)
+    steps = _STEP * result["steps"] * batch_size * (ends + (float(np.mean(middles)) if middles else 0.0))
+    return float(steps + validation * (len(result["points"]) * ends + ends + sum(middles)))
+
+
+def finetune_flops(inputs: Inputs, spec: Distill) -> float:
+    """Of training the teacher for as many steps as the last stage asks, with its looks: the unit of what is spent."""
+    assert inputs.teacher.hosted is not None
+    stage = spec.stages[-1]
+    texts = stage.training.epochs * len(inputs.encodings)
+    if stage.max_steps is not None:
+        texts = min(texts, stage.max_steps * stage.training.batch_size)
+    looks = stage.training.evaluations * len(inputs.validation.encodings)
+    return (_STEP * texts + looks) * _flops(inputs, inputs.teacher.hosted[0])
+
+
 def _flops(inputs: Inputs, shape: EncoderShape) -> float:
     """Of one text's forward pass."""
     return shape.flops(round(float(np.mean(inputs.encodings.lengths))))
@@ -149,7 +174,14 @@ class _Chains:
         self.session.engine.progress.say(f"assistants ({self.spec.assistants.name}): {what}; {choice.reason}")
         start, lesson = self._through(taken)
         return Chain(
-            self.spec.assistants.name, self.gap.share, choice, start, lesson, self.trained, self.flops, self._finetune()
+            self.spec.assistants.name,
+            self.gap.share,
+            choice,
+            start,
+            lesson,
+            self.trained,
+            self.flops,
+            finetune_flops(self.inputs, self.spec),
         )
 
     def _choose(self) -> Choice:
@@ -184,7 +216,7 @@ class _Chains:
             self.spec.seed, f"assistants: elastic run of {len(slices)} slices",
         )  # fmt: skip
         self.run, self.trained["elastic run"] = run, [run.artefact]
-        self.flops["elastic run"] = self._elastic_flops(run, stage.training.batch_size)
+        self.flops["elastic run"] = elastic_flops(inputs, run, stage.training.batch_size)
         counts = run.counts[1:]
 
         def error(i: int, j: int) -> float:
@@ -250,19 +282,3 @@ class _Chains:
         name = f"answers of {shape.describe()}"
         self.flops[name] = len(encodings) * _flops(inputs, shape)
         return lesson(inputs.task, inputs.transfer, encodings, rows, inputs.validation, teacher, assistant.id)
-
-    def _elastic_flops(self, run: ElasticRun, batch_size: int) -> float:
-        sizes = [_flops(self.inputs, self.gap.assistant(choice).shape) for choice in run.slices]
-        middle = float(np.mean(sizes[1:-1])) if len(sizes) > 2 else 0.0
-        result, validation = run.artefact.result, len(self.inputs.validation.encodings)
-        steps = _STEP * result["steps"] * batch_size * (sizes[0] + middle + sizes[-1])
-        return float(steps + validation * (len(result["points"]) * (sizes[0] + sizes[-1]) + sum(sizes)))
-
-    def _finetune(self) -> float:
-        """Training the teacher for as many steps as the last stage asks, with its looks."""
-        stage, inputs = self.spec.stages[-1], self.inputs
-        texts = stage.training.epochs * len(inputs.encodings)
-        if stage.max_steps is not None:
-            texts = min(texts, stage.max_steps * stage.training.batch_size)
-        looks = stage.training.evaluations * len(inputs.validation.encodings)
-        return (_STEP * texts + looks) * _flops(inputs, self.hosted[0])

@@ -19,6 +19,7 @@ from edgekd.deploy import write_deploy
 from edgekd.elsewhere import keep_reference, make_verify_kit
 from edgekd.errors import UsageError
 from edgekd.evidence import write_evidence
+from edgekd.finals import by_accuracy
 from edgekd.inputs import Inputs, prepare
 from edgekd.latency.machine import read_machine
 from edgekd.latency.timer import Text
@@ -80,7 +81,7 @@ def compress(
         inputs = gather(session, request)
     planner = planner_of(session, inputs, device)
     with clock.stage("plan"):
-        plan = read_plan(Path(request.plan)) if request.plan else planner.make()
+        plan = read_plan(Path(request.plan)) if request.plan else by_accuracy(planner, planner.make())
     say_plan(session, plan)
     final, tries = _attempts(planner, plan, work, clock, pinned=request.plan is not None)
     with clock.stage("baselines"):
@@ -167,7 +168,7 @@ def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: b
             correction *= made.miss_factor
         replans += 1
         with clock.stage("plan"):
-            plan = planner.make(correction, refused)
+            plan = by_accuracy(planner, planner.make(correction, refused))
         say_plan(planner.session, plan)
 
 

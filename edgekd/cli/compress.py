@@ -41,6 +41,11 @@ from edgekd.request import Request, load_request
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="An edgekd.yaml: make its bundle again.")
 @click.option("--plan", help="A plan.json that pins the student.")
 @click.option("--always-distill", is_flag=True, help="Distil even where the unchanged teacher fits.")
+@click.option(
+    "--select",
+    type=click.Choice(["kept", "accuracy"]),
+    help="Choose of the students that fit by the importance they keep, or by accuracy in short runs.  [default: kept]",
+)
 @click.option("--demo", is_flag=True, help="Run on the embedded demo (synthetic data).")
 @click.option("--dry-run", is_flag=True, help="Print the resolved request; train and measure nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace a folder --out of another request.")

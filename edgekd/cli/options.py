@@ -38,6 +38,7 @@ OVERRIDES = {
     "seed": "distill.seed",
     "choose_graph": "export.choose",
     "assistants": "distill.assistants",
+    "select": "search.select",
 }
 
 

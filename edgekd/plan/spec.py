@@ -19,6 +19,8 @@ class Search(Spec):
         head_shares: Attention heads a layer, as shares of the teacher's.
         ffn_shares: FFN neurons a layer, as shares of the teacher's.
         finalists: Candidates nearest the budget that are measured for real before one is chosen.
+        select: How one is chosen of those that fit: by the share of the teacher's importance that it keeps, or by its
+            accuracy in short elastic runs.
     """
 
     always_distill: bool = False
@@ -26,6 +28,7 @@ class Search(Spec):
     head_shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.34, 0.25)
     ffn_shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.375, 0.25, 0.125)
     finalists: int = Field(default=10, ge=1)
+    select: Literal["kept", "accuracy"] = "kept"
 
 
 class NoAssistants(Spec):

@@ -217,7 +217,9 @@ class Planner:
             without: Precisions that were refused for their quality.
         """
         asked = self.inputs.profile.model_dump(
-            mode="json", include={"budget", "workload", "target", "search", "export", "accept"}
+            mode="json",
+            include={"budget", "workload", "target", "search", "export", "accept"},
+            exclude={"search": {"select"}},  # decides after the plan is made
         )
         key: dict[str, Any] = {
             "machine": self.device.fingerprint,

@@ -1,0 +1,125 @@
+"""The student chosen by accuracy: those of a plan that fit compete in elastic runs, half of them going on each time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edgekd.chain import elastic_flops, finetune_flops, lengthened
+from edgekd.distill.elastic import ElasticRun, hull, train_elastic
+from edgekd.errors import UsageError
+from edgekd.models.initialize import Slice
+from edgekd.plan.assistants import standard_error
+from edgekd.plan.result import Candidate, Plan
+from edgekd.plan.stage import Planner, importance_of
+
+# Students that compete at most; and what share of the student's training each round has, the last one ever after.
+_MOST = 8
+_ROUNDS = (0.25, 0.5)
+
+
+def by_accuracy(planner: Planner, plan: Plan) -> Plan:
+    """The plan with the most accurate of the students that fit as its choice, where `search.select` asks for it.
+
+    All slices of a round share one elastic run with a schedule of its own, so each is trained on the same texts; what
+    is common to all of them is trained every step, that none has an advantage. The two last must differ by more than
+    the standard error of their difference on validation, else the one that keeps more importance is taken.
+
+    Args:
+        planner: Teacher and data.
+        plan: The plan.
+
+    Raises:
+        UsageError: The student is not to be cut out of the teacher.
+    """
+    profile, choice = planner.inputs.profile, plan.choice
+    if profile.search.select != "accuracy" or choice is None or choice.kind == "teacher":
+        return plan
+    init = profile.distill.init.name
+    if init != "slice":
+        raise UsageError(f"search.select accuracy compares slices of the teacher, but distill.init is {init}")
+    found = _fitting(planner, plan)
+    if len(found) < 2:
+        return _said(plan, "nothing else that fits is a slice of the teacher to compare its accuracy with")
+    notes: dict[Slice, str] = {}
+    best, why, spent = _compete(planner, list(found), notes)
+    candidates = tuple(
+        c.model_copy(update={"note": "; ".join(n for n in (c.note, notes[c.choice]) if n)}) if c.choice in notes else c
+        for c in plan.candidates
+    )
+    cost = spent / finetune_flops(planner.inputs, profile.distill)
+    plan = plan.model_copy(update={"candidates": candidates, "chosen": found[best]})
+    return _said(plan, f"{why} of {len(found)} compared on validation, at the cost of {cost:.2f} fine-tunes")
+
+
+def _fitting(planner: Planner, plan: Plan) -> dict[Slice, int]:
+    """The slices that fit, those that keep most first, and the candidate that each would be deployed as."""
+    hosted = planner.inputs.teacher.hosted
+    assert hosted is not None
+    # Measured ones, unless nothing could be.
+    measured = any(c.fits and c.measured_ms is not None for c in plan.candidates if c.kind == "student")
+
+    def competes(c: Candidate) -> bool:
+        known = c.measured_ms is not None or not measured
+        return c.fits and known and c.choice is not None and c.shape is not None and c.shape.hidden == hosted[0].hidden
+
+    places = [i for i, c in enumerate(plan.candidates) if competes(c)]
+    # The exact precision of a slice first: it is taken where both fit.
+    places.sort(key=lambda i: (-plan.candidates[i].kept, plan.candidates[i].precision != "fp32"))
+    found: dict[Slice, int] = {}
+    for i in places:
+        kept = plan.candidates[i].choice
+        assert kept is not None
+        found.setdefault(kept, i)
+    return dict(list(found.items())[:_MOST])
+
+
+def _compete(planner: Planner, left: list[Slice], notes: dict[Slice, str]) -> tuple[Slice, str, float]:
+    """The winner, in what it is best, and the floating-point operations; `left` is in the order of importance kept."""
+    spent, number = 0.0, 0
+    while True:
+        share = _ROUNDS[min(number, len(_ROUNDS) - 1)]
+        run, first = _round(planner, left, share, number + 1)
+        spent += elastic_flops(planner.inputs, run, planner.inputs.profile.distill.stages[-1].training.batch_size)
+        scores = run.scores[first:]
+        notes |= {c: f"{100 * s:.1f}% in round {number + 1}" for c, s in zip(left, scores, strict=True)}
+        if len(left) <= 2:
+            break
+        ranked = sorted(range(len(left)), key=lambda i: -scores[i])[: math.ceil(len(left) / 2)]
+        left = [left[i] for i in sorted(ranked)]
+        number += 1
+    task = planner.inputs.task
+    doubt = standard_error(task.score, run.counts[first], run.counts[first + 1])
+    if scores[1] - scores[0] > doubt:
+        return left[1], "the most accurate", spent
+    if scores[0] - scores[1] > doubt:
+        return left[0], "the most accurate", spent
+    return left[0], "keeps most of the two best, which validation cannot tell apart,", spent
+
+
+def _round(planner: Planner, left: Sequence[Slice], share: float, number: int) -> tuple[ElasticRun, int]:
+    """An elastic run of what is left, and where that begins among its slices."""
+    session, inputs = planner.session, planner.inputs
+    hosted, spec = inputs.teacher.hosted, lengthened(inputs.profile.distill, share)
+    assert hosted is not None
+    core = common(left)
+    slices = [*left] if core is None or core in left else [core, *left]
+    run = train_elastic(
+        session.store, session.engine, hosted, importance_of(session, inputs).importance, slices, inputs.task,
+        inputs.lesson(), spec.schedule[-1], spec.seed, f"select: round {number}, {len(left)} students",
+    )  # fmt: skip
+    return run, len(slices) - len(left)
+
+
+def common(slices: Sequence[Slice]) -> Slice | None:
+    """What all of these keep; None where they share no layer."""
+    sizes = [dict(zip(s.layers, zip(s.heads, s.ffn, strict=True), strict=True)) for s in slices]
+    layers = [layer for layer in hull(slices).layers if all(layer in each for each in sizes)]
+    if not layers:
+        return None
+    heads, ffn = ([min(each[layer][part] for each in sizes) for layer in layers] for part in (0, 1))
+    return Slice(layers=tuple(layers), heads=tuple(heads), ffn=tuple(ffn))
+
+
+def _said(plan: Plan, why: str) -> Plan:
+    return plan.model_copy(update={"reason": f"{plan.reason}; {why}"})

@@ -1,0 +1,132 @@
+"""Finalists compared by accuracy: who competes, who wins, and what is said."""
+
+import numpy as np
+import pytest
+
+from edgekd import finals
+from edgekd.errors import UsageError
+from edgekd.finals import by_accuracy, common
+from edgekd.models.initialize import Slice
+from edgekd.pipeline import compress, gather, planner_of
+from edgekd.plan.result import Candidate, Plan
+from edgekd.plan.stage import Device
+from edgekd.profile import override
+from edgekd.request import Request
+from edgekd.targets.build import build_target
+
+DEEP = Slice(layers=(0, 1, 2), heads=(1, 1, 1), ffn=(8, 8, 8))
+WIDE = Slice(layers=(0, 2), heads=(2, 1), ffn=(16, 24))
+FLAT = Slice(layers=(0,), heads=(4,), ffn=(48,))
+ALONE = Slice(layers=(1,), heads=(4,), ffn=(48,))
+
+
+@pytest.fixture(scope="module")
+def request_(tiny_teacher, intent_data, fast_profile):
+    changes = {"search.select": "accuracy", "distill.stages.0.training.epochs": 4}
+    return Request(teacher=str(tiny_teacher), data=str(intent_data), profile=override(fast_profile, changes))
+
+
+@pytest.fixture(scope="module")
+def planner(shared_session, request_):
+    device = Device.of(build_target(request_.profile.target), shared_session.store)
+    return planner_of(shared_session, gather(shared_session, request_), device)
+
+
+def plan_of(planner, *students, chosen=0):
+    """A plan of these (slice, precision, kept, fits) students."""
+    shape = planner.inputs.teacher.hosted[0]
+    shapes = {s: shape.model_copy(update={"heads": s.heads, "ffn": s.ffn}) for s, *_ in students}
+    candidates = tuple(
+        Candidate(
+            kind="student", precision=precision, shape=shapes[s], choice=s, kept=kept, predicted_ms=1.0,
+            measured_ms=1.0, fits=fits,
+        )
+        for s, precision, kept, fits in students
+    )  # fmt: skip
+    return Plan(
+        budget_ms=1, percentile=95, limit_ms=1, max_length=16, batch_size=1, overhead_ms=0, tail=1,
+        candidates=candidates, chosen=chosen, reason="keeps most",
+    )  # fmt: skip
+
+
+def test_common_is_what_all_keep():
+    assert common([DEEP, WIDE, FLAT]) == Slice(layers=(0,), heads=(1,), ffn=(8,))
+    assert common([WIDE, ALONE]) is None
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Rounds whose scores are given by slice; returns the rounds that were run."""
+    rounds = []
+
+    def script(scores, texts=1000):
+        def run(store, engine, hosted, importance, slices, task, lesson, stage, seed, title):
+            rounds.append((tuple(slices), stage.training.epochs))
+            draws = np.random.default_rng(0).random((len(slices), texts))
+            counts = [
+                np.stack([draw < scores.get(s, 0), np.ones(texts)], axis=1).astype(int)
+                for draw, s in zip(draws, slices, strict=True)
+            ]
+            return type("Run", (), {"slices": slices, "scores": [scores.get(s, 0) for s in slices], "counts": counts})
+
+        monkeypatch.setattr(finals, "train_elastic", run)
+        monkeypatch.setattr(finals, "elastic_flops", lambda *a: 1e6)
+        return rounds
+
+    return script
+
+
+def test_half_go_on_with_a_longer_schedule_and_the_most_accurate_wins(planner, scripted):
+    rounds = scripted({DEEP: 0.80, WIDE: 0.95, FLAT: 0.90, ALONE: 0.5})
+    found = by_accuracy(
+        planner, plan_of(planner, (DEEP, "int8", 0.6, True), (FLAT, "int8", 0.5, True), (WIDE, "int8", 0.4, True))
+    )
+    assert found.choice.choice == WIDE
+    assert "the most accurate of 3 compared on validation" in found.reason
+    (first, _), (second, _) = rounds
+    assert (set(first[-3:]), set(second[-2:])) == ({DEEP, FLAT, WIDE}, {FLAT, WIDE})
+    assert [epochs for _, epochs in rounds] == [1.0, 2.0]
+    assert found.candidates[0].note == "80.0% in round 1"
+
+
+def test_two_that_validation_cannot_tell_apart_are_chosen_by_what_they_keep(planner, scripted):
+    scripted({DEEP: 0.90, WIDE: 0.9001}, texts=50)
+    found = by_accuracy(planner, plan_of(planner, (DEEP, "int8", 0.6, True), (WIDE, "int8", 0.5, True), chosen=1))
+    assert found.choice.choice == DEEP
+    assert "validation cannot tell apart" in found.reason
+
+
+def test_only_slices_that_fit_compete_and_fp32_is_preferred(planner, scripted):
+    rounds = scripted({DEEP: 0.9, WIDE: 0.5})
+    deep = [(DEEP, precision, 0.6, True) for precision in ("int8", "fp32")]
+    found = by_accuracy(planner, plan_of(planner, (WIDE, "fp32", 0.7, True), *deep, (FLAT, "fp32", 0.9, False)))
+    assert all(FLAT not in slices for slices, _ in rounds)
+    assert (found.choice.choice, found.choice.precision) == (DEEP, "fp32")
+
+
+def test_one_that_fits_is_left(planner, scripted):
+    plan = plan_of(planner, (DEEP, "int8", 0.6, True))
+    found = by_accuracy(planner, plan)
+    assert found.chosen == plan.chosen
+    assert "nothing else that fits" in found.reason
+
+
+def test_students_that_are_not_cut_cannot_be_compared(shared_session, request_, planner):
+    profile = override(request_.profile, {"distill.init": {"name": "random"}})
+    inputs = gather(shared_session, request_.model_copy(update={"profile": profile}))
+    with pytest.raises(
+        UsageError, match=r"search\.select accuracy compares slices of the teacher, but distill\.init is random"
+    ):
+        by_accuracy(planner_of(shared_session, inputs, planner.device), plan_of(planner, (DEEP, "int8", 0.6, True)))
+
+
+def test_select_is_not_in_the_plans_key_and_the_choice_is_told(shared_session, request_, planner, tmp_path):
+    kept = override(request_.profile, {"search.select": "kept"})
+    inputs = gather(shared_session, request_.model_copy(update={"profile": kept}))
+    other = planner_of(shared_session, inputs, planner.device)
+    assert other.make() == planner.make()
+    assert by_accuracy(other, other.make()) == other.make()
+    result = compress(shared_session, request_, tmp_path / "b", with_baselines=False)
+    told = [c.note for c in result.candidates if "in round" in c.note]
+    assert len(told) >= 2
+    assert result.chosen.note in told
