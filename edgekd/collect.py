@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import numpy as np
 from edgekd import __version__
 from edgekd.chain import Chain
 from edgekd.data.transfer import TransferSet
+from edgekd.distill.calibration import calibrate
 from edgekd.distill.scoring import Judged
 from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
 from edgekd.plan.assistants import LAMBDAS
 from edgekd.plan.result import Plan
 from edgekd.report.chain import ChainStep, ChainSummary
+from edgekd.report.labels import CalibrationSummary
 from edgekd.report.result import (
     Candidate,
     Contender,
@@ -68,6 +71,12 @@ def teacher_summary(inputs: Inputs, name: str | None = None) -> TeacherSummary:
         validation=inputs.validation.score(inputs.task, inputs.validation_rows),
         test=inputs.test.score(inputs.task, inputs.test_rows),
     )
+
+
+def calibration_summary(inputs: Inputs) -> CalibrationSummary | None:
+    """How far the teacher's labels can be trusted; None without gold labels or classes."""
+    found = calibrate(inputs.task, inputs.validation, inputs.validation_rows)
+    return None if found is None else CalibrationSummary.model_validate(asdict(found))
 
 
 def candidates(plan: Plan) -> tuple[Candidate, ...]:

@@ -193,6 +193,7 @@ def _result(
         percentile=inputs.profile.budget.percentile,
         data=collect.data_summary(inputs.of_student, source),
         teacher=collect.teacher_summary(inputs, f"made of {Path(request.encoder).name}" if request.encoder else None),
+        calibration=collect.calibration_summary(inputs),
         outputs=_outputs(request, planner, final),
         candidates=collect.candidates(final.plan),
         chain=collect.chain_steps(final.chain),

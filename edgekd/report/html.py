@@ -13,7 +13,7 @@ from edgekd.report.assistants import assistants
 from edgekd.report.export_section import export_section
 from edgekd.report.markup import Html, Node, bullets, facts, fold, join, section, table, tag
 from edgekd.report.result import Candidate, Criterion, Interval, Outcome, Percentile, Result, Timing
-from edgekd.report.teacher import outputs_section
+from edgekd.report.teacher import calibration_section, outputs_section
 
 _SHOWN_CANDIDATES = 8
 
@@ -50,6 +50,7 @@ def render(result: Result) -> str:
         _latency(result, plots.latency(result)),
         _quality(result, plots.quality(result)),
         outputs_section(result),
+        calibration_section(result),
         _choice(result, plots.frontier(result)),
         _training(result, plots.training(result)),
         export_section(result),

@@ -5,6 +5,38 @@ from __future__ import annotations
 from edgekd.report.record import Record
 
 
+class ClassNoise(Record):
+    """How often a class is given wrongly.
+
+    Attributes:
+        label: The class.
+        said: How often the teacher gives it on validation.
+        wrong: Share of these where the gold label is another.
+    """
+
+    label: str
+    said: int
+    wrong: float
+
+
+class CalibrationSummary(Record):
+    """The teacher on the gold labels of validation.
+
+    Attributes:
+        rows: Answers compared.
+        error: Expected calibration error.
+        temperature: What its logits are to be divided by; above 1 it is too sure of itself.
+        fitted_error: Expected calibration error after that.
+        noise: Of each class that it gives, the worst first.
+    """
+
+    rows: int
+    error: float
+    temperature: float
+    fitted_error: float
+    noise: tuple[ClassNoise, ...]
+
+
 class Compared(Record):
     """One contender's answers on the test texts that the teacher's outputs cover, as shares of equal answers.
 

@@ -14,7 +14,7 @@ from edgekd.errors import ExitCode, UsageError
 from edgekd.profile import validated
 from edgekd.report.chain import ChainStep, ChainSummary
 from edgekd.report.exported import Graphs, Quantisation
-from edgekd.report.labels import OutputsSummary
+from edgekd.report.labels import CalibrationSummary, OutputsSummary
 from edgekd.report.record import Record
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -281,6 +281,7 @@ class Result(Record):
         data: What the run saw.
         transfer: What the student learned from.
         teacher: What it compressed.
+        calibration: How far its labels can be trusted, where there are gold labels.
         outputs: What that was made of, where it was made of another's outputs.
         candidates: What the plan considered.
         chain: Assistants considered.
@@ -311,6 +312,7 @@ class Result(Record):
     percentile: float = 95
     data: DataSummary
     teacher: TeacherSummary
+    calibration: CalibrationSummary | None = None
     outputs: OutputsSummary | None = None
     candidates: tuple[Candidate, ...] = ()
     chain: tuple[ChainStep, ...] = ()

@@ -2,9 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgekd.report import wording
-from edgekd.report.markup import Html, Node, section, table, tag
+from edgekd.report.labels import ClassNoise
+from edgekd.report.markup import Html, Node, facts, fold, section, table, tag
 from edgekd.report.result import Result
+
+_SHOWN_CLASSES = 8
+
+
+def calibration_section(result: Result) -> Html | None:
+    """How sure the teacher may be, and which of its classes are noisy; None without gold labels."""
+    found = result.calibration
+    if found is None:
+        return None
+    lead = (
+        f"The teacher on {found.rows:,} gold labels of validation. The calibration error is the mean gap between how "
+        "sure it is and how often it is right; the temperature is what its logits would have to be divided by to "
+        "close it."
+    )
+    wrong = [noise for noise in found.noise if noise.wrong > 0]
+    shown, rest = wrong[:_SHOWN_CLASSES], wrong[_SHOWN_CLASSES:]
+    return section(
+        "How far the teacher’s labels can be trusted",
+        lead,
+        facts(
+            [
+                ("calibration error", wording.percent(found.error)),
+                ("fitted temperature", f"{found.temperature:.3g}"),
+                ("calibration error at it", wording.percent(found.fitted_error)),
+            ]
+        ),
+        _noise(shown),
+        fold(f"{len(rest)} more classes", _noise(rest)),
+    )
+
+
+def _noise(classes: Sequence[ClassNoise]) -> Html | None:
+    rows: list[list[Node]] = [[noise.label, f"{noise.said:,}", wording.percent(noise.wrong)] for noise in classes]
+    return table(("Class, as the teacher gives it", "Given", "Wrongly"), rows, numeric=(1, 2))
 
 
 def outputs_section(result: Result) -> Html | None:
