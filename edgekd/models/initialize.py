@@ -178,6 +178,14 @@ def random_initial(shape: EncoderShape, seed: int, part: str = "") -> Weights:
     return weights
 
 
+def scaled_output(weights: Mapping[str, np.ndarray], values: np.ndarray) -> Weights:
+    """A new head whose answers have the mean and are of the spread of `values`: no learning rate knows their scale."""
+    return dict(weights) | {
+        "head.output.weight": (weights["head.output.weight"] * values.std()).astype(np.float32),
+        "head.output.bias": (weights["head.output.bias"] + values.mean()).astype(np.float32),
+    }
+
+
 def project_width(
     shape: EncoderShape, weights: Mapping[str, np.ndarray], hidden_states: np.ndarray, width: int
 ) -> tuple[EncoderShape, Weights, float]:

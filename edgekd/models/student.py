@@ -186,6 +186,7 @@ class _Head(nn.Module):
         if self.activation is not None:
             self.dense = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, head.labels)
+        self.is_value = head.kind == "sequence" and head.labels == 1
         if head.slots:
             self.slots = nn.Linear(hidden, head.slots)
         self.dropout = nn.Dropout(dropout)
@@ -194,7 +195,12 @@ class _Head(nn.Module):
         x = states[:, 0] if self.first_token else states
         if self.activation is not None:
             x = self.activation(self.dense(x))
-        logits: Tensor = self.output(self.dropout(x))
+        x = self.dropout(x)
+        if self.is_value:
+            # A value far from 0 would lose its last digits in BF16.
+            with torch.autocast(x.device.type, enabled=False):
+                return self.output(x.float())  # type: ignore[no-any-return]
+        logits: Tensor = self.output(x)
         if not hasattr(self, "slots"):
             return logits
         slots = self.slots(self.dropout(states[:, 1:]))

@@ -23,7 +23,15 @@ from edgekd.latency.table import LatencyTable, measure_table, write_graph
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.families import Hosted
-from edgekd.models.initialize import project_width, random_initial, slice_again, slice_weights
+from edgekd.models.identity import folder_id
+from edgekd.models.initialize import (
+    Weights,
+    project_width,
+    random_initial,
+    scaled_output,
+    slice_again,
+    slice_weights,
+)
 from edgekd.models.spec import EncoderShape
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.models.teacher import Encoder
@@ -382,20 +390,25 @@ def first_weights(session: Session, inputs: Inputs, candidate: Candidate) -> Sta
     if candidate.shape is None or candidate.kind == "teacher":
         raise UsageError("the plan's choice is the unchanged teacher: there is no student to start")
     if inputs.checkpoint is not None:
-        shape = checkpoint_shape(inputs.checkpoint, inputs.task.head, len(labels))
+        shape = checkpoint_shape(inputs.checkpoint, inputs.task.head, *inputs.task.sizes)
         if candidate.shape != shape:
             raise UsageError(f"the plan's student is not {inputs.checkpoint.folder} of distill.init: plan again")
-        return Start(shape, checkpoint_weights(inputs.checkpoint, shape, distill.seed), labels)
+        return Start(shape, _with_scale(inputs, checkpoint_weights(inputs.checkpoint, shape, distill.seed)), labels)
     if candidate.choice is None:
         raise UsageError(f"the plan's student is a checkpoint, but distill.init is {distill.init.name}: plan again")
     if distill.init.name == "random":
-        return Start(candidate.shape, random_initial(candidate.shape, distill.seed), labels)
+        return Start(candidate.shape, _with_scale(inputs, random_initial(candidate.shape, distill.seed)), labels)
     measured, hosted = importance_of(session, inputs), inputs.teacher.hosted
     assert hosted is not None
     shape, weights = slice_weights(*hosted, measured.importance, candidate.choice)
     if candidate.shape.hidden < shape.hidden:
         shape, weights, _ = project_width(shape, weights, measured.states, candidate.shape.hidden)
     return Start(shape, weights, labels)
+
+
+def _with_scale(inputs: Inputs, weights: Weights) -> Weights:
+    """Weights with a new head; that of a regression begins at the teacher's mean and spread, far off as they may be."""
+    return scaled_output(weights, inputs.rows) if inputs.task.output == "value" else weights
 
 
 def weights_again(

@@ -141,6 +141,13 @@ def test_regression_of_pairs(shared_session, tiny_encoder, fast_profile, tmp_pat
     assert loud["value"] > quiet["value"]
     assert 300 < quiet["value"] < loud["value"] < 750
     assert replay(out, read_evidence(out)).drift < 1e-3
+    # A student from random weights finds the scale as well.
+    new = override(profile, {"distill.init": {"name": "random"}, "distill.stages.0.training.epochs": 20})
+    request = Request(teacher=str(teacher.path), data=str(data), task=TextRegression(pair=True), profile=new)
+    again = compress(shared_session, request, tmp_path / "random")
+    assert again.row("student FP32").score > 0.5
+    values = [answer["value"] for answer in load(tmp_path / "random").predict([("play song", "n1"), ("please", "n2")])]
+    assert all(300 < value < 750 for value in values)
 
 
 def test_a_teacher_of_another_task_is_refused(shared_session, tiny_teacher, fast_profile, tmp_path):

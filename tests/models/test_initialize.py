@@ -10,7 +10,7 @@ import torch
 from edgekd.errors import UsageError
 from edgekd.models.families import host
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice, project_width, random_initial, slice_again, slice_weights
+from edgekd.models.initialize import Slice, project_width, random_initial, scaled_output, slice_again, slice_weights
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.models.student import from_weights
 
@@ -255,3 +255,11 @@ def test_random_weights_follow_the_contract_and_the_seed():
 def test_the_planner_needs_no_torch():
     code = "import sys, edgekd.models.initialize; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_new_head_begins_at_the_values_mean_and_spread():
+    weights = {"head.output.weight": np.full((1, 2), 0.5), "head.output.bias": np.zeros(1), "x": np.ones(1)}
+    scaled = scaled_output(weights, np.array([[480.0], [520.0]]))
+    assert scaled["head.output.weight"].tolist() == [[10.0, 10.0]]
+    assert scaled["head.output.bias"].tolist() == [500.0]
+    assert scaled["x"] is weights["x"]

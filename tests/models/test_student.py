@@ -190,3 +190,15 @@ def test_wrong_weights_and_labels_are_refused():
 
 def test_config_takes_a_shape_or_its_json():
     assert StudentConfig(SHAPE).to_dict()["shape"] == StudentConfig(SHAPE.model_dump(mode="json")).shape
+
+
+def test_a_value_far_from_zero_keeps_its_digits_in_bf16():
+    shape = SHAPE.model_copy(update={"head": HeadShape(kind="sequence", labels=1, activation="tanh")})
+    weights = random_initial(shape, 0) | {"head.output.bias": np.array([2000.25], np.float32)}
+    model = from_weights(shape, weights, ["value"])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        values = model(**batch()).logits
+    assert values.dtype == torch.float32
+    assert (values - 2000.25).abs().max() < 1.0  # a BF16 number there ends in multiples of 8
+    with torch.no_grad():
+        assert (values - model(**batch()).logits).abs().max() < 0.05
