@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from edgekd.data.columns import Columns
 from edgekd.data.read import read_data
 from edgekd.data.split import Split, TaskData
+from edgekd.distill.adapt import adapt
 from edgekd.distill.agnostic import distill_encoder, student_frame
 from edgekd.distill.engine import Engine
-from edgekd.distill.spec import Agnostic
+from edgekd.distill.spec import Agnostic, MaskedLM
 from edgekd.distill.teach import teach
 from edgekd.errors import UsageError
 from edgekd.inputs import round_up_length
@@ -74,7 +75,13 @@ def teach_from(
     if length == "auto":
         found = [token_lengths(tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]
         length = round_up_length(np.concatenate(found))
-    return teach(session.store, session.engine, folder, folder_id(folder), data, length, profile.teach, soft)
+    identity, spec = folder_id(folder), profile.teach
+    if isinstance(spec.adapt, MaskedLM):
+        adapted = adapt(session.store, session.engine, folder, identity, data, length, spec.adapt, spec.seed)
+        before, after = adapted.result["held_out_before"], adapted.result["held_out_after"]
+        session.engine.progress.say(f"adapt: a hidden word costs {before:.2f} nats before, {after:.2f} after")
+        folder, identity = adapted.path, adapted.id
+    return teach(session.store, session.engine, folder, identity, data, length, spec, soft)
 
 
 def distill_encoder_from(

@@ -32,6 +32,9 @@ from edgekd.errors import require
 @click.option("--epochs", type=float, help="Passes over the training texts.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--max-length", type=int, help="Tokens a text; longer ones are cut.  [default: auto]")
+@click.option(
+    "--adapt", type=click.Choice(["none", "mlm"]), help="Fit the encoder to your text first, by guessing hidden words."
+)
 @click.option("--seed", type=int, help="Seed of the training.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder --out.")
 @outputs_option
@@ -49,9 +52,12 @@ def command(**flags: Any) -> None:
     from edgekd.session import Session, read, teach_from
 
     out = new_folder(flags["out"], flags["overwrite"])
+    profile = resolve_profile(flags["profile"], {})
+    adapt = None if flags["adapt"] in (None, profile.teach.adapt.name) else {"name": flags["adapt"]}
     profile = override(
-        resolve_profile(flags["profile"], {}),
+        profile,
         {
+            "teach.adapt": adapt,
             "teach.training.epochs": flags["epochs"],
             "teach.training.learning_rate": flags["learning_rate"],
             "teach.seed": flags["seed"],

@@ -163,7 +163,7 @@ def lesson(data: TaskData, outputs: Outputs) -> tuple[TaskData, NDArray[np.float
     train = Split("train", list(rows), labels=[outputs.labels[i] for i in targets.argmax(axis=-1)])
     unlabeled = Split("unlabeled", [text for text in rest if text not in rows])
     lesson = replace(
-        data, labels=outputs.labels, train=train, validation=_judged(data.validation, outputs), test=None,
+        data, labels=outputs.labels, train=train, validation=_judged(data.validation, outputs),
         unlabeled=unlabeled if len(unlabeled) else None,
     )  # fmt: skip
     return lesson, targets

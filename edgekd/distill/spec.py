@@ -44,14 +44,38 @@ class Training(Spec):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
+class NoAdaptation(Spec):
+    """The encoder is taught as it is."""
+
+    name: Literal["none"] = "none"
+
+
+class MaskedLM(Spec):
+    """The encoder first learns to guess hidden words of train and unlabeled.
+
+    Attributes:
+        ratio: Share of a text's tokens that it must guess.
+        training: The schedule.
+    """
+
+    name: Literal["mlm"] = "mlm"
+    ratio: float = Field(default=0.15, gt=0, lt=1)
+    training: Training = Training(epochs=5, learning_rate=1e-4, evaluations=5, patience=3)
+
+
+AdaptSpec = Annotated[NoAdaptation | MaskedLM, Field(discriminator="name")]
+
+
 class Teach(Spec):
     """How `edgekd teach` fine-tunes an encoder on labels.
 
     Attributes:
+        adapt: Whether it is fitted to the text first.
         training: The schedule.
         seed: Decides the head's first weights, the order of the texts and dropout.
     """
 
+    adapt: AdaptSpec = NoAdaptation()
     training: Training = Training(epochs=4, learning_rate=1e-4, head_rate=10)
     seed: int = 0
 

@@ -120,7 +120,7 @@ class MaskFiller:
         """Ids of the likeliest whole words at each mask, (batch, k), likeliest first."""
         padded = self.tokenizer.pad(list(inputs), return_tensors="pt", verbose=False).to(self.model.device)
         at = torch.arange(len(masks), device=self.model.device), torch.tensor(masks, device=self.model.device)
-        with _only_at(self.output, at):
+        with only_at(self.output, at):
             logits = self.model(**padded).logits
         logits = (logits if self.output is not None else logits[at])[:, self.allowed]
         best = logits.topk(min(self.spec.top_k + _SPARE, len(self.allowed))).indices
@@ -136,7 +136,7 @@ def like(word: str, model: str) -> str:
 
 
 @contextmanager
-def _only_at(output: nn.Linear | None, at: tuple[Tensor, Tensor]) -> Iterator[None]:
+def only_at(output: nn.Linear | None, at: tuple[Tensor, ...]) -> Iterator[None]:
     """Inside the block, compute logits (batch, words) of the tokens `at` alone: those of all cost half the time."""
     if output is None:
         yield
