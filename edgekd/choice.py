@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +71,8 @@ def choose_graph(
         title: Of the step.
 
     Returns:
-        `chosen`, its name, and `tried`: of each its median in ms, its ratio to the first with the interval, the gap of
-        its logits and what onnxruntime fused in it.
+        `chosen`, its name, and `tried`: of each its median in ms, its ratio to the first with the interval (its upper
+        end None where the rounds do not bound it), the gap of its logits and what onnxruntime fused in it. `disturbed` is the share of rounds that other load disturbed.
     """
     ids = min(vocabulary, VOCABULARY)
     jobs = [GraphJob(name, path, place.batch_size, place.length, ids) for name, path in forms.items()]
@@ -93,13 +94,14 @@ def choose_graph(
                 "name": name,
                 "median_ms": found[name].percentile(50),
                 "ratio": None if ratio is None else ratio[0],
-                "interval": None if ratio is None else list(ratio[1:]),
+                "interval": None if ratio is None else [ratio[1], ratio[2] if math.isfinite(ratio[2]) else None],
                 "gap": gap,
                 "same": same,
                 "fused": fused_nodes(path),
             }
         )
-    return {"chosen": best, "tried": tried}
+    disturbed = max(measured.disturbed_share for measured in found.values())
+    return {"chosen": best, "tried": tried, "disturbed": disturbed}
 
 
 def _gap(prove: Callable[[Path], Parity] | None, path: Path) -> float | None:

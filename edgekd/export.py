@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from edgekd.graph.spec import Export, GraphOptions
 from edgekd.graph.variants import OPTIMISER_LEVELS, fused_nodes, optimise, writer_variants
 from edgekd.graph.writer import WRITER_VERSION, save_model, write_student
 from edgekd.guard import Guard, agreement, calibration_batches
+from edgekd.latency.measure import MAX_DISTURBED
 from edgekd.models.families import Hosted
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import Teacher
@@ -35,6 +37,7 @@ from edgekd.targets.spec import Precision
 from edgekd.tasks.base import Task
 
 VERSION = 1
+CHOICE_VERSION = 1
 
 # Texts of validation on which the graph is proven equal to PyTorch.
 _PARITY_TEXTS = 256
@@ -102,8 +105,6 @@ class Wanted:
             "batch_size": self.batch_size,
             "validation": fingerprint(validation.encodings),
         }
-        if self.options.choose == "measured":
-            key |= {"machine": self.place.machine, "length": self.place.length}
         if self.fp16:
             key["fp16"] = True
         if self.fp16 or (self.quantize is not None and self.options.int8 == "static"):
@@ -129,25 +130,31 @@ def export_student(
         `model.onnx` (FP32) and, if asked for, `model_quantized.onnx` and `model_fp16.onnx`; the result holds parity,
         the guard, and what onnxruntime fuses in each file.
     """
+    shape, weights = hosted
 
-    def build(work: Path) -> dict[str, Any]:
-        shape, weights = hosted
-        with tempfile.TemporaryDirectory(prefix="edgekd-export-") as folder:
-            measured = wanted.options.choose == "measured"
-            forms = writer_variants(wanted.options.graph) if measured else {GIVEN: wanted.options.graph}
-            files = {name: Path(folder, f"{i}.onnx") for i, name in enumerate(forms)}
-            for name, options in forms.items():
-                save_model(write_student(shape, weights, options), files[name])
-            model = from_weights(shape, weights, task.labels, dropout=0.0)
-            return _exported(work, files, shape.vocabulary, model, engine, task, validation, wanted)
+    def write(folder: Path) -> dict[str, Path]:
+        measured = wanted.options.choose == "measured"
+        forms = writer_variants(wanted.options.graph) if measured else {GIVEN: wanted.options.graph}
+        files = {name: folder / f"{i}.onnx" for i, name in enumerate(forms)}
+        for name, options in forms.items():
+            save_model(write_student(shape, weights, options), files[name])
+        return files
 
+    subject = _Subject(
+        write,
+        lambda: from_weights(shape, weights, task.labels, dropout=0.0),
+        shape.vocabulary,
+        task,
+        validation,
+        wanted,
+    )
     key = {
         "model": model_id,
         "options": wanted.options.model_dump(),
         "writer": WRITER_VERSION,
         **wanted.key(validation),
     }
-    return store.make("export", VERSION, key, build)
+    return subject.export(store, engine, key)
 
 
 def export_teacher(
@@ -157,18 +164,18 @@ def export_teacher(
     if teacher.hosted is not None:
         return export_student(store, engine, teacher.hosted, teacher_id, task, validation, wanted)
 
-    def build(work: Path) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory(prefix="edgekd-export-") as folder:
-            path = Path(folder, "given.onnx")
-            export_foreign(teacher.model, teacher.inputs, path)
-            words = int(teacher.model.config.vocab_size)
-            return _exported(work, {GIVEN: path}, words, teacher.model, engine, task, validation, wanted)
+    def write(folder: Path) -> dict[str, Path]:
+        path = folder / "given.onnx"
+        export_foreign(teacher.model, teacher.inputs, path)
+        return {GIVEN: path}
 
+    words = int(teacher.model.config.vocab_size)
+    subject = _Subject(write, lambda: teacher.model, words, task, validation, wanted)
     key = {"foreign": teacher_id, **wanted.key(validation)}
     other = {k: v for k, v in wanted.options.model_dump().items() if k not in GraphOptions.model_fields}
     if other:
         key["options"] = other
-    return store.make("export", VERSION, key, build)
+    return subject.export(store, engine, key)
 
 
 def model_file(artefact: Artefact, precision: Precision) -> Path:
@@ -200,32 +207,78 @@ def _limit(reference: np.ndarray) -> float:
     return _MAX_GAP * max(1.0, float(np.abs(reference[reference > MASKED]).max()))
 
 
-def _exported(
-    work: Path,
-    files: dict[str, Path],
-    vocabulary: int,
-    model: nn.Module,
-    engine: Engine,
-    task: Task,
-    validation: Judged,
-    wanted: Wanted,
-) -> dict[str, Any]:
-    """Prove the first of the files, choose among them where asked to, and make the other precisions."""
-    guard = _guard(wanted, task, validation, engine.progress)
-    given = next(iter(files.values()))
-    result: dict[str, Any] = {"parity": asdict(_prove(given, validation.encodings, model, engine)), "int8": None}
-    chosen, source = given, given
-    if wanted.options.choose == "measured":
-        chosen, result["choice"] = _fastest(files, vocabulary, validation, wanted, engine.progress)
-        if guard is not None and len(files) > 1:
-            source, result["int8_choice"] = _fastest_int8(files, vocabulary, guard, wanted)
-    shutil.copyfile(chosen, work / "model.onnx")
-    if guard is not None:
-        result["int8"] = guard.guarded(source, work / "model_quantized.onnx")
-    if wanted.fp16:
-        result["fp16"] = _halved(given, work / "model_fp16.onnx", task, validation, wanted, engine.progress)
-    result["fused"] = {path.name: fused_nodes(path) for path in sorted(work.glob("*.onnx"))}
-    return result
+@dataclass(frozen=True)
+class _Subject:
+    """A model on its way to files.
+
+    Attributes:
+        write: Writes the forms of its FP32 graph into a folder, the given one first; files by name.
+        model: The same in PyTorch.
+        vocabulary: Rows of its embedding.
+        task: The task.
+        validation: The split that decides whether INT8 is kept.
+        wanted: The files.
+    """
+
+    write: Callable[[Path], dict[str, Path]]
+    model: Callable[[], nn.Module]
+    vocabulary: int
+    task: Task
+    validation: Judged
+    wanted: Wanted
+
+    def export(self, store: Store, engine: Engine, key: dict[str, Any]) -> Artefact:
+        """Choose the forms where asked to, then make the files of `key`."""
+        choice: dict[str, Any] = {}
+        if self.wanted.options.choose == "measured":
+            choice = self._choice(store, key, engine.progress)
+            # The files follow from what was chosen, not from the timings: another measurement may choose the same.
+            key = key | {"forms": [found["chosen"] for found in choice.values()]}
+
+        def build(work: Path) -> dict[str, Any]:
+            with tempfile.TemporaryDirectory(prefix="edgekd-export-") as folder:
+                return self._files(work, self.write(Path(folder)), choice, engine)
+
+        return store.make("export", VERSION, key, build)
+
+    def _choice(self, store: Store, key: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        """The fastest forms on the target; measured again at the next run if other load disturbed it."""
+        place = self.wanted.place
+
+        def build(_: Path) -> dict[str, Any]:
+            with tempfile.TemporaryDirectory(prefix="edgekd-export-") as folder:
+                files = self.write(Path(folder))
+                found = {"choice": _fastest(files, self.vocabulary, self.validation, self.wanted, progress)}
+                guard = _guard(self.wanted, self.task, self.validation, progress)
+                if guard is not None and len(files) > 1:
+                    found["int8_choice"] = _fastest_int8(files, self.vocabulary, guard, self.wanted)
+                return found
+
+        where = {"machine": place.machine, "length": place.length}
+        made = store.make("choose_graph", CHOICE_VERSION, key | where, build)
+        disturbed = max(found["disturbed"] for found in made.result.values())
+        if disturbed > MAX_DISTURBED:
+            store.forget(made)
+            progress.say(
+                f"warning: other load disturbed {100 * disturbed:.0f}% of the measurement of the graph's forms; "
+                "the next run measures again"
+            )
+        return made.result
+
+    def _files(self, work: Path, files: dict[str, Path], choice: dict[str, Any], engine: Engine) -> dict[str, Any]:
+        """Prove the given form, and write the chosen ones in each precision."""
+        guard = _guard(self.wanted, self.task, self.validation, engine.progress)
+        given = next(iter(files.values()))
+        result: dict[str, Any] = {"parity": asdict(_prove(given, self.validation.encodings, self.model(), engine))}
+        fp32, int8 = (choice[key]["chosen"] if key in choice else None for key in ("choice", "int8_choice"))
+        shutil.copyfile(_form(fp32, files), work / "model.onnx")
+        result["int8"] = None
+        if guard is not None:
+            result["int8"] = guard.guarded(_form(int8, files), work / "model_quantized.onnx")
+        if self.wanted.fp16:
+            half = work / "model_fp16.onnx"
+            result["fp16"] = _halved(given, half, self.task, self.validation, self.wanted, engine.progress)
+        return result | choice | {"fused": {path.name: fused_nodes(path) for path in sorted(work.glob("*.onnx"))}}
 
 
 def _guard(wanted: Wanted, task: Task, validation: Judged, progress: Progress) -> Guard | None:
@@ -240,39 +293,48 @@ def _guard(wanted: Wanted, task: Task, validation: Judged, progress: Progress) -
     )  # fmt: skip
 
 
+def _form(name: str | None, files: dict[str, Path]) -> Path:
+    """The file of a form, the given one for None; the optimiser's are made from the one that it fuses best."""
+    given = next(iter(files.values()))
+    if name is None or name in files:
+        return files.get(name or "", given)
+    level = next(level for level in OPTIMISER_LEVELS if name == _optimised(level))
+    path = given.with_name(f"optimised{level}.onnx")
+    # Its fusions look for Add nodes.
+    source = next((path for form, path in files.items() if form.endswith("Add")), given)
+    optimise(source, path, level)
+    return path
+
+
+def _optimised(level: int) -> str:
+    return f"onnxruntime's transformer optimiser, level {level}"
+
+
 def _fastest(
     files: dict[str, Path], vocabulary: int, validation: Judged, wanted: Wanted, progress: Progress
-) -> tuple[Path, dict[str, Any]]:
+) -> dict[str, Any]:
     """The fastest FP32 file, those of onnxruntime's transformer optimiser among the rivals."""
-    given, few = next(iter(files.values())), _first(validation.encodings)
-    reference = onnx_rows(given, few, batch_size=8)
-    # Its fusions look for Add nodes.
-    source = next((path for name, path in files.items() if name.endswith("Add")), given)
-    forms = dict(files)
+    few, forms = _first(validation.encodings), dict(files)
+    reference = onnx_rows(next(iter(files.values())), few, batch_size=8)
     for level in OPTIMISER_LEVELS:
-        path = given.with_name(f"optimised{level}.onnx")
         try:
-            optimise(source, path, level)
+            forms[_optimised(level)] = _form(_optimised(level), files)
         except EdgekdError as error:  # a rival that fails is none
             progress.say(str(error))
-            continue
-        forms[f"onnxruntime's transformer optimiser, level {level}"] = path
-    choice = choose_graph(
+    return choose_graph(
         forms, wanted.place, vocabulary, lambda path: compare_logits(reference, onnx_rows(path, few, batch_size=8)),
         _limit(reference), progress, "export: measure the forms of the graph",
     )  # fmt: skip
-    return forms[choice["chosen"]], choice
 
 
-def _fastest_int8(files: dict[str, Path], vocabulary: int, guard: Guard, wanted: Wanted) -> tuple[Path, dict[str, Any]]:
-    """The FP32 file whose INT8 file is the fastest; the guard judges its answers afterwards."""
+def _fastest_int8(files: dict[str, Path], vocabulary: int, guard: Guard, wanted: Wanted) -> dict[str, Any]:
+    """The FP32 form whose INT8 file is the fastest; the guard judges its answers afterwards."""
     forms = {}
     for name, path in files.items():
         forms[name] = path.with_suffix(".int8.onnx")
         guard.quantizer(path)(forms[name], ())
     title = "export: measure the forms of the INT8 graph"
-    choice = choose_graph(forms, wanted.place, vocabulary, None, 0.0, guard.progress, title)
-    return files[choice["chosen"]], choice
+    return choose_graph(forms, wanted.place, vocabulary, None, 0.0, guard.progress, title)
 
 
 def _halved(
@@ -284,4 +346,7 @@ def _halved(
     few = _first(validation.encodings)
     exact, halved = onnx_rows(source, few, batch_size=8), onnx_rows(destination, few, batch_size=8)
     gap = compare_logits(exact, halved).max_abs_gap
-    return {"masks": list(made.masks), "kept": list(made.kept)} | {"max_abs_gap": gap, "agreement": agreement(task, exact, halved)}
+    return {"masks": list(made.masks), "kept": list(made.kept)} | {
+        "max_abs_gap": gap,
+        "agreement": agreement(task, exact, halved),
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from edgekd import choice
@@ -19,16 +21,16 @@ PLACE = Place(target=None, machine="m", length=16, batch_size=1)
 def chosen(monkeypatch, tmp_path):
     """`chosen({"name": ms}, prove)`: the choice among files of these latencies."""
 
-    def choose(latencies, prove=None, spread=0.0):
+    def choose(latencies, prove=None, spread=0.0, rounds=15):
         def compare(jobs, target, **_):
             return {
                 job.name: Measurement(
                     job.name,
                     tuple(
                         RoundSample(0, (latencies[job.name] * (1 + spread * ((i * 7 + k) % 5 - 2)),) * 3)
-                        for i in range(15)
+                        for i in range(rounds)
                     ),
-                    (True,) * 15,
+                    (True,) * rounds,
                     (),
                 )
                 for k, job in enumerate(jobs)
@@ -49,6 +51,14 @@ def test_the_fastest(chosen):
     assert tried["faster"]["ratio"] == pytest.approx(0.7)
     assert tried["slow"]["interval"] == pytest.approx([1.2, 1.2])
     assert tried["given"]["fused"] == {"Gelu": 1}
+
+
+def test_too_few_rounds_keep_the_given_and_stay_json(chosen):
+    found = chosen({"given": 1.0, "fast": 0.5}, rounds=3)
+    assert found["chosen"] == "given"
+    assert found["tried"][1]["interval"][1] is None
+    json.dumps(found, allow_nan=False)
+    assert chosen({"given": 1.0, "fast": 0.5}, rounds=2)["tried"][1]["ratio"] is None
 
 
 def test_noise_keeps_the_given(chosen):

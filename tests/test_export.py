@@ -79,7 +79,7 @@ def test_the_graph_is_chosen_by_measuring(exported, monkeypatch):
     assert len(made.result["int8_choice"]["tried"]) == 4
 
     def choose(forms, *_):
-        return {"chosen": "Q, K, V apart, residual as Add", "tried": []}
+        return {"chosen": "Q, K, V apart, residual as Add", "tried": [], "disturbed": 0.0}
 
     monkeypatch.setattr(export, "choose_graph", choose)
     made = exported(wanted(choose="measured", opset=18))
@@ -89,3 +89,33 @@ def test_the_graph_is_chosen_by_measuring(exported, monkeypatch):
         graph = onnx.load(made.path / name).graph
         assert any(n.op_type == kind and "attention.query" in n.name for n in graph.node)
         assert not any(n.op_type == "Sum" for n in graph.node)
+
+
+def test_the_optimisers_file_can_win(exported, monkeypatch):
+    from edgekd import export
+
+    def choose(forms, *_):
+        return {"chosen": list(forms)[-1], "tried": [], "disturbed": 0.0}
+
+    monkeypatch.setattr(export, "choose_graph", choose)
+    made = exported(wanted(choose="measured", quantize=None))
+    assert made.result["choice"]["chosen"] == "onnxruntime's transformer optimiser, level 2"
+    assert made.result["fused"]["model.onnx"]["SkipLayerNormalization"] > 3
+
+
+def test_a_disturbed_choice_is_used_once(exported, monkeypatch):
+    from edgekd import export
+
+    asked, share = [], [0.9, 0.1, 0.1]
+
+    def choose(forms, *_):
+        asked.append(len(forms))
+        return {"chosen": next(iter(forms)), "tried": [], "disturbed": share[len(asked) - 1]}
+
+    monkeypatch.setattr(export, "choose_graph", choose)
+    first = exported(wanted(choose="measured", quantize=None))
+    again = exported(wanted(choose="measured", quantize=None))
+    assert len(asked) == 2
+    assert (first.reused, again.reused) == (False, True)
+    exported(wanted(choose="measured", quantize=None))
+    assert len(asked) == 2

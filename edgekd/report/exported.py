@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 from edgekd.report.record import Record
@@ -139,7 +138,7 @@ def graphs_of(exported: dict[str, Any]) -> Graphs | None:
             precision=precision,
             median_ms=tried["median_ms"],
             ratio=tried["ratio"],
-            interval=_open_end(tried["interval"]),
+            interval=tried["interval"],
             gap=tried["gap"],
             same=tried["same"],
             chosen=tried["name"] == exported[key]["chosen"],
@@ -150,9 +149,3 @@ def graphs_of(exported: dict[str, Any]) -> Graphs | None:
     ]
     half = exported.get("fp16")
     return Graphs(fused=exported["fused"], forms=tuple(forms), half=None if half is None else Half.model_validate(half))
-
-
-def _open_end(interval: list[float] | None) -> tuple[float, float | None] | None:
-    if interval is None:
-        return None
-    return interval[0], interval[1] if math.isfinite(interval[1]) else None
