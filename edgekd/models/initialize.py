@@ -290,7 +290,7 @@ def _narrow_head(
         narrow = {"head.slots.weight": weights["head.slots.weight"] @ basis}
         narrow["head.slots.bias"] = weights["head.slots.bias"].copy()
     if shape.head is None or shape.head.activation is None:
-        return {"head.output.weight": output @ basis, "head.output.bias": bias.copy()}
+        return narrow | {"head.output.weight": output @ basis, "head.output.bias": bias.copy()}
     dense = weights["head.dense.weight"]
     neurons = _ACTIVATIONS[shape.head.activation](states @ dense.T + weights["head.dense.bias"])
     kept = _best(np.linalg.norm(output, axis=0) * neurons.std(axis=0), width)

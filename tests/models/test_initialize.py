@@ -209,6 +209,19 @@ def test_projection_is_exact_where_nothing_is_cut_off_and_gains_are_even():
     )
 
 
+@pytest.mark.parametrize("activation", [None, "tanh"])
+def test_slots_are_projected_beside_the_intent(activation):
+    shape, weights = low_rank_teacher()
+    shape = shape.model_copy(update={"head": HeadShape(kind="joint", labels=2, activation=activation, slots=3)})
+    weights = {n: a for n, a in weights.items() if not n.startswith("head.")}
+    weights |= {n: 20 * a for n, a in random_initial(shape, 7).items() if n.startswith("head.")}
+    narrow_shape, narrow, _ = project_width(shape, weights, states_of(shape, weights), 9)
+    assert {name: array.shape for name, array in narrow.items()} == narrow_shape.weight_shapes()
+    ours, theirs = run(narrow_shape, narrow, inputs()).logits, run(shape, weights, inputs()).logits
+    assert theirs.shape[-1] == 5
+    torch.testing.assert_close(ours[:, 1:], theirs[:, 1:], atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
 def test_a_dense_head_keeps_most_of_its_logits(activation):
     shape, weights = low_rank_teacher()
