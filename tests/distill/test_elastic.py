@@ -118,7 +118,7 @@ def inputs(shared_session, tiny_teacher, intent_data, fast_profile):
     return gather(shared_session, Request(teacher=str(tiny_teacher), data=str(intent_data), profile=fast_profile))
 
 
-def elastic_run(session, inputs, epochs=6.0):
+def elastic_run(session, inputs, epochs=6.0, **changes):
     shape = inputs.teacher.hosted[0]
     slices = (
         Slice(layers=(0,), heads=(2,), ffn=(16,)),
@@ -126,7 +126,7 @@ def elastic_run(session, inputs, epochs=6.0):
         Slice(layers=(0, 1, 2), heads=shape.heads, ffn=(32, 48, 64)),
     )
     stage = inputs.profile.distill.stages[0]
-    training = stage.training.model_copy(update={"epochs": epochs})
+    training = stage.training.model_copy(update={"epochs": epochs, **changes})
     return train_elastic(
         session.store, session.engine, inputs.teacher.hosted, importance_of(session, inputs).importance, slices,
         inputs.task, inputs.lesson(), stage.model_copy(update={"training": training}), 0, "elastic",
@@ -143,6 +143,17 @@ def test_run_trains_every_slice_and_scores_what_it_cuts(shared_session, inputs):
         assert inputs.validation.score(inputs.task, rows) == run.scores[i]
     assert run.counts.shape[:2] == (3, 80)
     assert elastic_run(shared_session, inputs).artefact.reused
+
+
+def test_run_keeps_what_is_important_first(shared_session, inputs):
+    """Hardly trained, every slice answers like the one that is cut out of the teacher by importance."""
+    run = elastic_run(shared_session, inputs, epochs=0.5, learning_rate=1e-12)
+    importance = importance_of(shared_session, inputs).importance
+    for choice in run.slices:
+        found = run.cut(choice, inputs.task.labels)
+        expected = Start(*slice_weights(*inputs.teacher.hosted, importance, choice), inputs.task.labels)
+        rows = [predict_rows(s.model(), inputs.validation.encodings, shared_session.engine) for s in (found, expected)]
+        assert np.allclose(*rows, atol=1e-4)
 
 
 KILLED = """
