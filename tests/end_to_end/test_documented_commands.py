@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # Pages whose commands this machine can run, in the order they are read; another device has tests of its own.
-PAGES = ["README.md", "docs/index.md", "docs/distill.md"]
+PAGES = ["README.md", "docs/index.md", "docs/distill.md", "docs/teachers.md"]
 
 
 def commands(page):
@@ -33,6 +33,7 @@ def test_commands_run_as_they_stand(page, tiny_encoder, tiny_teacher, intent_dat
     shutil.copytree(intent_data, tmp_path / "data")
     texts = [line for line in (intent_data / "unlabeled.jsonl").read_text(encoding="utf-8").splitlines() if line]
     (tmp_path / "text.txt").write_text("\n".join(line.split('"')[3] for line in texts), encoding="utf-8")
+    shutil.copyfile(intent_data / "train.jsonl", tmp_path / "outputs.jsonl")
     for line in commands(page):
         # The tiny encoder is 32 wide.
         words = ["2x32x64h4" if word.startswith("6x384") else word for word in shlex.split(line)[1:]]
