@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -28,11 +29,13 @@ from edgekd.report.result import (
     Curve,
     CurvePoint,
     DataSummary,
+    GenericSummary,
     Parity,
     Percentile,
     QualityRow,
     TeacherSummary,
     Timing,
+    TransferSummary,
     thin,
 )
 from edgekd.store import Artefact
@@ -57,6 +60,13 @@ def data_summary(inputs: Inputs, name: str) -> DataSummary:
         rows=rows,
         notes=tuple(notes),
     )
+
+
+def transfer_summary(transfer: TransferSet) -> TransferSummary:
+    """The transfer set as the report shows it."""
+    policies = Counter(transfer.augmented.policies) if transfer.augmented is not None else {}
+    generic = None if transfer.selection is None else GenericSummary.model_validate(transfer.selection)
+    return TransferSummary(counts=transfer.counts, policies=dict(policies), generic=generic)
 
 
 def teacher_summary(inputs: Inputs, name: str | None = None) -> TeacherSummary:

@@ -192,6 +192,7 @@ def _result(
         budget_ms=planner.budget_ms,
         percentile=inputs.profile.budget.percentile,
         data=collect.data_summary(inputs.of_student, source),
+        transfer=collect.transfer_summary(inputs.transfer),
         teacher=collect.teacher_summary(inputs, f"made of {Path(request.encoder).name}" if request.encoder else None),
         calibration=collect.calibration_summary(inputs),
         outputs=_outputs(request, planner, final),

@@ -16,7 +16,7 @@ from edgekd.distill.student import Start
 from edgekd.errors import UsageError
 from edgekd.export import Wanted, export_teacher, model_file
 from edgekd.graph.writer import WRITER_VERSION
-from edgekd.inputs import Inputs, folder_id
+from edgekd.inputs import Inputs
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
 from edgekd.latency.probe import Probe
 from edgekd.latency.table import LatencyTable, measure_table, write_graph

@@ -14,6 +14,7 @@ from edgekd.report.export_section import export_section
 from edgekd.report.markup import Html, Node, bullets, facts, fold, join, section, table, tag
 from edgekd.report.result import Candidate, Criterion, Interval, Outcome, Percentile, Result, Timing
 from edgekd.report.teacher import calibration_section, outputs_section
+from edgekd.report.transfer import transfer_section
 
 _SHOWN_CANDIDATES = 8
 
@@ -52,6 +53,7 @@ def render(result: Result) -> str:
         outputs_section(result),
         calibration_section(result),
         _choice(result, plots.frontier(result)),
+        transfer_section(result, plots.likeness(result)),
         _training(result, plots.training(result)),
         export_section(result),
         _data(result),
