@@ -16,9 +16,10 @@ from edgekd.errors import UsageError, require
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Losses on what is inside an encoder: the others need a task head.
+# Losses that need no task head.
 _LOSSES = (
     "minilmv2", "minilm", "attention_maps", "hidden_mse", "hidden_cosine", "pkd", "hidden_ce", "mi", "infonce",
+    "mlm_logits",
 )  # fmt: skip
 
 # Flags that need --task-agnostic, and those of a plan's student that go with it.

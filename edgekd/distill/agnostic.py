@@ -14,9 +14,11 @@ import torch
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import held_out_loss, train
-from edgekd.distill.objective import build_objective
+from edgekd.distill.losses.spec import MlmLogits
+from edgekd.distill.objective import Objective, build_objective
 from edgekd.distill.spec import Agnostic, Stage
 from edgekd.distill.states import sample_states
+from edgekd.distill.vocabulary import vocabulary_objective
 from edgekd.errors import DataError
 from edgekd.models.families import Hosted
 from edgekd.models.importance import Importance
@@ -194,14 +196,20 @@ def _train(
     weights, origin = first_encoder(teacher.hosted, shape, states, spec.seed)
     pad = pad_id(teacher.tokenizer)
     model = from_weights(shape, weights, (), pad_token_id=pad)
-    objective = build_objective(
-        Stage(loss=spec.loss, training=spec.training),
-        rows=None,
-        targets=torch.empty(0, dtype=torch.int64),
-        student=shape,
-        teacher=lambda: online,
-        seed=spec.seed,
-    )
+    objective: Objective
+    if isinstance(spec.loss, MlmLogits):
+        objective = vocabulary_objective(
+            spec.loss, teacher.folder, shape.hidden, spec.seed, torch.device(engine.device)
+        )
+    else:
+        objective = build_objective(
+            Stage(loss=spec.loss, training=spec.training),
+            rows=None,
+            targets=torch.empty(0, dtype=torch.int64),
+            student=shape,
+            teacher=lambda: online,
+            seed=spec.seed,
+        )
     for module in (model, objective.module):
         if module is not None:
             engine.to_device(module)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgekd.distill.losses.spec import KL, LossSpec, MiniLMv2
+from edgekd.distill.losses.spec import KL, AgnosticLossSpec, LossSpec, MiniLMv2
 from edgekd.models.spec import Spec
 from edgekd.plan.spec import AssistantsSpec, AutoAssistants
 
@@ -186,21 +186,21 @@ class Agnostic(Spec):
     """How a general encoder learns from another without labels.
 
     Attributes:
-        loss: On what is inside both: hidden states or attention.
+        loss: On what is inside both, hidden states or attention, or on what both say of hidden words.
         training: The schedule.
         max_steps: Stop the schedule at so many steps; None runs all epochs.
         held_out: Share of the texts that are not trained on and judge.
         seed: Decides which those are, the order of the others, dropout and new weights.
     """
 
-    loss: LossSpec = MiniLMv2()
+    loss: AgnosticLossSpec = MiniLMv2()
     training: Training = Training(epochs=3, learning_rate=5e-4, dropout=0.0, warmup=0.05, patience=8)
     max_steps: int | None = Field(default=None, ge=1)
     held_out: float = Field(default=0.05, gt=0, lt=1)
     seed: int = 0
 
     @model_validator(mode="after")
-    def _inside(self) -> Agnostic:
-        if self.loss.family not in ("hidden", "attention"):
+    def _headless(self) -> Agnostic:
+        if self.loss.family in ("labels", "prediction"):
             raise ValueError(f"loss: {self.loss.name} needs a task head; take one on hidden states or attention")
         return self

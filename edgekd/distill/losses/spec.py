@@ -12,7 +12,7 @@ from pydantic import Field
 
 from edgekd.models.spec import Spec
 
-Family = Literal["labels", "prediction", "hidden", "attention"]
+Family = Literal["labels", "prediction", "hidden", "attention", "vocabulary"]
 
 
 # Layer mappings
@@ -107,6 +107,22 @@ class Dist(Spec):
     temperature: float = Field(default=1.0, gt=0)
     between: float = Field(default=1.0, ge=0)
     within: float = Field(default=1.0, ge=0)
+
+
+class MlmLogits(Spec):
+    """T^2 KL of what teacher and student say of hidden words (Udagawa et al., 2023: "OD"), for raw text alone.
+
+    The student's states, projected to the teacher's width, are read by the teacher's own head, which stays as it is.
+
+    Attributes:
+        temperature: T.
+        ratio: Share of a text's tokens that are hidden.
+    """
+
+    family: ClassVar[Family] = "vocabulary"
+    name: Literal["mlm_logits"] = "mlm_logits"
+    temperature: float = Field(default=2.0, gt=0)
+    ratio: float = Field(default=0.15, gt=0, lt=1)
 
 
 # Losses on hidden states
@@ -213,3 +229,10 @@ LossSpec = Annotated[
     | AttentionMaps | MiniLM | MiniLMv2,
     Field(discriminator="name"),
 ]  # fmt: skip
+
+AgnosticLossSpec = Annotated[
+    HardCE | KL | SoftCE | LogitMSE | Dist | HiddenMSE | HiddenCosine | PKD | HiddenCE | MutualInformation | InfoNCE
+    | AttentionMaps | MiniLM | MiniLMv2 | MlmLogits,
+    Field(discriminator="name"),
+]  # fmt: skip
+"""What may be asked of an encoder without a head; those that need one are refused by name."""
