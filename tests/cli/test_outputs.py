@@ -105,6 +105,10 @@ def test_report_sets_outputs_local_teacher_and_student_against_each_other(bundle
     report = (bundle / "report.html").read_text()
     assert "60 of 120 test texts" in report
     assert "made of encoder" in report
+    assert result.calibration.rows == 80
+    assert 0 <= result.calibration.fitted_error <= 1
+    assert {noise.label for noise in result.calibration.noise} == set(INTENTS)
+    assert "calibration error" in report
     config = yaml.safe_load((bundle / "edgekd.yaml").read_text())
     assert config["teacher_outputs"].endswith("outputs.jsonl")
     assert config["teacher"] is None

@@ -11,12 +11,14 @@ from transformers import AutoModelForMaskedLM
 from edgekd.data.read import read_data
 from edgekd.distill import loop
 from edgekd.distill.adapt import MaskedObjective, adapt
+from edgekd.distill.loop import held_out_loss
 from edgekd.distill.spec import MaskedLM, Training
 from edgekd.errors import UsageError
 from edgekd.models.fill_in import load_masked_lm
 from edgekd.models.identity import folder_id
 from edgekd.models.teacher import load_body
 from edgekd.profile import override
+from edgekd.runtime.tokenise import encode_texts, load_tokenizer
 from edgekd.session import Session, teach_from
 from edgekd.store import Store
 
@@ -32,7 +34,7 @@ def test_hides_a_share_of_the_words_and_never_a_special_token():
     ids = torch.randint(5, 100, (200, 22))
     ids[:, 0], ids[:, 21] = 2, 3
     mask = torch.ones_like(ids)
-    mask[:, 12:21], ids[:, 12:21] = 0, 0
+    mask[:, 12:21] = 0
     shown, chosen = objective(0.3).hide(ids, mask, None)
     assert (chosen.sum(dim=1) == round(0.3 * 11)).all()
     assert not chosen[:, [0, *range(12, 22)]].any()
@@ -47,6 +49,15 @@ def test_a_short_text_has_one_hidden_word_and_an_empty_one_none():
     ids = torch.tensor([[2, 7, 8, 3], [2, 3, 0, 0]])
     _, chosen = objective().hide(ids, (ids > 0).long(), None)
     assert chosen.sum(dim=1).tolist() == [1, 0]
+
+
+def test_judging_hides_the_same_words_each_time(engine, tiny_encoder, data):
+    found, tokens = load_masked_lm(tiny_encoder), encode_texts(load_tokenizer(tiny_encoder), data.test.texts)
+    judge = MaskedObjective(None, found.mask, found.special, found.vocabulary, 0.15, fixed=True)
+    losses = {held_out_loss(found.model, judge, tokens, engine) for _ in range(2)}
+    assert len(losses) == 1
+    plain = MaskedObjective(None, found.mask, found.special, found.vocabulary, 0.15)
+    assert held_out_loss(found.model, plain, tokens, engine) not in losses
 
 
 def spec(**changes):
