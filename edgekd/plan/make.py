@@ -36,6 +36,9 @@ _TIGHTER = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 # Searches before the plan gives up, and candidates measured whole in each.
 _TRIALS, _PROOFS = 3, 3
 
+# A choice that uses less of the limit than this, where predictions proved this much too high, is worth another search.
+_USED, _UNMOVED = 0.9, 0.95
+
 
 @dataclass(frozen=True)
 class TeacherLatency:
@@ -130,8 +133,8 @@ def with_students(
     """Add the students that keep most at each depth, width and precision; measure the finalists and choose.
 
     A pilot near the budget sets the session options, the tail and how far the table is off there; the finalists are
-    measured beside each other; the one that keeps most is measured whole. Where it is over the limit after all, the
-    search begins again with what was learned.
+    measured beside each other; the one that keeps most is measured whole. Where it is over the limit after all, or
+    leaves much of it unused, the search begins again with what was learned.
 
     Args:
         plan: The frame.
@@ -148,17 +151,25 @@ def with_students(
         return _nothing(plan, profile, search, precisions, found)
     if predicted:
         return _choose(plan, [c.model_copy(update={"note": predicted}) for c in finalists], found, predicted)
-    plan = _piloted(plan, bench, finalists[0])
+    plan, best = _piloted(plan, bench, finalists[0]), None
     for _ in range(_TRIALS):
         found, finalists = _finalists(plan, profile, search, precisions)
         if not finalists:
-            return _nothing(plan, profile, search, precisions, found)
+            return best or _nothing(plan, profile, search, precisions, found)
         plan, measured, off = _finals(plan, bench, finalists, asked)
-        chosen = _choose(plan, measured, found, predicted)
-        if chosen.chosen is not None:
-            return chosen
+        made = _choose(plan, measured, found, predicted)
+        best = _better(best, made)
+        if made.choice is not None and (made.choice.best_known_ms >= _USED * plan.limit_ms or off > _UNMOVED):
+            return best
         plan = plan.model_copy(update={"correction": plan.correction * off})
-    return chosen
+    return best
+
+
+def _better(one: Plan | None, other: Plan) -> Plan:
+    """The plan whose choice keeps more; one without a choice only where the other has none either."""
+    if one is None or one.choice is None:
+        return other
+    return other if other.choice is not None and _score(other.choice) > _score(one.choice) else one
 
 
 def _finalists(
@@ -222,9 +233,8 @@ def _finals(
         asked: The correction that the plan began with, which what is measured whole is subject to as well.
 
     Returns:
-        The plan with the tail as measured now; the finalists with their latencies; how far the predictions of the
-        next search must rise: measured side by side over predicted where none fits already by that, else measured
-        whole over measured side by side.
+        The plan with the tail as measured now; the finalists with their latencies; what the predictions of the next
+        search are to be multiplied by: measured over predicted with that tail.
     """
     session = plan.session or bench.target.session_spec()
     expected = _model_ms(min(c.best_known_ms for c in finalists), plan)
@@ -236,8 +246,7 @@ def _finals(
         _over(c.model_copy(update={"measured_ms": (ms + plan.overhead_ms) * tail * asked}), plan, "side by side")
         for c, ms in zip(finalists, medians, strict=True)
     ]
-    headroom = 1.0 - plan.limit_ms / plan.budget_ms
-    off = 1.0 if any(c.fits for c in measured) else max(1.0, float(np.median(slower)))
+    off, headroom = float(np.median(slower)), 1.0 - plan.limit_ms / plan.budget_ms
     for _ in range(_PROOFS):
         fitting = [i for i, c in enumerate(measured) if c.fits]
         if not fitting:

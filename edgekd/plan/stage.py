@@ -59,7 +59,7 @@ from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 from edgekd.validate import fixed_texts
 
 TABLE_VERSION = 2
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 @dataclass(frozen=True)
