@@ -151,7 +151,8 @@ def with_students(
         return _nothing(plan, profile, search, precisions, found)
     if predicted:
         return _choose(plan, [c.model_copy(update={"note": predicted}) for c in finalists], found, predicted)
-    plan, best = _piloted(plan, bench, finalists[0]), None
+    plan = _piloted(plan, bench, finalists[0])
+    best: Plan | None = None
     for _ in range(_TRIALS):
         found, finalists = _finalists(plan, profile, search, precisions)
         if not finalists:
@@ -162,6 +163,7 @@ def with_students(
         if made.choice is not None and (made.choice.best_known_ms >= _USED * plan.limit_ms or off > _UNMOVED):
             return best
         plan = plan.model_copy(update={"correction": plan.correction * off})
+    assert best is not None
     return best
 
 
