@@ -25,12 +25,12 @@ from record import write_record
 from transformers import BertForSequenceClassification
 
 from edgekd.data.read import read_data
-from edgekd.export import onnx_rows
+from edgekd.export.guard import agreement
+from edgekd.export.stage import onnx_rows
 from edgekd.graph.parity import compare_logits, run_onnx
 from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.variants import fused_nodes
 from edgekd.graph.writer import save_model, write_student
-from edgekd.guard import agreement
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import Measurement
 from edgekd.latency.ratio import round_ratio

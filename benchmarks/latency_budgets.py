@@ -28,12 +28,12 @@ from edgekd.pipeline import gather, planner_of
 from edgekd.plan.finalists import prove
 from edgekd.plan.stage import Device, Planner
 from edgekd.profile import load, override
+from edgekd.proof.validate import fixed_texts, judge_latency
 from edgekd.request import Request
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.session import Session
 from edgekd.store import Store
 from edgekd.targets.build import build_target
-from edgekd.validate import fixed_texts, judge_latency
 
 LABELS = tuple(f"class {i}" for i in range(20))
 

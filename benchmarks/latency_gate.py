@@ -24,11 +24,11 @@ from edgekd.data.generic import generic_split
 from edgekd.latency.machine import usable_cpus
 from edgekd.latency.measure import compare, judge_budget
 from edgekd.latency.timer import BundleJob
+from edgekd.proof.validate import fixed_texts
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.store import read_json
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget
-from edgekd.validate import fixed_texts
 
 
 def job_of(bundle: Path, length: int | None) -> BundleJob:

@@ -13,25 +13,25 @@ import numpy as np
 from edgekd import collect
 from edgekd.bundle import write_core
 from edgekd.chain import Chain, lengthened, make_chain, training_flops
-from edgekd.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.label import logits_of
 from edgekd.distill.losses.spec import HardCE
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.spec import Stage
 from edgekd.distill.student import Lesson, Start, distill, load_student
-from edgekd.elsewhere import unmeasured_latency, unmeasured_memory
-from edgekd.export import export_student, model_file, onnx_rows
+from edgekd.export.stage import export_student, model_file, onnx_rows
 from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device, Planner, core_of, first_weights, wanted_of, weights_again
+from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
+from edgekd.proof.elsewhere import unmeasured_latency, unmeasured_memory
+from edgekd.proof.validate import Retained, judge_latency, replay_texts
 from edgekd.report.result import Contender, Criterion, Curve, QualityRow, Timing, Try
 from edgekd.session import Session
 from edgekd.store import Artefact
 from edgekd.targets.spec import Precision
-from edgekd.validate import Retained, judge_latency, replay_texts
 
 ANSWERS_VERSION = 1
 

@@ -21,6 +21,7 @@ from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
 from edgekd.plan.assistants import LAMBDAS
 from edgekd.plan.result import Plan
+from edgekd.proof.validate import Retained, retained
 from edgekd.report.chain import ChainStep, ChainSummary
 from edgekd.report.labels import CalibrationSummary
 from edgekd.report.result import (
@@ -40,7 +41,6 @@ from edgekd.report.result import (
 )
 from edgekd.store import Artefact
 from edgekd.tasks.base import Task
-from edgekd.validate import Retained, retained
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
 

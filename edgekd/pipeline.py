@@ -16,9 +16,7 @@ from edgekd.bundle import claim, publish
 from edgekd.data.split import TaskData
 from edgekd.demo import demo_profile, demo_sources, demo_tfidf
 from edgekd.deploy import write_deploy
-from edgekd.elsewhere import keep_reference, make_verify_kit
 from edgekd.errors import UsageError
-from edgekd.evidence import write_evidence
 from edgekd.finals import by_accuracy
 from edgekd.inputs import Inputs, prepare
 from edgekd.latency.machine import read_machine
@@ -26,6 +24,9 @@ from edgekd.latency.timer import Text
 from edgekd.models.teacher import load_teacher
 from edgekd.plan.result import Plan, read_plan
 from edgekd.plan.stage import Device, Planner
+from edgekd.proof.elsewhere import keep_reference, make_verify_kit
+from edgekd.proof.evidence import write_evidence
+from edgekd.proof.validate import fixed_texts, replay_texts
 from edgekd.report.exported import graphs_of, quantisation_of
 from edgekd.report.labels import OutputsSummary
 from edgekd.report.result import Latency, QualityRow, Result, Try
@@ -34,7 +35,6 @@ from edgekd.request import Request
 from edgekd.session import Session, read
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import Precision
-from edgekd.validate import fixed_texts, replay_texts
 
 # A miss on latency is planned again at most so often.
 _REPLANS = 2

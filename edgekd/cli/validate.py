@@ -12,7 +12,7 @@ from edgekd.cli.options import json_option
 from edgekd.errors import UsageError, require
 
 if TYPE_CHECKING:
-    from edgekd.recheck import Asked, Recheck
+    from edgekd.proof.recheck import Asked, Recheck
 
 
 @click.command(name="validate")
@@ -36,7 +36,7 @@ def command(bundle: Path, **flags: Any) -> int:
     if not bundle.is_dir():
         raise UsageError(f"{bundle}: no such bundle")
     require("onnxruntime", "runtime", "run a bundle")
-    from edgekd.recheck import Asked, recheck
+    from edgekd.proof.recheck import Asked, recheck
     from edgekd.report.wording import BADGE, MARK
 
     console = error_console()
@@ -67,7 +67,7 @@ def command(bundle: Path, **flags: Any) -> int:
 def _measured(bundle: Path, asked: Asked, result: Path) -> Recheck:
     if asked.only is not None or asked.judge_here:
         raise UsageError("--measured judges what another device measured: leave out --only and --judge-here")
-    from edgekd.elsewhere import judge_measured
+    from edgekd.proof.elsewhere import judge_measured
 
     return judge_measured(bundle, result, asked.latency_ms, asked.percentile)
 

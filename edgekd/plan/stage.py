@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core, write_core
-from edgekd.choice import Place
 from edgekd.devices import check_probe, find_probe
 from edgekd.distill.batches import fingerprint as fingerprint_of
 from edgekd.distill.student import Start
 from edgekd.errors import UsageError
-from edgekd.export import Wanted, export_teacher, model_file
+from edgekd.export.choice import Place
+from edgekd.export.stage import Wanted, export_teacher, model_file
 from edgekd.graph.writer import WRITER_VERSION
 from edgekd.inputs import Inputs
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
@@ -52,11 +52,11 @@ from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.teacher import keep_if_quiet, measure_teacher
 from edgekd.plan.value import value_of
 from edgekd.progress import Progress
+from edgekd.proof.validate import fixed_texts
 from edgekd.session import Session
 from edgekd.store import Artefact, Store
 from edgekd.targets.base import SessionSpec, Target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
-from edgekd.validate import fixed_texts
 
 TABLE_VERSION = 2
 PLAN_VERSION = 4

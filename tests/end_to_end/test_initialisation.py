@@ -11,7 +11,7 @@ from edgekd.errors import UsageError
 from edgekd.pipeline import compress
 from edgekd.profile import override
 from edgekd.progress import Progress
-from edgekd.recheck import Asked, recheck
+from edgekd.proof.recheck import Asked, recheck
 from edgekd.request import Request
 from edgekd.runtime import load
 from edgekd.session import teach_from

@@ -8,10 +8,10 @@ import pytest
 
 from edgekd.data.read import read_data
 from edgekd.errors import UsageError
-from edgekd.evidence import read_evidence, replay
 from edgekd.models.teacher import load_teacher
 from edgekd.pipeline import compress
 from edgekd.profile import override
+from edgekd.proof.evidence import read_evidence, replay
 from edgekd.request import Request
 from edgekd.runtime import load
 from edgekd.session import teach_from

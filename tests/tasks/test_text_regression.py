@@ -4,9 +4,9 @@ from scipy.stats import spearmanr
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
+from edgekd.proof.validate import retained
 from edgekd.tasks.spec import TextRegression
 from edgekd.tasks.text_regression import TextRegressionTask
-from edgekd.validate import retained
 
 TASK = TextRegressionTask(TextRegression(), ["value"])
 

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.errors import UsageError
 from edgekd.latency.kit import read_sealed
 from edgekd.latency.measure import Measurement, judge_samples
@@ -25,7 +24,9 @@ from edgekd.latency.pack import ANSWERING, MEASURING, oldest_runtime, pack
 from edgekd.latency.timer import Text
 from edgekd.models.spec import Spec
 from edgekd.profile import Profile
-from edgekd.recheck import Recheck, check_files
+from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
+from edgekd.proof.recheck import Recheck, check_files
+from edgekd.proof.validate import Retained, retained
 from edgekd.report.result import EXIT_CODES, Criterion, overall, read_record
 from edgekd.report.verdict import read_verdict
 from edgekd.request import load_request
@@ -34,7 +35,6 @@ from edgekd.store import write_json
 from edgekd.tasks.base import Answer, Task
 from edgekd.tasks.build import build_task
 from edgekd.tasks.spec import TaskSpec
-from edgekd.validate import Retained, retained
 
 KIT = "verify-kit.zip"
 KEPT = "verify.json"

@@ -72,7 +72,8 @@ def choose_graph(
 
     Returns:
         `chosen`, its name, and `tried`: of each its median in ms, its ratio to the first with the interval (its upper
-        end None where the rounds do not bound it), the gap of its logits and what onnxruntime fused in it. `disturbed` is the share of rounds that other load disturbed.
+        end None where the rounds do not bound it), the gap of its logits and what onnxruntime fused in it.
+        `disturbed` is the share of rounds that other load disturbed.
     """
     ids = min(vocabulary, VOCABULARY)
     jobs = [GraphJob(name, path, place.batch_size, place.length, ids) for name, path in forms.items()]

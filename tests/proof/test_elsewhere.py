@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from edgekd.devices import add_device
-from edgekd.elsewhere import Reference, _kept, judge_measured, keep_reference, make_verify_kit
 from edgekd.errors import UsageError
 from edgekd.latency.kit import seal
 from edgekd.latency.probe import make_plan_kit
@@ -22,6 +21,7 @@ from edgekd.pipeline import compress
 from edgekd.plan.make import widths_of
 from edgekd.profile import load, override
 from edgekd.progress import Progress
+from edgekd.proof.elsewhere import Reference, _kept, judge_measured, keep_reference, make_verify_kit
 from edgekd.report.result import read_record
 from edgekd.report.verdict import read_verdict
 from edgekd.request import Request
@@ -32,7 +32,7 @@ from edgekd.targets.base import SessionSpec
 from edgekd.tasks.build import build_task
 from edgekd.tasks.spec import JointIntentSlots, MultiLabelClassification, TextRegression, TokenClassification
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # What a kit may import beside itself, even if the Python that runs it has much more.
 FORBID = """

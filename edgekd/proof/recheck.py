@@ -11,14 +11,15 @@ from typing import Any, Literal
 
 from edgekd import __version__
 from edgekd.bundle import checksums
-from edgekd.criteria import latency_criterion, memory_criterion
 from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
-from edgekd.evidence import Evidence, measure_ratio, read_evidence, regression, replay
 from edgekd.latency.machine import Machine, fingerprint, read_machine, usable_cpus
 from edgekd.latency.timer import Text
 from edgekd.profile import Profile
 from edgekd.progress import Progress
+from edgekd.proof.criteria import latency_criterion, memory_criterion
+from edgekd.proof.evidence import Evidence, measure_ratio, read_evidence, regression, replay
+from edgekd.proof.validate import fixed_texts, judge_latency
 from edgekd.report.record import Record
 from edgekd.report.result import EXIT_CODES, Criterion, Outcome, overall
 from edgekd.report.verdict import Verdict, read_verdict
@@ -26,7 +27,6 @@ from edgekd.request import load_request
 from edgekd.runtime.model import BundleConfig, read_config
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.targets.build import build_target
-from edgekd.validate import fixed_texts, judge_latency
 
 Part = Literal["answers", "latency"]
 

@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from edgekd.choice import Place
 from edgekd.data.split import Split
 from edgekd.distill.scoring import Judged
-from edgekd.export import Wanted, export_student
+from edgekd.export.choice import Place
+from edgekd.export.stage import Wanted, export_student
 from edgekd.graph.spec import Export
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget
-from tests.test_guard import SHAPE, TASK, make_weights, texts
+from tests.export.test_guard import SHAPE, TASK, make_weights, texts
 
 
 def wanted(quantize="avx512_vnni", fp16=False, **options):
@@ -69,7 +69,8 @@ def test_files_and_what_fuses(exported):
 
 def test_the_graph_is_chosen_by_measuring(exported, monkeypatch):
     """Measured for real; then a form is made the winner, to see that its file is the one that is kept."""
-    from edgekd import choice, export
+    from edgekd.export import choice
+    from edgekd.export import stage as export
 
     monkeypatch.setattr(choice, "_ROUNDS", 3)
     made = exported(wanted(choose="measured"))
@@ -92,7 +93,7 @@ def test_the_graph_is_chosen_by_measuring(exported, monkeypatch):
 
 
 def test_the_optimisers_file_can_win(exported, monkeypatch):
-    from edgekd import export
+    from edgekd.export import stage as export
 
     def choose(forms, *_):
         return {"chosen": list(forms)[-1], "tried": [], "disturbed": 0.0}
@@ -104,7 +105,7 @@ def test_the_optimisers_file_can_win(exported, monkeypatch):
 
 
 def test_a_disturbed_choice_is_used_once(exported, monkeypatch):
-    from edgekd import export
+    from edgekd.export import stage as export
 
     asked, share = [], [0.9, 0.1, 0.1]
 

@@ -4,9 +4,9 @@ from tokenizers import Tokenizer
 
 from edgekd.data.generic import generic_split
 from edgekd.data.split import Split
+from edgekd.proof.validate import fixed_texts, outcome_at_least, replay_texts, retained
 from edgekd.tasks.build import build_task
 from edgekd.tasks.spec import TextClassification
-from edgekd.validate import fixed_texts, outcome_at_least, replay_texts, retained
 
 
 def counts(right, total):

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from edgekd.evidence import Ratio, answers, read_evidence, regression, replay, write_evidence
 from edgekd.graph.writer import random_weights, save_model, write_student
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.progress import Progress
+from edgekd.proof.evidence import Ratio, answers, read_evidence, regression, replay, write_evidence
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import FakeTarget
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.latency.measure import Judgement
+from edgekd.proof.validate import Retained, outcome_at_least
 from edgekd.report.result import Criterion
-from edgekd.validate import Retained, outcome_at_least
 
 
 def latency_criterion(judgement: Judgement) -> Criterion:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from edgekd import choice
-from edgekd.choice import Place, choose_graph
 from edgekd.errors import EdgekdError, UsageError
+from edgekd.export import choice
+from edgekd.export.choice import Place, choose_graph
 from edgekd.graph.parity import Parity
 from edgekd.latency.measure import Measurement
 from edgekd.latency.timer import RoundSample

@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgekd import recheck as module
 from edgekd.bundle import checksums
 from edgekd.errors import UsageError
 from edgekd.pipeline import compress
 from edgekd.profile import override
 from edgekd.progress import Progress
-from edgekd.recheck import Asked, changes, recheck
+from edgekd.proof import recheck as module
+from edgekd.proof.recheck import Asked, changes, recheck
 from edgekd.report.verdict import read_verdict
 from edgekd.request import Request
 from tests.cli.test_cli import refused, run
@@ -207,7 +207,7 @@ def test_drift_alone_is_missed(bundle):
 
 def test_logits_that_are_not_numbers_are_missed(bundle, monkeypatch):
     monkeypatch.setattr(
-        "edgekd.evidence.answers", lambda b, texts, *_: [np.full((1, 4), np.nan, np.float32)] * len(texts)
+        "edgekd.proof.evidence.answers", lambda b, texts, *_: [np.full((1, 4), np.nan, np.float32)] * len(texts)
     )
     found = check(bundle, only="answers")
     assert outcomes(found) == {"files": "met", "answers": "missed", "drift": "missed"}

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekd import guard as guard_module
 from edgekd.data.split import Split
 from edgekd.distill.scoring import Judged
 from edgekd.errors import EdgekdError
-from edgekd.export import onnx_rows
+from edgekd.export import guard as guard_module
+from edgekd.export.guard import Guard, agreement, calibration_batches
+from edgekd.export.stage import onnx_rows
 from edgekd.graph.spec import Export
 from edgekd.graph.writer import save_model, write_student
-from edgekd.guard import Guard, agreement, calibration_batches
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import Encodings
 from edgekd.tasks.build import build_task

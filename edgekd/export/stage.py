@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from edgekd.choice import Place, choose_graph
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.scoring import Judged
 from edgekd.errors import EdgekdError
+from edgekd.export.choice import Place, choose_graph
+from edgekd.export.guard import Guard, agreement, calibration_batches
 from edgekd.graph.foreign import export_foreign
 from edgekd.graph.halve import halve
 from edgekd.graph.parity import Parity, compare_logits, load_session
@@ -25,7 +26,6 @@ from edgekd.graph.quantize import QUANTIZER_VERSION
 from edgekd.graph.spec import Export, GraphOptions
 from edgekd.graph.variants import OPTIMISER_LEVELS, fused_nodes, optimise, writer_variants
 from edgekd.graph.writer import WRITER_VERSION, save_model, write_student
-from edgekd.guard import Guard, agreement, calibration_batches
 from edgekd.latency.measure import MAX_DISTURBED
 from edgekd.models.families import Hosted
 from edgekd.models.student import from_weights
