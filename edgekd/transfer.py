@@ -21,7 +21,7 @@ from edgekd.data.select.clusters import Embed
 from edgekd.data.select.pool import Pool
 from edgekd.data.spec import Transfer
 from edgekd.data.split import TaskData
-from edgekd.data.transfer import TransferSet, augment_target, choose_generic, target_texts
+from edgekd.data.transfer import TransferSet, augment_target, choose_generic, open_pool, target_texts
 from edgekd.distill.batches import inputs_of
 from edgekd.distill.engine import Engine
 from edgekd.graph.parity import load_session
@@ -151,7 +151,7 @@ def _key(target: TransferSet, data: TaskData, spec: Transfer, seed: int, embedde
     near = spec.generic is not None and spec.generic.method in ("cascade", "clusters")
     generic = None
     if spec.generic is not None:
-        generic = spec.generic.model_dump(mode="json", exclude={"path"}) | {"pool": _pool_id(Pool(spec.generic.path))}
+        generic = spec.generic.model_dump(mode="json", exclude={"path"}) | {"pool": _pool_id(open_pool(spec.generic))}
     policies = []
     for policy in spec.augment:
         models = {"masked_lm"} if isinstance(policy, MaskFill) else set()

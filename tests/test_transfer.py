@@ -7,7 +7,7 @@ import pytest
 from edgekd import transfer as stage
 from edgekd.data.read import read_data
 from edgekd.data.spec import Transfer
-from edgekd.errors import UsageError
+from edgekd.errors import DataError, UsageError
 from edgekd.inputs import prepare
 from edgekd.models.identity import folder_id
 from edgekd.models.teacher import load_teacher
@@ -116,3 +116,10 @@ def test_pairs_are_not_edited_unless_asked(shared_session, tmp_path):
         build_transfer_set(shared_session.store, shared_session.engine, data, Transfer.model_validate(spec), 0)
     allowed = Transfer.model_validate(spec | {"augment_pairs": True})
     assert build_transfer_set(shared_session.store, shared_session.engine, data, allowed, 0).counts["augmented"] > 0
+
+
+def test_missing_pool_names_the_flag(shared_session, intent_data):
+    with pytest.raises(DataError, match=r"--generic .*nope\.txt: no such file or folder"):
+        build_transfer_set(
+            shared_session.store, shared_session.engine, read_data(intent_data), with_generic("nope.txt"), 0
+        )

@@ -69,8 +69,8 @@ def find_column(table: Table, role: str, columns: Columns) -> str:
 
 
 def _texts_with_gold(table: Table, name: str, task: SequenceTask, columns: Columns) -> tuple[Split, list[str]]:
-    texts = _texts(table, "text", columns)
-    pairs = _texts(table, "text_pair", columns) if task.pair else None
+    texts = read_column(table, "text", columns)
+    pairs = read_column(table, "text_pair", columns) if task.pair else None
     found = gold_column(table, task, columns)
     if found is None:
         if columns.label is not None and name == "train":
@@ -127,7 +127,7 @@ def _tokens(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]
 
 
 def _plain_words(table: Table, columns: Columns) -> tuple[Split, list[str]]:
-    plain = _texts(table, "text", columns)
+    plain = read_column(table, "text", columns)
     words = [[text[start:end] for start, end in word_spans(text)] for text in plain]
     split = Split("unlabeled", [" ".join(text) for text in words], words=words)
     return split, ["unlabeled: its texts are split into words at white space and punctuation"]
@@ -137,7 +137,12 @@ def _changes(before: list[str], after: list[str]) -> int:
     return sum(old != new for old, new in zip(before, after, strict=True))
 
 
-def _texts(table: Table, role: str, columns: Columns) -> list[str]:
+def read_column(table: Table, role: str, columns: Columns) -> list[str]:
+    """The texts of a role, "text" or "text_pair".
+
+    Raises:
+        DataError: There is no such column, or a row of it holds no text.
+    """
     # A .txt file has no header whose name could be given.
     column = "text" if role == "text" and table.names == ["text"] else find_column(table, role, columns)
     return [_text(table, i, row.get(column), column) for i, row in enumerate(table.rows)]

@@ -139,10 +139,22 @@ def choose_generic(
         )
     held_out = [text for split in (data.validation, data.test) if split is not None for text in split.texts]
     return select(
-        Pool(generic.path), target.split.texts, generic.wanted(len(target.split)), method=generic.method,
+        open_pool(generic), target.split.texts, generic.wanted(len(target.split)), method=generic.method,
         seed=generic.seed, held_out=held_out, embed=embed, clusters=generic.clusters, buckets=generic.buckets,
         noise=generic.noise, threshold=_NEVER if near_equal is None else near_equal,
     )  # fmt: skip
+
+
+def open_pool(generic: GenericText) -> Pool:
+    """The pool of generic texts.
+
+    Raises:
+        DataError: There is none; the message names the flag.
+    """
+    try:
+        return Pool(generic.path)
+    except DataError as error:
+        raise DataError(f"--generic {error}") from error
 
 
 def augment_target(

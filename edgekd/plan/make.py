@@ -37,7 +37,7 @@ _TIGHTER = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 _TRIALS, _PROOFS = 3, 3
 
 # A choice that uses less of the limit than this, where predictions proved this much too high, is worth another search.
-_USED, _UNMOVED = 0.9, 0.95
+_USED, _UNMOVED = 0.8, 0.9
 
 
 @dataclass(frozen=True)

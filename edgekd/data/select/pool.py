@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgekd.data.columns import Columns
-from edgekd.data.convert import _texts
+from edgekd.data.convert import read_column
 from edgekd.data.files import EXTENSIONS, READERS, csv_rows, json_object, read_table
 from edgekd.data.table import Row, Table
 from edgekd.errors import DataError, require
@@ -76,7 +76,7 @@ def _file_texts(file: Path, columns: Columns, chunk: int) -> Iterator[list[str]]
     if not part:
         raise DataError(f"{file}: no rows")
     while part:
-        yield _texts(Table(str(file), [row for _, row in part], [number for number, _ in part]), "text", columns)
+        yield read_column(Table(str(file), [row for _, row in part], [number for number, _ in part]), "text", columns)
         part = list(islice(rows, chunk))
 
 
