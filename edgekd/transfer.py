@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from edgekd.data.select.pool import Pool
 from edgekd.data.spec import Transfer
 from edgekd.data.split import TaskData
 from edgekd.data.transfer import TransferSet, augment_target, choose_generic, open_pool, target_texts
-from edgekd.distill.batches import inputs_of
 from edgekd.distill.engine import Engine
 from edgekd.graph.parity import load_session
 from edgekd.graph.quantize import quantize_dynamic
@@ -32,7 +31,7 @@ from edgekd.models.families import Hosted
 from edgekd.models.identity import folder_id
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.teacher import Encoder
-from edgekd.runtime.tokenise import Encodings, encode_texts
+from edgekd.runtime.tokenise import encode_texts
 from edgekd.store import Store, read_json, write_json
 
 VERSION = 1
@@ -40,8 +39,8 @@ VERSION = 1
 # Texts an encoder is given at once.
 _BATCH = 32
 
-States = Callable[[Encodings, np.ndarray], NDArray[Any]]
-"""Last hidden states (rows, tokens, width) of some texts of a split, padded to their longest."""
+States = Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]
+"""Last hidden states (rows, tokens, width) of a batch of inputs by name, (rows, tokens) each."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,9 @@ class Embedder:
             pooled = np.empty((len(texts), teacher.width), np.float32)
             for start in range(0, len(order), _BATCH):
                 rows = order[start : start + _BATCH]
-                mask = encodings.batch(rows)["attention_mask"][:, :, None]
-                pooled[rows] = (states(encodings, rows) * mask).sum(axis=1) / mask.sum(axis=1)
+                batch = encodings.batch(rows)
+                mask = batch["attention_mask"][:, :, None]
+                pooled[rows] = (states(batch) * mask).sum(axis=1) / mask.sum(axis=1)
             return pooled
 
         return embed
@@ -191,8 +191,8 @@ def _int8_states(teacher: Encoder, hosted: Hosted, folder: Path, threads: int) -
     session = load_session(quantised, threads)
     wanted = {node.name for node in session.get_inputs()}
 
-    def states(encodings: Encodings, rows: np.ndarray) -> NDArray[Any]:
-        feeds = {name: array for name, array in encodings.batch(rows).items() if name in wanted}
+    def states(batch: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        feeds = {name: array for name, array in batch.items() if name in wanted}
         found: NDArray[Any] = session.run(None, feeds)[0]
         return found
 
@@ -203,9 +203,10 @@ def _torch_states(teacher: Encoder, engine: Engine) -> States:
     online, device = OnlineTeacher.of(teacher), torch.device(engine.device)
     online.model.to(device)
 
-    def states(encodings: Encodings, rows: np.ndarray) -> NDArray[Any]:
+    def states(batch: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
         with torch.inference_mode():
-            hidden = online(inputs_of(encodings, rows, device), hidden=True).hidden_states
+            hidden = online(inputs, hidden=True).hidden_states
         assert hidden is not None
         found: NDArray[Any] = hidden[-1].float().cpu().numpy()
         return found

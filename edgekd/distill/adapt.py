@@ -24,7 +24,7 @@ from edgekd.distill.engine import Engine
 from edgekd.distill.loop import held_out_loss, train
 from edgekd.distill.objective import Batch, Terms
 from edgekd.distill.spec import MaskedLM
-from edgekd.distill.teach import TOKENIZER_FILES
+from edgekd.distill.teach import copy_tokenizer
 from edgekd.errors import DataError
 from edgekd.models.fill_in import load_masked_lm
 from edgekd.models.quiet import quiet_transformers
@@ -164,9 +164,7 @@ def _adapt(
     body.load_state_dict(model.to("cpu").base_model.state_dict(), strict=False)
     with quiet_transformers():
         body.save_pretrained(work)
-    for name in TOKENIZER_FILES:
-        if (encoder / name).is_file():
-            shutil.copyfile(encoder / name, work / name)
+    copy_tokenizer(encoder, work)
     shutil.rmtree(work / "state")
     return {
         "head": "new" if found.new_head else "own",

@@ -32,7 +32,7 @@ from edgekd.tasks.joint import JointTask
 VERSION = 1
 
 # What a tokenizer may consist of; whatever of it the encoder has goes beside the teacher.
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 # The least probability whose logarithm is taken.
 _LEAST = 1e-9
@@ -121,9 +121,7 @@ def _fine_tune(
         _scale_output(model, float(mean), float(spread))
     with quiet_transformers():
         model.to("cpu").save_pretrained(work)
-    for name in TOKENIZER_FILES:
-        if (encoder / name).is_file():
-            shutil.copyfile(encoder / name, work / name)
+    copy_tokenizer(encoder, work)
     shutil.rmtree(work / "state")
     return {
         "validation": trained.best_score,
@@ -166,3 +164,10 @@ def _scale_output(model: nn.Module, mean: float, spread: float) -> None:
     output = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 1][-1]
     output.weight *= spread
     output.bias.mul_(spread).add_(mean)
+
+
+def copy_tokenizer(encoder: Path, folder: Path) -> None:
+    """Copy whatever an encoder's folder has of a tokenizer, byte by byte."""
+    for name in _TOKENIZER_FILES:
+        if (encoder / name).is_file():
+            shutil.copyfile(encoder / name, folder / name)
