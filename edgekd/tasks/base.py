@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.tokenise import Encodings, encode_texts
 from edgekd.tasks.spec import Output, TaskSpec
 
 # What one text gets: a label, several (or a tag a word, after its intent in a joint task), or a number.
@@ -105,6 +105,16 @@ class Task(ABC):
         if label not in self._ids:
             raise DataError(f'{split.name}: label "{label}" is none of the task\'s {len(self.labels)} labels')
         return self._ids[label]
+
+
+class TextTask(Task):
+    """A task on whole texts, or on pairs of them: one logit row each."""
+
+    head = "sequence"
+
+    def encode(self, tokenizer: Tokenizer, split: Split, max_length: int | None) -> Encodings:
+        """See `Task.encode`."""
+        return encode_texts(tokenizer, split.texts, split.pairs, max_length)
 
 
 def totals(counts: NDArray[Any], times: NDArray[Any] | None) -> NDArray[Any]:

@@ -8,25 +8,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.tokenise import Encodings, encode_texts
-from edgekd.tasks.base import Answer, Task, totals
+from edgekd.runtime.tokenise import Encodings
+from edgekd.tasks.base import Answer, TextTask, totals
 from edgekd.tasks.spec import MultiLabelClassification
 
 
-class MultiLabelTask(Task):
+class MultiLabelTask(TextTask):
     """Multi-label classification: one logit row a text, a yes or no a label."""
 
-    head = "sequence"
     output = "flags"
     metric_name = "macro F1"
-
-    def encode(self, tokenizer: Tokenizer, split: Split, max_length: int | None) -> Encodings:
-        """See `Task.encode`."""
-        return encode_texts(tokenizer, split.texts, split.pairs, max_length)
 
     def target_rows(self, split: Split, encodings: Encodings) -> NDArray[np.float32]:
         """1 where a text has the label, else 0, (texts, labels)."""

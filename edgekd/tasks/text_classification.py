@@ -7,23 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.tokenise import Encodings, encode_texts
-from edgekd.tasks.base import Answer, Task, totals
+from edgekd.runtime.tokenise import Encodings
+from edgekd.tasks.base import Answer, TextTask, totals
 
 
-class TextClassificationTask(Task):
+class TextClassificationTask(TextTask):
     """Text classification: one logit row a text."""
 
-    head = "sequence"
     metric_name = "accuracy"
-
-    def encode(self, tokenizer: Tokenizer, split: Split, max_length: int | None) -> Encodings:
-        """See `Task.encode`."""
-        return encode_texts(tokenizer, split.texts, split.pairs, max_length)
 
     def target_rows(self, split: Split, encodings: Encodings) -> NDArray[np.int64]:
         """See `Task.target_rows`."""

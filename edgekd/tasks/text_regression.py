@@ -7,24 +7,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.tokenise import Encodings, encode_texts
-from edgekd.tasks.base import Answer, Task
+from edgekd.runtime.tokenise import Encodings
+from edgekd.tasks.base import Answer, TextTask
 
 
-class TextRegressionTask(Task):
+class TextRegressionTask(TextTask):
     """Regression: one logit a text, the value itself."""
 
-    head = "sequence"
     output = "value"
     metric_name = "Spearman correlation"
-
-    def encode(self, tokenizer: Tokenizer, split: Split, max_length: int | None) -> Encodings:
-        """See `Task.encode`."""
-        return encode_texts(tokenizer, split.texts, split.pairs, max_length)
 
     def target_rows(self, split: Split, encodings: Encodings) -> NDArray[np.float32]:
         """The values, (texts, 1)."""

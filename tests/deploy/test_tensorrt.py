@@ -38,6 +38,7 @@ def engine(tmp_path):
 
 def test_the_rendered_recipe_compiles(bundle, tmp_path):
     py_compile.compile(str(bundle / "deploy/tensorrt/build.py"), cfile=str(tmp_path / "build.pyc"), doraise=True)
+    assert (tmp_path / "build.pyc").is_file()
 
 
 @pytest.mark.parametrize(
