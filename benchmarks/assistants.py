@@ -24,7 +24,6 @@ from assistants_table import Cell, draw, markdown, summarise
 from few_labels import few_labels
 from record import write_record
 
-from edgekd.chain import Chain, gap_of, lengthened, make_chain, training_flops
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data
@@ -39,6 +38,7 @@ from edgekd.errors import EdgekdError
 from edgekd.inputs import Inputs, prepare
 from edgekd.models.initialize import Slice, slice_weights
 from edgekd.models.teacher import load_teacher
+from edgekd.pipeline.chain import Chain, gap_of, lengthened, make_chain, training_flops
 from edgekd.plan.assistants import MULTIPLES, Assistant, Gap
 from edgekd.plan.result import Candidate
 from edgekd.plan.spec import AssistantsSpec, FixedAssistants, LambdaAssistants

@@ -24,7 +24,7 @@ from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.generic import generic_split
 from edgekd.models.teacher import load_encoder
-from edgekd.pipeline import gather, planner_of
+from edgekd.pipeline.compress import gather, planner_of
 from edgekd.plan.finalists import prove
 from edgekd.plan.stage import Device, Planner
 from edgekd.profile import load, override

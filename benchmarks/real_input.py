@@ -17,7 +17,7 @@ from record import write_record
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data
-from edgekd.pipeline import compress, gather, planner_of
+from edgekd.pipeline.compress import compress, gather, planner_of
 from edgekd.plan.stage import Device
 from edgekd.profile import Profile, load, override
 from edgekd.report.result import Result

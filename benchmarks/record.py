@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgekd.collect import versions
 from edgekd.latency.machine import read_machine
+from edgekd.pipeline.collect import versions
 
 RESULTS = Path(__file__).parent / "results"
 

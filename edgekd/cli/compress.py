@@ -70,7 +70,7 @@ def command(**flags: Any) -> int:
     _require_everything(request.profile, flags)
     if budgets:
         return family.run(flags, request, budgets, console)
-    from edgekd.pipeline import compress
+    from edgekd.pipeline.compress import compress
     from edgekd.report.text import summary
     from edgekd.report.verdict import verdict_json
     from edgekd.session import Session

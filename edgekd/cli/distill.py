@@ -49,9 +49,9 @@ def command(**flags: Any) -> None:
     request = request_of(flags, budget=False)
     out = new_folder(flags["out"], flags["overwrite"])
     require("torch", "cpu", "train a student")
-    from edgekd.attempt import train_student
-    from edgekd.chain import make_chain
-    from edgekd.pipeline import gather
+    from edgekd.pipeline.attempt import train_student
+    from edgekd.pipeline.chain import make_chain
+    from edgekd.pipeline.compress import gather
     from edgekd.plan.result import read_plan
     from edgekd.plan.stage import first_weights
     from edgekd.session import Session

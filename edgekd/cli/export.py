@@ -52,10 +52,10 @@ def command(**flags: Any) -> None:
     out = new_folder(flags["out"], flags["overwrite"])
     require("torch", "cpu", "export a student")
     require("onnxruntime", "cpu", "prove the export")
-    from edgekd.attempt import export_of
     from edgekd.distill.student import load_student
     from edgekd.models.identity import folder_id
-    from edgekd.pipeline import gather
+    from edgekd.pipeline.attempt import export_of
+    from edgekd.pipeline.compress import gather
     from edgekd.plan.stage import Device
     from edgekd.session import Session
     from edgekd.targets.build import build_target
@@ -89,7 +89,7 @@ def _triton(flags: dict[str, Any]) -> None:
         if flags[name] is not None:
             raise UsageError(f"--triton writes a finished bundle: leave out --{name}")
     require("onnx", "cpu", "read the bundle's graph")
-    from edgekd.deploy import triton_repository
+    from edgekd.export.deploy import triton_repository
 
     model = triton_repository(flags["bundle"], flags["triton"])
     error_console().print(f"Triton model written to {model}; run: tritonserver --model-repository {flags['triton']}")

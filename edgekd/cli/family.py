@@ -20,7 +20,7 @@ from edgekd.report.verdict import verdict_json
 from edgekd.request import Request
 
 if TYPE_CHECKING:
-    from edgekd.family import Family
+    from edgekd.pipeline.family import Family
 
 
 def budgets_of(flags: dict[str, Any]) -> tuple[float, ...]:
@@ -40,7 +40,7 @@ def budgets_of(flags: dict[str, Any]) -> tuple[float, ...]:
 
 def run(flags: dict[str, Any], request: Request, budgets: tuple[float, ...], console: Console) -> int:
     """Make the family; the exit code is that of its worst member."""
-    from edgekd.family import compress_family
+    from edgekd.pipeline.family import compress_family
     from edgekd.session import Session
 
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))

@@ -32,7 +32,7 @@ def command(**flags: Any) -> int:
     """
     request = request_of(flags, budget=True)
     require("torch", "cpu", "plan a student")
-    from edgekd.pipeline import gather, planner_of, say_plan
+    from edgekd.pipeline.compress import gather, planner_of, say_plan
     from edgekd.plan.stage import Device
     from edgekd.session import Session
     from edgekd.targets.build import build_target

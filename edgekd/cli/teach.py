@@ -47,7 +47,7 @@ def command(**flags: Any) -> None:
     With --teacher-outputs it learns those; --data may then lack labels, or be left out.
     """
     require("torch", "cpu", "train a teacher")
-    from edgekd.blackbox import read_with_outputs, teach_from_outputs
+    from edgekd.pipeline.blackbox import read_with_outputs, teach_from_outputs
     from edgekd.profile import override
     from edgekd.session import Session, read, teach_from
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from edgekd import family
+from edgekd.pipeline import family
 from tests.cli.test_cli import refused, run
 
 

@@ -15,7 +15,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from edgekd.bundle import Core, write_core
-from edgekd.deploy import write_deploy
+from edgekd.export.deploy import write_deploy
 from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.writer import save_model, write_student
 from edgekd.models.spec import EncoderShape, HeadShape

@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from edgekd.cli import main
-from edgekd.deploy import triton_repository, write_deploy
 from edgekd.errors import EdgekdError, UsageError
+from edgekd.export.deploy import triton_repository, write_deploy
 
 
 def test_every_runtime_has_its_folder_and_no_placeholder_is_left(bundle):

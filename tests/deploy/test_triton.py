@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edgekd.deploy import triton_repository
+from edgekd.export.deploy import triton_repository
 from edgekd.tasks.spec import TokenClassification
 
 from .conftest import LABELS, command, environment, write_bundle

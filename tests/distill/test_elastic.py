@@ -21,7 +21,7 @@ from edgekd.distill.student import Start, start_of
 from edgekd.models.importance import Importance
 from edgekd.models.initialize import Slice, random_initial, slice_weights
 from edgekd.models.spec import EncoderShape, HeadShape
-from edgekd.pipeline import gather
+from edgekd.pipeline.compress import gather
 from edgekd.plan.stage import importance_of
 from edgekd.request import Request
 from edgekd.runtime.tokenise import Encodings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgekd.pipeline import compress
+from edgekd.pipeline.compress import compress
 from edgekd.plan.result import read_plan
 from edgekd.profile import override
 from edgekd.request import Request

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from edgekd import attempt as attempts
-from edgekd.attempt import train_student
 from edgekd.errors import UsageError
-from edgekd.pipeline import compress, gather
+from edgekd.pipeline import attempt as attempts
+from edgekd.pipeline.attempt import train_student
+from edgekd.pipeline.compress import compress, gather
 from edgekd.plan import make
 from edgekd.plan.finalists import Proof, prove
 from edgekd.plan.result import read_plan

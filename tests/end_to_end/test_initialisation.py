@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.data.read import read_data
 from edgekd.errors import UsageError
-from edgekd.pipeline import compress
+from edgekd.pipeline.compress import compress
 from edgekd.profile import override
 from edgekd.progress import Progress
 from edgekd.proof.recheck import Asked, recheck

@@ -9,7 +9,7 @@ import pytest
 from edgekd.data.read import read_data
 from edgekd.errors import UsageError
 from edgekd.models.teacher import load_teacher
-from edgekd.pipeline import compress
+from edgekd.pipeline.compress import compress
 from edgekd.profile import override
 from edgekd.proof.evidence import read_evidence, replay
 from edgekd.request import Request

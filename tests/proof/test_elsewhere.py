@@ -17,7 +17,7 @@ from edgekd.errors import UsageError
 from edgekd.latency.kit import seal
 from edgekd.latency.probe import make_plan_kit
 from edgekd.models.teacher import load_teacher
-from edgekd.pipeline import compress
+from edgekd.pipeline.compress import compress
 from edgekd.plan.make import widths_of
 from edgekd.profile import load, override
 from edgekd.progress import Progress

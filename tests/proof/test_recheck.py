@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from edgekd.bundle import checksums
 from edgekd.errors import UsageError
-from edgekd.pipeline import compress
+from edgekd.pipeline.compress import compress
 from edgekd.profile import override
 from edgekd.progress import Progress
 from edgekd.proof import recheck as module

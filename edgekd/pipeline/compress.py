@@ -9,19 +9,19 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgekd import collect
-from edgekd.attempt import Attempt, attempt, baselines, shipped_answers, teacher_rows
-from edgekd.blackbox import compare, outputs_row, read_with_outputs, teach_from_outputs
 from edgekd.bundle import claim, publish
 from edgekd.data.split import TaskData
 from edgekd.demo import demo_profile, demo_sources, demo_tfidf
-from edgekd.deploy import write_deploy
 from edgekd.errors import UsageError
-from edgekd.finals import by_accuracy
+from edgekd.export.deploy import write_deploy
 from edgekd.inputs import Inputs, prepare
 from edgekd.latency.machine import read_machine
 from edgekd.latency.timer import Text
 from edgekd.models.teacher import load_teacher
+from edgekd.pipeline import collect
+from edgekd.pipeline.attempt import Attempt, attempt, baselines, shipped_answers, teacher_rows
+from edgekd.pipeline.blackbox import compare, outputs_row, read_with_outputs, teach_from_outputs
+from edgekd.pipeline.finals import by_accuracy
 from edgekd.plan.result import Plan, read_plan
 from edgekd.plan.stage import Device, Planner
 from edgekd.proof.elsewhere import keep_reference, make_verify_kit

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd import collect
 from edgekd.data.columns import Columns
 from edgekd.data.outputs import Outputs, data_of, join, lesson, read_outputs
 from edgekd.data.read import read_ids
@@ -15,6 +14,7 @@ from edgekd.data.split import TaskData
 from edgekd.distill.scoring import Judged
 from edgekd.errors import UsageError
 from edgekd.inputs import Inputs
+from edgekd.pipeline import collect
 from edgekd.profile import Profile
 from edgekd.report.labels import Compared, OutputsSummary
 from edgekd.report.result import QualityRow

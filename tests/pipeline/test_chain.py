@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 
-from edgekd import chain as chains
-from edgekd.attempt import train_student
-from edgekd.chain import lengthened, make_chain, training_flops
 from edgekd.distill.spec import Distill, Stage, Training
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
-from edgekd.pipeline import compress, gather
+from edgekd.pipeline import chain as chains
+from edgekd.pipeline.attempt import train_student
+from edgekd.pipeline.chain import lengthened, make_chain, training_flops
+from edgekd.pipeline.compress import compress, gather
 from edgekd.plan.assistants import PaidRecord, Regime
 from edgekd.plan.result import Candidate
 from edgekd.plan.stage import first_weights

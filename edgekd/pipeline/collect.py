@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from edgekd import __version__
-from edgekd.chain import Chain
 from edgekd.data.transfer import TransferSet
 from edgekd.distill.calibration import calibrate
 from edgekd.distill.scoring import Judged
 from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
+from edgekd.pipeline.chain import Chain
 from edgekd.plan.assistants import LAMBDAS
 from edgekd.plan.result import Plan
 from edgekd.proof.validate import Retained, retained

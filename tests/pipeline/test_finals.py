@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from edgekd import finals
 from edgekd.errors import UsageError
-from edgekd.finals import by_accuracy, common
 from edgekd.models.initialize import Slice
-from edgekd.pipeline import compress, gather, planner_of
+from edgekd.pipeline import finals
+from edgekd.pipeline.compress import compress, gather, planner_of
+from edgekd.pipeline.finals import by_accuracy, common
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device
 from edgekd.profile import override

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgekd.chain import elastic_flops, finetune_flops, lengthened
 from edgekd.distill.elastic import ElasticRun, hull, train_elastic
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
+from edgekd.pipeline.chain import elastic_flops, finetune_flops, lengthened
 from edgekd.plan.assistants import standard_error
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Planner, importance_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekd.errors import UsageError
-from edgekd.pipeline import compress
+from edgekd.pipeline.compress import compress
 from edgekd.profile import override
 from edgekd.report.record import Record
 from edgekd.report.result import Outcome, Result

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekd import collect
 from edgekd.bundle import write_core
-from edgekd.chain import Chain, lengthened, make_chain, training_flops
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.label import logits_of
 from edgekd.distill.losses.spec import HardCE
@@ -23,6 +21,8 @@ from edgekd.export.stage import export_student, model_file, onnx_rows
 from edgekd.inputs import Inputs
 from edgekd.latency.measure import Judgement
 from edgekd.models.student import StudentModel, numpy_weights
+from edgekd.pipeline import collect
+from edgekd.pipeline.chain import Chain, lengthened, make_chain, training_flops
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device, Planner, core_of, first_weights, wanted_of, weights_again
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
