@@ -25,6 +25,7 @@ from edgekd.cli.options import (
     store_option,
     task_of,
 )
+from edgekd.cli.tracking import check_tracking, log_runs, tracking_options
 from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.profile import Profile
 from edgekd.request import Request, load_request
@@ -51,6 +52,7 @@ from edgekd.request import Request, load_request
 @click.option("--overwrite", is_flag=True, help="Replace a folder --out of another request.")
 @click.option("--bundle-texts", is_flag=True, help="Keep 64 of your texts in the bundle, for `edgekd validate`.")
 @click.option("--trust-remote-code", is_flag=True, help="Run model code that comes with the teacher.")
+@tracking_options
 @assistants_option
 @store_option
 @json_option
@@ -80,6 +82,7 @@ def command(**flags: Any) -> int:
     console.print(summary(result, str(flags["out"])))
     if flags["as_json"]:
         click.echo(json.dumps(verdict_json(result)))
+    log_runs(flags, [result], console)
     return int(result.exit_code)
 
 
@@ -173,3 +176,4 @@ def _require_everything(profile: Profile, flags: dict[str, Any]) -> None:
         require(module, extra, "compress a model")
     if find_probe(store_of(flags["cache_dir"]), profile.target.device) is None:
         check_local(profile.target.device)
+    check_tracking(flags)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from edgekd.cli.console import ConsoleProgress
 from edgekd.cli.options import store_of
+from edgekd.cli.tracking import log_runs
 from edgekd.errors import UsageError
 from edgekd.report import wording
 from edgekd.report.result import EXIT_CODES, overall
@@ -50,6 +51,7 @@ def run(flags: dict[str, Any], request: Request, budgets: tuple[float, ...], con
     if flags["as_json"]:
         verdicts = {m.folder: verdict_json(r) for m, r in zip(family.members, results, strict=True)}
         click.echo(json.dumps({"family": family.model_dump(mode="json"), "verdicts": verdicts}))
+    log_runs(flags, results, console)
     return int(EXIT_CODES[overall([criterion for result in results for criterion in result.criteria])])
 
 

@@ -157,7 +157,11 @@ def curves(stages: Sequence[Artefact]) -> list[Curve]:
         scored = stage.result["judged_by"] == "metric"
         points = tuple(
             CurvePoint(
-                at=p["epoch"], train_loss=p["loss"], validation=p["score"] if scored else None, seconds=p["seconds"]
+                at=p["epoch"],
+                train_loss=p["loss"],
+                validation=p["score"] if scored else None,
+                seconds=p["seconds"],
+                step=p["step"],
             )
             for p in stage.result["points"]
         )

@@ -194,12 +194,14 @@ class CurvePoint(Record):
         train_loss: Mean loss since the point before.
         validation: Score on validation.
         seconds: Since the run began.
+        step: Optimiser steps since the run began.
     """
 
     at: float
     train_loss: float | None = None
     validation: float | None = None
     seconds: float = 0.0
+    step: int = 0
 
 
 class Curve(Record):
