@@ -23,6 +23,8 @@ _SERVING = ("__init__.py", "errors.py", *ANSWERING, "latency/__init__.py", "late
 _AS_THEY_ARE = ("node", "tensorrt", "web")
 _TRITON_TYPES = {"INT64": "TYPE_INT64", "INT32": "TYPE_INT32", "FLOAT": "TYPE_FP32", "FLOAT16": "TYPE_FP16"}
 _TRITON_BATCH = 32
+# Their answers hang on words, which only the whole runtime finds: Triton's client leaves them out.
+_WORD_TASKS = ("token-classification", "joint-intent-slots")
 
 
 def write_deploy(bundle: Path) -> Path:
@@ -43,7 +45,7 @@ def write_deploy(bundle: Path) -> Path:
     for name in _AS_THEY_ARE:
         shutil.copytree(resource("export") / name, out / name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_docker(out / "docker", config)
-    _write_triton_config(out / "triton", bundle / "model.onnx", config)
+    _write_triton(out / "triton", bundle / "model.onnx", config)
     return out
 
 
@@ -55,7 +57,8 @@ def triton_repository(bundle: Path, out: Path) -> Path:
         out: The repository; other models in it stay.
 
     Returns:
-        The model's folder in it: config.pbtxt, labels.txt and 1/model.onnx.
+        The model's folder in it: config.pbtxt, labels.txt, 1/model.onnx, and a client with its tokenizer where the
+        task is on whole texts.
 
     Raises:
         UsageError: The bundle is missing or broken, or the repository has such a model.
@@ -64,12 +67,17 @@ def triton_repository(bundle: Path, out: Path) -> Path:
     if not bundle.is_dir():
         raise UsageError(f"--bundle {bundle}: no such folder")
     config = read_config(bundle / "config.json")
+    if not (bundle / "tokenizer.json").is_file():
+        raise UsageError(f"{bundle / 'tokenizer.json'}: missing; is this an edgekd bundle?")
     model = out / bundle.resolve().name
     if model.exists():
         raise UsageError(f"--triton {out}: it has a model {model.name!r} already: remove it, or name another folder")
-    _write_triton_config(model, bundle / "model.onnx", config)
+    _write_triton(model, bundle / "model.onnx", config)
     (model / "1").mkdir()
     shutil.copyfile(bundle / "model.onnx", model / "1" / "model.onnx")
+    if config.task not in _WORD_TASKS:
+        for name in ("config.json", "tokenizer.json"):
+            shutil.copyfile(bundle / name, model / name)
     return model
 
 
@@ -92,8 +100,8 @@ def _write_docker(out: Path, config: BundleConfig) -> None:
         shutil.copyfile(package / name, target)
 
 
-def _write_triton_config(out: Path, model: Path, config: BundleConfig) -> None:
-    """config.pbtxt and labels.txt, with inputs and outputs read from the graph."""
+def _write_triton(out: Path, model: Path, config: BundleConfig) -> None:
+    """config.pbtxt and labels.txt, with inputs and outputs read from the graph; and the client."""
     graph = read_model(model).graph
     values = {
         "BATCH": str(_TRITON_BATCH),
@@ -102,8 +110,11 @@ def _write_triton_config(out: Path, model: Path, config: BundleConfig) -> None:
         "KIND": "KIND_CPU" if _provider(config) == CPU else "KIND_GPU",
         "THREADS": str(config.threads),
     }
-    text = _fill(resource("export") / "triton" / "config.pbtxt", values)
+    templates = resource("export") / "triton"
+    text = _fill(templates / "config.pbtxt", values)
     out.mkdir(parents=True)
+    if config.task not in _WORD_TASKS:
+        shutil.copyfile(templates / "client.py", out / "client.py")
     (out / "config.pbtxt").write_text(text, encoding="utf-8")
     (out / "labels.txt").write_text("".join(f"{' '.join(name.split())}\n" for name in config.labels), encoding="utf-8")
 
