@@ -16,6 +16,7 @@ from edgekd.data.transfer import TransferSet
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.label import label, logits_of
+from edgekd.distill.on_the_fly import augmentation
 from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import CheckpointInit, Distill
 from edgekd.distill.student import Lesson, lesson
@@ -98,9 +99,13 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
 
     Raises:
         DataError: The labels of teacher and data do not match, or there is nothing to learn from or to judge on.
-        UsageError: `--max-length` is beyond the teacher's, or task and teacher do not match.
+        UsageError: `--max-length` is beyond the teacher's, task and teacher do not match, or its tokenizer has no mask
+            for a stage's `on_the_fly`.
     """
     task = _task(teacher, data)
+    for stage in profile.distill.stages:
+        # Refused now, not when the stage's turn comes.
+        augmentation(stage.on_the_fly, teacher)
     max_length = resolve_length(profile, teacher, data)
     teacher_id = folder_id(teacher.folder)
     transfer = build_transfer_set(
@@ -201,6 +206,8 @@ def _refuse_across_tokenizers(folder: str, distill: Distill, task: Task) -> None
             )
         if stage.mixup is not None:
             raise UsageError(f"distill.stages.{i}.mixup: {why}; leave mixup out")
+        if stage.on_the_fly is not None:
+            raise UsageError(f"distill.stages.{i}.on_the_fly: {why}; leave on_the_fly out")
 
 
 def _task(teacher: Teacher, data: TaskData) -> Task:

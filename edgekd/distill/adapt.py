@@ -23,6 +23,7 @@ from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import held_out_loss, train
 from edgekd.distill.objective import Batch, Terms
+from edgekd.distill.on_the_fly import draw_share
 from edgekd.distill.spec import MaskedLM
 from edgekd.distill.teach import copy_tokenizer
 from edgekd.errors import DataError
@@ -133,10 +134,7 @@ class MaskedObjective:
             The ids as the model sees them, and which are to be guessed, (B, L) both; at least one a text that has any.
         """
         words = mask.bool() & ~torch.isin(ids, torch.tensor(self.special))
-        count = words.sum(dim=1, keepdim=True)
-        wanted = (count * self.ratio).round().clamp_min(1).minimum(count)
-        order = torch.rand(ids.shape, generator=generator).masked_fill(~words, -1.0).argsort(dim=1, descending=True)
-        chosen = order.argsort(dim=1) < wanted
+        chosen = draw_share(words, self.ratio, generator)
         fate = torch.rand(ids.shape, generator=generator)
         others = torch.randint(self.vocabulary, ids.shape, generator=generator)
         shown = torch.where(chosen & (fate < _HIDDEN), self.mask, ids)

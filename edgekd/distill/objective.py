@@ -28,6 +28,7 @@ from edgekd.distill.losses.spec import (
     MutualInformation,
 )
 from edgekd.distill.mappings import emd_weights, layer_pairs
+from edgekd.distill.on_the_fly import Augmentation
 from edgekd.distill.spec import Mixup, Stage
 from edgekd.errors import UsageError
 from edgekd.models.online import OnlineTeacher
@@ -100,14 +101,15 @@ class LabelObjective:
 
 @dataclass(frozen=True)
 class LogitObjective:
-    """A stage's prediction loss, with the loss on gold labels and mixed texts where it asks for them.
+    """A stage's prediction loss, with the loss on gold labels and on changed texts where it asks for them.
 
     Attributes:
         stage: The stage.
         rows: The teacher's logits, computed before, (rows, labels); on the device.
         targets: Gold labels, one entry a logit row, as `hard_loss` takes them.
-        teacher: Answers mixed texts, which nobody could answer before; None without mixup.
+        teacher: Answers changed texts, which nobody could answer before; None where there are none.
         output: What a logit row means.
+        augment: Changes the texts at every step; None where the stage asks for no such.
     """
 
     stage: Stage
@@ -116,6 +118,7 @@ class LogitObjective:
     teacher: OnlineTeacher | None = None
     output: Output = "classes"
     module: nn.Module | None = None
+    augment: Augmentation | None = None
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
@@ -124,12 +127,11 @@ class LogitObjective:
         terms: Terms = {spec.name: distillation_loss(spec, batch.of(self.rows), student, self.output)}
         if self.stage.hard_weight:
             terms["labels"] = self.stage.hard_weight * hard_loss(student, batch.of(self.targets), self.output)
-        if self.stage.mixup is not None:
+        for texts in _changed(self.stage, batch, self.augment):
             assert self.teacher is not None
-            mix = draw_mix(self.stage.mixup, batch.mask)
-            taught = batch.rows(_logits(self.teacher(batch.inputs, mix=mix).logits))
-            guessed = batch.rows(model(**batch.inputs, mix=mix).logits)
-            terms["mixup"] = self.stage.mixup.weight * distillation_loss(spec, taught, guessed, self.output)
+            taught = batch.rows(_logits(self.teacher(texts.inputs, mix=texts.mix).logits))
+            guessed = batch.rows(model(**texts.inputs, **_mixed(texts.mix)).logits)
+            terms[texts.name] = texts.weight * distillation_loss(spec, taught, guessed, self.output)
         return terms
 
 
@@ -144,6 +146,7 @@ class HiddenObjective:
         grid: (teacher's, student's) depth where pairs are weighted by optimal transport; None: evenly.
         targets: Gold labels, for `hard_weight`.
         output: What a logit row means.
+        augment: Changes the texts at every step; None where the stage asks for no such.
     """
 
     stage: Stage
@@ -152,21 +155,22 @@ class HiddenObjective:
     grid: tuple[int, int] | None
     targets: Tensor
     output: Output = "classes"
+    augment: Augmentation | None = None
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
         terms: Terms = {}
         highest, plain = max(1, *(layer for layer, _ in self.module.pairs)), None
-        for name, mix, weight in _rounds(self.stage, batch):
-            student = model(**batch.inputs, output_hidden_states=True, **_mixed(mix))
-            taught = self.teacher(batch.inputs, hidden=True, last_layer=highest, mix=mix)
-            mask = batch.mask if mix is None else mix.union(batch.mask)
-            terms[name] = weight * self._compare(taught.hidden_states, student.hidden_states, mask)
-            if mix is None:
+        for texts in _rounds(self.stage, batch, self.augment):
+            student = model(**texts.inputs, output_hidden_states=True, **_mixed(texts.mix))
+            taught = self.teacher(texts.inputs, hidden=True, last_layer=highest, mix=texts.mix)
+            compared = self._compare(taught.hidden_states, student.hidden_states, texts.mask)
+            terms[texts.name] = texts.weight * compared
+            if texts.plain:
                 plain = taught.hidden_states
                 terms |= _labels(self.stage, batch, student, self.targets, self.output)
         if isinstance(self.module, InformationLoss) and self.module.training:
-            # After all comparisons: a text must not meet itself in the queue, nor a mixed one stay there.
+            # After all comparisons: a text must not meet itself in the queue, nor a changed one stay there.
             assert plain is not None
             self.module.remember(plain, batch.mask)
         return terms
@@ -188,6 +192,7 @@ class AttentionObjective:
         loss: The loss.
         targets: Gold labels, for `hard_weight`.
         output: What a logit row means.
+        augment: Changes the texts at every step; None where the stage asks for no such.
     """
 
     stage: Stage
@@ -196,28 +201,60 @@ class AttentionObjective:
     targets: Tensor
     output: Output = "classes"
     module: nn.Module | None = None
+    augment: Augmentation | None = None
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
         terms: Terms = {}
         theirs = self.loss.teacher_layers
-        for name, mix, weight in _rounds(self.stage, batch):
-            student = model(**batch.inputs, output_relations=self.loss.student_layers, **_mixed(mix))
-            taught = self.teacher(batch.inputs, relations=theirs, last_layer=max(theirs), mix=mix)
+        for texts in _rounds(self.stage, batch, self.augment):
+            student = model(**texts.inputs, output_relations=self.loss.student_layers, **_mixed(texts.mix))
+            taught = self.teacher(texts.inputs, relations=theirs, last_layer=max(theirs), mix=texts.mix)
             assert taught.relations is not None
-            mask = batch.mask if mix is None else mix.union(batch.mask)
-            terms[name] = weight * self.loss(taught.relations, student.relations, mask)
-            if mix is None:
+            terms[texts.name] = texts.weight * self.loss(taught.relations, student.relations, texts.mask)
+            if texts.plain:
                 terms |= _labels(self.stage, batch, student, self.targets, self.output)
         return terms
 
 
-def _rounds(stage: Stage, batch: Batch) -> list[tuple[str, Mix | None, float]]:
-    """The texts as they are, and mixed where the stage asks for it: name, mix and weight of each."""
-    plain: tuple[str, Mix | None, float] = (stage.loss.name, None, 1.0)
-    if stage.mixup is None:
-        return [plain]
-    return [plain, ("mixup", draw_mix(stage.mixup, batch.mask), stage.mixup.weight)]
+@dataclass(frozen=True)
+class _Texts:
+    """Texts on which teacher and student are compared.
+
+    Attributes:
+        name: Of this part of the loss.
+        inputs: What both are given, (B, L).
+        weight: Of this part.
+        mix: How the texts are mixed; None: not at all.
+        plain: They are the batch's own.
+    """
+
+    name: str
+    inputs: Mapping[str, Tensor]
+    weight: float = 1.0
+    mix: Mix | None = None
+    plain: bool = False
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, L), nonzero at tokens."""
+        mask = self.inputs["attention_mask"]
+        return mask if self.mix is None else self.mix.union(mask)
+
+
+def _rounds(stage: Stage, batch: Batch, augment: Augmentation | None) -> list[_Texts]:
+    """The texts as they are, and changed where the stage asks for it."""
+    return [_Texts(stage.loss.name, batch.inputs, plain=True), *_changed(stage, batch, augment)]
+
+
+def _changed(stage: Stage, batch: Batch, augment: Augmentation | None) -> list[_Texts]:
+    """The texts mixed or changed, drawn now."""
+    if stage.mixup is not None:
+        return [_Texts("mixup", batch.inputs, stage.mixup.weight, draw_mix(stage.mixup, batch.mask))]
+    if augment is not None:
+        ids = augment(batch.inputs["input_ids"], batch.mask)
+        return [_Texts("on_the_fly", {**batch.inputs, "input_ids": ids}, augment.spec.weight)]
+    return []
 
 
 def _mixed(mix: Mix | None) -> dict[str, Mix]:
@@ -247,6 +284,7 @@ def build_objective(
     teacher: Callable[[], OnlineTeacher],
     seed: int,
     output: Output = "classes",
+    augment: Augmentation | None = None,
 ) -> Objective:
     """Make the objective of a stage.
 
@@ -258,6 +296,7 @@ def build_objective(
         teacher: Makes the teacher that is run beside the student; called only where it is needed.
         seed: Of what is learned beside the student.
         output: What a logit row means.
+        augment: Changes the texts at every step, as the stage's `on_the_fly` asks.
 
     Raises:
         UsageError: Loss, teacher and student do not go together; the message names the field.
@@ -268,13 +307,13 @@ def build_objective(
     if spec.family == "prediction":
         assert rows is not None
         check_prediction(spec, rows.shape[1], output)
-        online = None if stage.mixup is None else _mixable(teacher(), student, logits=True)
-        return LogitObjective(stage, rows, targets, online, output)
-    online = teacher()
-    if stage.mixup is not None:
-        _mixable(online, student, logits=False)
+        online = _online(stage, teacher, student) if stage.online else None
+        return LogitObjective(stage, rows, targets, online, output, augment=augment)
+    online = _online(stage, teacher, student)
     if isinstance(spec, AttentionMaps | MiniLM | MiniLMv2):
-        return AttentionObjective(stage, online, attention_loss(spec, online.shape, student), targets, output)
+        return AttentionObjective(
+            stage, online, attention_loss(spec, online.shape, student), targets, output, augment=augment
+        )
     assert isinstance(spec, HiddenMSE | HiddenCosine | PKD | HiddenCE | MutualInformation)
     pairs = layer_pairs(spec.mapping, online.depth, student.depth)
     grid = (online.depth, student.depth) if isinstance(spec.mapping, Emd) else None
@@ -284,15 +323,17 @@ def build_objective(
         module = InformationLoss(spec, pairs, *widths, seed)
     else:
         module = HiddenLoss(spec, pairs, *widths, seed)
-    return HiddenObjective(stage, online, module, grid, targets, output)
+    return HiddenObjective(stage, online, module, grid, targets, output, augment)
 
 
-def _mixable(online: OnlineTeacher, student: EncoderShape, *, logits: bool) -> OnlineTeacher:
-    """Refuse mixup where teacher and student cannot be given the same mixed text, or where it has no answer."""
-    if online.shape is None:
-        raise UsageError("distill mixup: this teacher's embeddings cannot be mixed; leave mixup out")
-    if logits and student.head is not None and student.head.kind != "sequence":
-        raise UsageError("distill mixup: a mixed text has no words to label; leave mixup out for token tasks")
+def _online(stage: Stage, teacher: Callable[[], OnlineTeacher], student: EncoderShape) -> OnlineTeacher:
+    """Make the teacher that a stage runs; refuse mixup where both cannot be given it, or where it has no answer."""
+    online = teacher()
+    if stage.mixup is not None:
+        if online.shape is None:
+            raise UsageError("distill mixup: this teacher's embeddings cannot be mixed; leave mixup out")
+        if stage.loss.family == "prediction" and student.head is not None and student.head.kind != "sequence":
+            raise UsageError("distill mixup: a mixed text has no words to label; leave mixup out for token tasks")
     return online
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgekd.distill.losses.spec import KL, AgnosticLossSpec, LossSpec, MiniLMv2
 from edgekd.models.spec import Spec
@@ -92,6 +92,35 @@ class Mixup(Spec):
     weight: float = Field(default=1.0, gt=0)
 
 
+class MaskTokens(Spec):
+    """A share of each text's tokens hidden behind the mask token.
+
+    Attributes:
+        ratio: Share of the tokens, at least one a text; special ones are left alone.
+        weight: Of the changed texts' loss beside the texts' own.
+    """
+
+    name: Literal["mask_tokens"] = "mask_tokens"
+    ratio: float = Field(default=0.15, gt=0, lt=1)
+    weight: float = Field(default=1.0, gt=0)
+
+
+class SwapTokens(Spec):
+    """A share of each text's tokens replaced by tokens drawn from the batch; for tokenizers without a mask.
+
+    Attributes:
+        ratio: Share of the tokens, at least one a text; special ones are left alone.
+        weight: Of the changed texts' loss beside the texts' own.
+    """
+
+    name: Literal["swap_tokens"] = "swap_tokens"
+    ratio: float = Field(default=0.15, gt=0, lt=1)
+    weight: float = Field(default=1.0, gt=0)
+
+
+OnTheFly = Annotated[MaskTokens | SwapTokens, Field(discriminator="name")]
+
+
 class Stage(Spec):
     """One stage of distillation: some texts, one family of losses, a schedule.
 
@@ -100,6 +129,7 @@ class Stage(Spec):
         data: "transfer" is the whole transfer set; "labelled" only its texts with a gold label.
         hard_weight: Weight of cross-entropy on the gold labels, for the texts that have one.
         mixup: Train on mixed texts too.
+        on_the_fly: Train on changed texts too, changed anew at every step and answered by the teacher.
         training: The schedule.
         max_steps: Stop the schedule at so many steps; None runs all epochs.
     """
@@ -108,6 +138,7 @@ class Stage(Spec):
     data: Literal["transfer", "labelled"] = "transfer"
     hard_weight: float = Field(default=0.0, ge=0)
     mixup: Mixup | None = None
+    on_the_fly: OnTheFly | None = None
     training: Training = Training(epochs=4, learning_rate=5e-4, dropout=0.0, freeze_words=True)
     max_steps: int | None = Field(default=None, ge=1)
 
@@ -117,7 +148,23 @@ class Stage(Spec):
             raise ValueError("hard_weight: the loss is cross-entropy on the labels already")
         if self.loss.family == "labels" and self.mixup is not None:
             raise ValueError("mixup: mixed texts have no gold label; choose a loss on the teacher's outputs")
+        if self.on_the_fly is not None and self.loss.family == "labels":
+            raise ValueError("on_the_fly: changed texts have no gold label; choose a loss on the teacher's outputs")
+        if self.on_the_fly is not None and self.mixup is not None:
+            raise ValueError("on_the_fly: a stage has changed texts or mixed ones; leave mixup out, or give it a stage")
         return self
+
+    @property
+    def online(self) -> bool:
+        """Whether the teacher is run beside the student: its logits on the texts as they are do not do."""
+        return self.loss.family in ("hidden", "attention") or self.mixup is not None or self.on_the_fly is not None
+
+    @model_serializer(mode="wrap")
+    def _without_on_the_fly(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Stages read as they did before there was a choice: what was trained is kept by them.
+        content: dict[str, Any] = default(self)
+        changed = self.on_the_fly is not None
+        return content if changed else {name: value for name, value in content.items() if name != "on_the_fly"}
 
 
 class SliceInit(Spec):

@@ -16,6 +16,7 @@ from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import held_out_loss, train
 from edgekd.distill.objective import build_objective
+from edgekd.distill.on_the_fly import augmentation
 from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import Distill, Stage
 from edgekd.errors import DataError
@@ -180,13 +181,12 @@ def run_stage(
         title: Title of the progress bar.
     """
     stage = stage.model_copy(update={"training": engine.resolve(stage.training)})
-    online = stage.loss.family in ("hidden", "attention") or stage.mixup is not None
     key = {
         "start": start.id,
         "lesson": lesson.id,
         "stage": stage.model_dump(mode="json"),
         "seed": seed,
-        "teacher": lesson.teacher_id if online else None,
+        "teacher": lesson.teacher_id if stage.online else None,
     }
     return store.make(
         "distill", VERSION, key, lambda work: _train(engine, start, task, lesson, stage, seed, title, work)
@@ -228,6 +228,7 @@ def _train(
         teacher=teacher,
         seed=seed,
         output=task.output,
+        augment=augmentation(stage.on_the_fly, lesson.teacher),
     )
     inner = stage.loss.family in ("hidden", "attention")
     judge = (lambda m: -held_out_loss(m, objective, lesson.judged.encodings, engine)) if inner else score

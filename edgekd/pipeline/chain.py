@@ -118,7 +118,7 @@ def training_flops(inputs: Inputs, spec: Distill, shape: EncoderShape, stages: S
         texts = made.result["steps"] * stage.training.batch_size
         total += _STEP * texts * _flops(inputs, shape)
         total += len(made.result["points"]) * len(inputs.validation.encodings) * _flops(inputs, shape)
-        if stage.loss.family in ("hidden", "attention") or stage.mixup is not None:
+        if stage.online:
             assert inputs.teacher.hosted is not None
             total += texts * _flops(inputs, inputs.teacher.hosted[0])
     return total

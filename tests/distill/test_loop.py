@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import nn
 from edgekd.distill.batches import count_batches, epoch_batches, fingerprint
 from edgekd.distill.loop import _groups, train
 from edgekd.distill.objective import LabelObjective
-from edgekd.distill.spec import Training
+from edgekd.distill.on_the_fly import Augmentation
+from edgekd.distill.spec import MaskTokens, Training
 from edgekd.errors import EdgekdError
 from edgekd.runtime.tokenise import Encodings
 
@@ -82,6 +84,41 @@ def test_interrupted_run_ends_with_the_same_bytes(tmp_path, engine, monkeypatch,
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     assert [p["score"] for p in found.points] == [p["score"] for p in expected.points]
     assert [p["loss"] for p in found.points] == pytest.approx([p["loss"] for p in expected.points])
+
+
+@dataclass(frozen=True)
+class Changed(LabelObjective):
+    """Texts changed at every step, as a stage with `on_the_fly` has them."""
+
+    def __call__(self, model, batch):
+        changed = Augmentation(MaskTokens(ratio=0.5), (), 0)(batch.inputs["input_ids"], batch.mask)
+        return super().__call__(model, replace(batch, inputs={**batch.inputs, "input_ids": changed}))
+
+
+def test_interrupted_run_changes_the_same_texts(tmp_path, engine, monkeypatch):
+    monkeypatch.setattr("edgekd.distill.loop._CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("edgekd.distill.loop._SAVING_SHARE", 1e9)
+    spec = Training(epochs=3, learning_rate=1e-2, batch_size=8, precision="fp32")
+    looks = []
+
+    def trained(folder, objective, last=99):
+        def judge(_):
+            looks.append(0)
+            if len(looks) > last:
+                raise KeyboardInterrupt
+            return 0.1 * len(looks)
+
+        looks.clear()
+        model = Toy()
+        train(model, toy_encodings(), objective, judge, spec, engine, tmp_path / folder, "toy", seed=0)
+        return model.output.weight
+
+    targets = torch.arange(50) % 3
+    whole, plain = trained("whole", Changed(targets)), trained("plain", LabelObjective(targets))
+    with pytest.raises(KeyboardInterrupt):
+        trained("cut", Changed(targets), last=3)
+    assert torch.equal(trained("cut", Changed(targets)), whole)
+    assert not torch.equal(plain, whole)
 
 
 def test_seed_changes_the_result(tmp_path, engine):

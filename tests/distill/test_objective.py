@@ -1,5 +1,7 @@
 """A stage's loss in its parts, on a real tiny student and teacher."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,8 @@ from edgekd.distill.losses.spec import (
     UniformLast,
 )
 from edgekd.distill.objective import Batch, build_objective
-from edgekd.distill.spec import Mixup, Stage, Training
+from edgekd.distill.on_the_fly import Augmentation
+from edgekd.distill.spec import MaskTokens, Mixup, Stage, Training
 from edgekd.errors import UsageError
 from edgekd.models.initialize import random_initial
 from edgekd.models.online import OnlineTeacher
@@ -64,7 +67,7 @@ def online(shape_=TEACHER):
     return OnlineTeacher(model_of(shape_, 1).requires_grad_(False), shape_, shape_.hidden, shape_.depth)
 
 
-def built(stage, student, rows=None, targets=None, teacher=online):
+def built(stage, student, rows=None, targets=None, teacher=online, augment=None):
     return build_objective(
         stage,
         rows=torch.randn(6, 3, generator=torch.Generator().manual_seed(0)) if rows is None else rows,
@@ -72,6 +75,7 @@ def built(stage, student, rows=None, targets=None, teacher=online):
         student=student,
         teacher=teacher,
         seed=0,
+        augment=augment,
     )
 
 
@@ -158,6 +162,82 @@ def test_mixup_gives_teacher_and_student_the_same_text(loss):
     other = model_of(TEACHER, 5)
     torch.manual_seed(0)
     assert built(stage, TEACHER, rows)(other, batch(range(6)))["mixup"].item() > 1e-3
+
+
+def seen_by(model):
+    """The token ids of every call of a model, and the model."""
+    ids = []
+    model.register_forward_pre_hook(lambda _, args, kwargs: ids.append(kwargs["input_ids"]), with_kwargs=True)
+    return ids
+
+
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+@pytest.mark.parametrize("loss", [KL(), HiddenMSE(mapping=Uniform()), MiniLMv2(teacher_layer=4)], ids=lambda s: s.name)
+def test_both_see_the_same_changed_text_beside_the_text_itself(loss, kind):
+    whole = shape(4, 32, 4, kind)
+    twin, teacher = model_of(whole, 1), online(whole)
+    taught, read = seen_by(teacher.model), seen_by(twin)
+    split = encodings()
+    if kind == "token":  # a row for the second token of each text, and one for its third
+        places, offsets = np.tile([1, 2], len(split)), 2 * np.arange(len(split) + 1)
+        split = replace(
+            split,
+            answer_positions=places,
+            answer_words=places - 1,
+            answer_offsets=offsets,
+            words=np.full(len(split), 2),
+        )
+    some = Batch(split, np.array([4, 1, 3]), inputs_of(split, np.array([4, 1, 3]), torch.device("cpu")))
+    stage = Stage(loss=loss, on_the_fly=MaskTokens(ratio=0.5, weight=2.0), training=TRAINING)
+    rows = torch.randn(int(split.rows[-1]), 3)
+
+    def terms(model):
+        torch.manual_seed(0)
+        augment = Augmentation(stage.on_the_fly, (1, 2), 29)
+        return built(stage, whole, rows, torch.zeros(len(rows)).long(), lambda: teacher, augment)(model, some)
+
+    found = terms(twin)
+    assert set(found) == {loss.name, "on_the_fly"}
+    assert abs(found["on_the_fly"].item()) < 1e-5
+    ids = some.inputs["input_ids"]
+    assert torch.equal(read[0], ids)
+    assert not torch.equal(read[1], ids)
+    assert torch.equal(taught[-1], read[1])
+    assert (read[1][read[1] != ids] == 29).all()
+    if loss.name == "kl":
+        torch.testing.assert_close(
+            found["kl"], kl_divergence(some.of(rows), some.rows(twin(**some.inputs).logits), loss.temperature)
+        )
+        assert len(taught) == 1
+    other = model_of(whole, 5)
+    heavy = terms(other)["on_the_fly"].item()
+    stage = stage.model_copy(update={"on_the_fly": MaskTokens(ratio=0.5)})
+    assert heavy == pytest.approx(2 * terms(other)["on_the_fly"].item())
+    assert heavy > 1e-3
+
+
+def test_changed_texts_have_no_gold_label_and_do_not_stay_in_the_queue():
+    student = model_of(shape(2, 32, 2), 2).train()
+    training = {"training": TRAINING, "hard_weight": 0.5, "loss": MutualInformation(queue=8)}
+    plain, changed = Stage(**training), Stage(**training, on_the_fly=MaskTokens())
+    first, second = built(plain, shape(2, 32, 2)), built(
+        changed, shape(2, 32, 2), augment=Augmentation(changed.on_the_fly, (), 29)
+    )  # fmt: skip
+    torch.testing.assert_close(first(student, batch())["labels"], second(student, batch())["labels"])
+    assert torch.equal(first.module.queue, second.module.queue)
+    assert int(second.module.count) == 3
+
+
+def test_a_foreign_teacher_answers_changed_texts():
+    class Foreign(torch.nn.Module):
+        def forward(self, input_ids, attention_mask, output_hidden_states):
+            logits = torch.nn.functional.one_hot(input_ids[:, 0] % 3, 3).float()
+            return type("Output", (), {"logits": logits, "hidden_states": None})
+
+    stage = Stage(on_the_fly=MaskTokens(), training=TRAINING)
+    teacher = OnlineTeacher(Foreign(), None, 32, 4)
+    objective = built(stage, shape(2, 32, 2), teacher=lambda: teacher, augment=Augmentation(stage.on_the_fly, (), 29))
+    assert set(objective(model_of(shape(2, 32, 2), 2), batch())) == {"kl", "on_the_fly"}
 
 
 def test_the_queue_takes_a_batch_once_and_unmixed():

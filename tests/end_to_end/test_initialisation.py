@@ -109,6 +109,7 @@ def test_checkpoint_with_its_own_tokenizer(shared_session, request_, spelling, t
         ({"loss": {"name": "minilmv2"}}, r"distill\.stages\.0\.loss minilmv2: the tokenizer of .*spelling is not"),
         ({"loss": {"name": "pkd"}}, r"distill\.stages\.0\.loss pkd"),
         ({"mixup": {}}, r"distill\.stages\.0\.mixup: the tokenizer of"),
+        ({"on_the_fly": {"name": "swap_tokens"}}, r"distill\.stages\.0\.on_the_fly: the tokenizer of"),
     ],
 )
 def test_other_tokens_leave_only_logits(shared_session, request_, spelling, tmp_path, stage, line):
