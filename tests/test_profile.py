@@ -86,4 +86,16 @@ def test_initialisation_by_name():
 def test_random_words_are_learned():
     for init, frozen in (({"name": "slice"}, True), ({"name": "random"}, False)):
         distill = profile.parse({"name": "x", "distill": {"init": init}}, "test").distill
-        assert [stage.training.freeze_words for stage in distill.schedule] == [frozen]
+        assert [stage.training.freeze_words for stage in distill.schedule(kept=0.0)] == [frozen]
+
+
+def test_a_student_near_its_teacher_learns_gently():
+    def rates(kept, **changes):
+        distill = profile.parse({"name": "x", "distill": changes}, "test").distill
+        return [stage.training.learning_rate for stage in distill.schedule(kept)]
+
+    (usual,) = rates(0.0)
+    assert rates(0.49) == [usual]
+    assert rates(0.5) == rates(1.0) == pytest.approx([0.4 * usual])
+    assert rates(0.9, near_rate=1.0) == [usual]
+    assert rates(0.9, init={"name": "random"}) == [usual], "random weights are not near anything"

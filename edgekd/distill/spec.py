@@ -11,6 +11,10 @@ from edgekd.models.spec import Spec
 from edgekd.plan.spec import AssistantsSpec, AutoAssistants
 
 
+# A student that keeps this share of the teacher's layers, by parameters, starts near it.
+_NEAR = 0.5
+
+
 class Training(Spec):
     """A training schedule: AdamW, linear warm-up, then linear decay to zero.
 
@@ -201,12 +205,15 @@ class Distill(Spec):
         init: The student's first weights.
         stages: In their order; each starts from the weights that the one before left.
         assistants: Which models between teacher and student are trained first, each taught by the one before.
+        near_rate: Learning rate of a student that keeps half of its teacher's layers or more, over that of the
+            others: it starts near the teacher, and unlearns at a rate that those which lost much need.
         seed: Decides the order of the texts, dropout and new weights.
     """
 
     init: InitSpec = SliceInit()
     stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
     assistants: AssistantsSpec = AutoAssistants()
+    near_rate: float = Field(default=0.4, gt=0)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -218,15 +225,24 @@ class Distill(Spec):
             )
         return self
 
-    @property
-    def schedule(self) -> tuple[Stage, ...]:
-        """The stages as they are run: random words are learned, whatever `freeze_words` says."""
-        if self.init.name != "random":
-            return self.stages
-        return tuple(
-            stage.model_copy(update={"training": stage.training.model_copy(update={"freeze_words": False})})
-            for stage in self.stages
-        )
+    def schedule(self, kept: float) -> tuple[Stage, ...]:
+        """The stages as they are run.
+
+        Random words are learned, whatever `freeze_words` says; a student near its teacher learns at `near_rate`.
+
+        Args:
+            kept: Share of the teacher's parameters in its layers that the student was cut with; 0 if it was not.
+        """
+        changes: dict[str, Any] = {}
+        if self.init.name == "random":
+            changes["freeze_words"] = False
+        stages = []
+        for stage in self.stages:
+            rate = stage.training.learning_rate
+            if self.init.name == "slice" and kept >= _NEAR:
+                changes["learning_rate"] = self.near_rate * rate
+            stages.append(stage.model_copy(update={"training": stage.training.model_copy(update=changes)}))
+        return tuple(stages)
 
 
 class Agnostic(Spec):

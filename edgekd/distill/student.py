@@ -154,12 +154,19 @@ def distill(
         UsageError: Loss, teacher and student of a stage do not go together.
     """
     made: list[Artefact] = []
-    for number, stage in enumerate(spec.schedule, 1):
+    for number, stage in enumerate(spec.schedule(_kept(start, lesson.teacher)), 1):
         name = title if len(spec.stages) == 1 else f"{title}, stage {number} of {len(spec.stages)} ({stage.loss.name})"
         made.append(run_stage(store, engine, start, task, lesson.for_stage(stage), stage, spec.seed, name))
         if number < len(spec.stages):
             start = start_of(load_student(made[-1].path), start.labels)
     return made
+
+
+def _kept(start: Start, teacher: Teacher) -> float:
+    """Share of the teacher's layers, by parameters, that a student has; 0 where the teacher's are not like its own."""
+    if teacher.hosted is None:
+        return 0.0
+    return start.shape.encoder_parameters() / teacher.hosted[0].encoder_parameters()
 
 
 def run_stage(

@@ -209,7 +209,7 @@ class _Chains:
             chosen = by_ratio(self.gap)
             return replace(chosen, reason=f"a student of less width is no slice of an elastic run; {chosen.reason}")
         session, inputs, task = self.session, self.inputs, self.inputs.task
-        stage = self.spec.schedule[-1]
+        stage = self.spec.schedule(kept=0.0)[-1]  # the rate that its smallest slice needs
         slices = [self.student, *(a.choice for a in candidates)]
         run = train_elastic(
             session.store, session.engine, self.hosted, self.importance, slices, task, inputs.lesson(), stage,

@@ -106,7 +106,7 @@ def _round(planner: Planner, left: Sequence[Slice], share: float, number: int) -
     slices = [*left] if core is None or core in left else [core, *left]
     run = train_elastic(
         session.store, session.engine, hosted, importance_of(session, inputs).importance, slices, inputs.task,
-        inputs.lesson(), spec.schedule[-1], spec.seed, f"select: round {number}, {len(left)} students",
+        inputs.lesson(), spec.schedule(kept=0.0)[-1], spec.seed, f"select: round {number}, {len(left)} students",
     )  # fmt: skip
     return run, len(slices) - len(left)
 
