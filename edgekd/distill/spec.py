@@ -10,7 +10,6 @@ from edgekd.distill.losses.spec import KL, AgnosticLossSpec, LossSpec, MiniLMv2
 from edgekd.models.spec import Spec
 from edgekd.plan.spec import AssistantsSpec, AutoAssistants
 
-
 # A student that keeps this share of the teacher's layers, by parameters, starts near it.
 _NEAR = 0.5
 
