@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -132,35 +133,67 @@ def checksums(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, str]:
     return sums
 
 
-def claim(out: Path, request: Request, overwrite: bool) -> Path:
-    """Return the folder to build in, `<out>.work`, or refuse.
+def check_out(out: Path, request: Request, overwrite: bool) -> None:
+    """Refuse a folder that must not be replaced by the bundle of this request.
 
-    A folder of the same request is made again (its finished steps are in the store); anything else that is in the
-    way is only replaced with `--overwrite`.
+    A folder of the same request is made again (its finished steps are in the store). Another bundle is replaced with
+    `--overwrite`; what is no bundle, or holds what the request reads, never is.
 
     Raises:
-        UsageError: `out` holds something else.
+        UsageError: `out` holds something else, or cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: choose a folder")
-    if out.is_dir() and any(out.iterdir()) and not overwrite and _request_of(out) != request:
-        raise UsageError(f"--out {out} holds something else: choose another folder, or add --overwrite")
-    work = out.with_name(out.name + ".work")
+    place = out.resolve()
+    sources = {
+        "the current folder": Path.cwd(), "--teacher": request.teacher, "--data": request.data,
+        "--encoder": request.encoder, "--teacher-outputs": request.teacher_outputs, "--plan": request.plan,
+    }  # fmt: skip
+    for name, source in sources.items():
+        if source and Path(source).exists() and Path(source).resolve().is_relative_to(place):
+            raise UsageError(f"--out {out} is or holds {name}, which the bundle would replace: choose another folder")
+    parent = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise UsageError(f"--out {out}: {parent} cannot be written to; choose another folder")
+    if out.is_dir() and any(out.iterdir()) and _request_of(out) != request:
+        if not (out / "edgekd.yaml").is_file():
+            raise UsageError(f"--out {out} holds something else, and no bundle: choose another folder")
+        if not overwrite:
+            raise UsageError(f"--out {out} holds something else: choose another folder, or add --overwrite")
+
+
+def claim(out: Path, request: Request, overwrite: bool) -> Path:
+    """Return the folder to build in, beside `out`, or refuse.
+
+    Raises:
+        UsageError: See `check_out`; or the folder cannot be made.
+    """
+    check_out(out, request, overwrite)
+    # Hidden, and of a name that nobody but this program gives: what a killed run left there may go.
+    work = _beside(out, "work")
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    try:
+        work.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
     return work
 
 
 def publish(work: Path, out: Path) -> None:
     """Put the finished bundle in its place, replacing what `claim` allowed."""
     if out.exists():
-        old = out.with_name(out.name + ".old")
+        old = _beside(out, "old")
         shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
         work.rename(out)
         shutil.rmtree(old)
     else:
         work.rename(out)
+
+
+def _beside(out: Path, what: str) -> Path:
+    place = out.resolve()
+    return place.with_name(f".{place.name}.edgekd-{what}")
 
 
 def _request_of(out: Path) -> Request | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +21,9 @@ from edgekd.store import Store, default_root
 from edgekd.targets.spec import CpuTarget, TargetSpec
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+# What was given is quoted in an error up to so many characters.
+_SHOWN_INPUT = 80
 
 
 class Budget(Spec):
@@ -105,10 +108,11 @@ def load(name: str, store: Store | None = None) -> Profile:
     known = available(store)
     path = known.get(name) or Path(name)
     if not path.is_file():
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-        raise UsageError(f"--profile {name}: no such profile or file; {hint}")
-    return parse(read_yaml(path), source=str(path.name))
+        raise UsageError(f"--profile {name or repr(name)}: no such profile or file; {_hint(name, known)}")
+    content = read_yaml(path)
+    if isinstance(content.get("profile"), dict):
+        raise UsageError(f"--profile {name}: this is a whole request; run it with `edgekd compress -c {name}`")
+    return parse(content, source=str(path.name))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -158,10 +162,26 @@ def override(profile: Profile, changes: Mapping[str, Any], source: str = "flags"
     return parse(content, source)
 
 
+def _hint(name: str, known: Iterable[str]) -> str:
+    """What a wrong name was meant to be, or all that there are."""
+    names = {one.casefold(): one for one in known}
+    close = difflib.get_close_matches(name.casefold(), names, n=1)
+    return f"did you mean {names[close[0]]!r}?" if close else f"known: {', '.join(names.values())}"
+
+
 def _complaint(model: type[BaseModel], error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{place}: missing"
+    if error["type"] == "union_tag_not_found":
+        return f"{place}: {error['ctx']['discriminator'].strip(chr(39))} is missing: it says which one this is"
+    if error["type"] == "union_tag_invalid":
+        context = error["ctx"]
+        known = [name.strip("' ") for name in context["expected_tags"].split(",")]
+        return f"{place}: no {context['tag']!r} here; {_hint(str(context['tag']), known)}"
     if error["type"] != "extra_forbidden":
-        return f"{place}: {error['msg']} (got {error['input']!r})"
+        got = repr(error["input"])
+        return f"{place}: {error['msg']}" + (f" (got {got})" if len(got) <= _SHOWN_INPUT else "")
     parent: Any = model
     for part in error["loc"][:-1]:
         field = parent.model_fields.get(part) if hasattr(parent, "model_fields") else None

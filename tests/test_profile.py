@@ -83,6 +83,30 @@ def test_initialisation_by_name():
             profile.parse({"name": "x", "distill": {"init": wrong}}, "test")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"name": "x", "target": {"kind": "onnxruntime"}}, "did you mean 'onnxruntime-(cpu|cuda)'"),
+        ({"name": "x", "distill": {"init": {"name": "Slice"}}}, "distill.init: no 'Slice' here; did you mean 'slice'"),
+        ({"budget": {"latency_ms": 3}}, "^test: name: missing$"),
+        ({"name": "x", "target": {"kind": "onnxruntime-cpu", "precisions": ["fp16"]}}, "choose fp32 or int8"),
+        ({"name": "x", "target": {"threads": 2}}, "^test: target: kind is missing"),
+        ({"name": "x", "distill": {"seed": -1}}, "distill.seed: .*greater than or equal to 0"),
+    ],
+)
+def test_wrong_settings_are_said_in_a_line(content, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        profile.parse(content, "test")
+    assert len(str(caught.value)) < 200
+
+
+def test_a_request_is_no_profile(tmp_path):
+    path = tmp_path / "edgekd.yaml"
+    path.write_text("demo: false\nprofile: {name: x}\n")
+    with pytest.raises(UsageError, match="edgekd compress -c"):
+        profile.load(str(path))
+
+
 def test_random_words_are_learned():
     for init, frozen in (({"name": "slice"}, True), ({"name": "random"}, False)):
         distill = profile.parse({"name": "x", "distill": {"init": init}}, "test").distill

@@ -146,13 +146,24 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 def _dry_run(request: Request, flags: dict[str, Any]) -> None:
     import yaml
 
+    from edgekd.bundle import check_out
+    from edgekd.data.hub import is_hub_id
+    from edgekd.plan.result import read_plan
+
     named = {"--teacher": request.teacher, "--data": request.data}
     named |= {"--encoder": request.encoder, "--teacher-outputs": request.teacher_outputs}
-    for flag, source in named.items():
+    elsewhere = {flag: name for flag, name in named.items() if name and not Path(name).exists()}
+    for flag, name in elsewhere.items():
         # What has the form of a hub id is not looked up: a dry run reaches for no network.
-        if source and not _HUB_ID.fullmatch(source) and not Path(source).exists():
-            raise UsageError(f"{flag} {source}: no such file or folder")
+        if not (is_hub_id(name) if flag == "--data" else flag == "--teacher" and _HUB_ID.fullmatch(name)):
+            raise UsageError(f"{flag} {name}: no such file or folder")
+    if request.plan is not None:
+        read_plan(Path(request.plan))
+    if flags["family"] is None:
+        check_out(flags["out"], request, flags["overwrite"])
     known = "teacher and data: not read; plan: not measured yet"
+    if elsewhere:
+        known += f"; not here, so taken from the hub: {', '.join(f'{flag} {name}' for flag, name in elsewhere.items())}"
     if flags["family"] is not None:
         known += f"; a bundle for each of --family {flags['family']}, with its own budget"
     try:
@@ -169,11 +180,11 @@ def _dry_run(request: Request, flags: dict[str, Any]) -> None:
 def _require_everything(profile: Profile, flags: dict[str, Any]) -> None:
     """Fail now, not after an hour: everything that the run imports later must be there."""
     from edgekd.devices import find_probe
-    from edgekd.targets.base import check_local
+    from edgekd.targets.build import build_target
 
     extra = "cpu" if profile.target.kind in ("onnxruntime-cpu", "fake") else "gpu"
     for module in ("torch", "transformers", "accelerate", "onnx", "onnxruntime", "datasets", "matplotlib"):
         require(module, extra, "compress a model")
     if find_probe(store_of(flags["cache_dir"]), profile.target.device) is None:
-        check_local(profile.target.device)
+        build_target(profile.target).check()
     check_tracking(flags)

@@ -90,7 +90,9 @@ def profile_options(function: F) -> F:
         [
             click.option("--profile", default="cpu", show_default=True, help="A shipped profile, or a YAML file."),
             click.option("--latency-ms", type=float, help="The budget: milliseconds a call."),
-            click.option("--percentile", type=float, help="Percentile the budget is on.  [default: 95]"),
+            click.option(
+                "--percentile", type=float, help="Percentile the budget is on, in percent: 95, not 0.95.  [default: 95]"
+            ),
             click.option("--threads", type=int, help="CPU threads of the runtime."),
             click.option("--max-length", type=_Length(), help="Tokens a text; longer ones are cut.  [default: auto]"),
             click.option("--batch-size", type=int, help="Texts a call.  [default: 1]"),

@@ -34,7 +34,8 @@ def command(bundle: Path, **flags: Any) -> int:
     anchor graph that the bundle brings. Nothing is answered from an earlier run: every call measures.
     """
     if not bundle.is_dir():
-        raise UsageError(f"{bundle}: no such bundle")
+        hint = "name the folder that it is in" if bundle.is_file() else "no such bundle"
+        raise UsageError(f"{bundle}: {hint}")
     require("onnxruntime", "runtime", "run a bundle")
     from edgekd.proof.recheck import Asked, recheck
     from edgekd.report.wording import BADGE, MARK

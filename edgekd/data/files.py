@@ -28,11 +28,13 @@ def find_files(folder: Path) -> dict[str, Path]:
         DataError: No file is named after a split, two are named after one, or an extension is unknown.
     """
     found: dict[str, Path] = {}
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for file in files:
         split = canonical_split(file.stem)
-        if split is None:
+        if split is None or (not file.is_file() and file.suffix.casefold() not in READERS):
             continue
+        if not file.is_file():
+            raise DataError(f"{file}: a folder or other thing where a file is expected; move it away")
         if split in found:
             raise DataError(f"{folder}: {found[split].name} and {file.name} are both {split}; keep one")
         found[split] = file

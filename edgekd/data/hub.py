@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from edgekd.data.files import canonical_split
@@ -33,7 +36,8 @@ def read_hub(source: str, config: str | None) -> tuple[dict[str, Table], list[st
     """
     datasets = require("datasets", "cpu", f"read {source} from the hub")
     try:
-        loaded = datasets.load_dataset(source, config)
+        with _quiet_hub():
+            loaded = datasets.load_dataset(source, config)
     except (ValueError, datasets.exceptions.DatasetNotFoundError) as error:
         raise DataError(f"{source}: the hub cannot give this data set: {_first_line(error)}") from error
     except OSError as error:  # every network failure of requests, httpx and the hub's client is one
@@ -51,6 +55,18 @@ def read_hub(source: str, config: str | None) -> tuple[dict[str, Table], list[st
     if not tables:
         raise DataError(f"{source}: no split is named train, validation or test (found {', '.join(loaded)})")
     return tables, notes
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """The hub's client tells of each retry; one error at the end says as much."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def hub_table(origin: str, rows: Any) -> Table:

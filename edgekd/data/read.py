@@ -110,7 +110,14 @@ def _kind_of_gold(tables: dict[str, Table], columns: Columns) -> tuple[type[Sequ
     if table is None or found is None:
         return TextClassification, []
     cells = [cell for row in table.rows if (cell := row.get(found)) not in (None, "")]
-    if any(isinstance(cell, list) for cell in cells):
+    lists = [i for i, row in enumerate(table.rows) if isinstance(row.get(found), list)]
+    if lists and 2 * len(lists) < len(cells):
+        raise table.error(
+            lists[0],
+            f"column '{found}' holds a list where most rows hold one label; write one label, "
+            "or --task multi-label-classification",
+        )
+    if lists:
         return MultiLabelClassification, [f"column {found} holds lists: read as multi-label classification"]
     numbers = [as_number(cell) for cell in cells]
     fraction = any(number is not None and not number.is_integer() for number in numbers)

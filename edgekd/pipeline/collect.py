@@ -212,12 +212,13 @@ def timing(judgement: Judgement, texts: str) -> Timing:
     wanted = sorted({50.0, 95.0, 99.0, judgement.percentile})
     return Timing(
         texts=texts,
-        calls=found.quiet_samples,
+        calls=len(found.samples()),
         percentiles=tuple(
             Percentile(
                 q=q,
                 value_ms=found.percentile(q),
                 interval=judgement.interval if q == judgement.percentile else found.interval(q),
+                all_rounds_ms=found.percentile(q, quiet_only=False),
             )
             for q in wanted
         ),

@@ -75,15 +75,16 @@ def compress(
     if request.demo:
         # What the bundle keeps of the request must make it again.
         request = request.model_copy(update={"profile": demo_profile(request.profile)})
+    pinned = read_plan(Path(request.plan)) if request.plan else None
     work = claim(out, request, overwrite)
     device = Device.of(build_target(request.profile.target), session.store)
     with clock.stage("teacher and data"):
         inputs = gather(session, request)
     planner = planner_of(session, inputs, device)
     with clock.stage("plan"):
-        plan = read_plan(Path(request.plan)) if request.plan else by_accuracy(planner, planner.make())
+        plan = pinned or by_accuracy(planner, planner.make())
     say_plan(session, plan)
-    final, tries = _attempts(planner, plan, work, clock, pinned=request.plan is not None)
+    final, tries = _attempts(planner, plan, work, clock, pinned=pinned is not None)
     with clock.stage("baselines"):
         rows = _quality(session, request, planner, final, with_baselines)
     with clock.stage("evidence"):

@@ -107,6 +107,8 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
     _check(asked)
     verdict = read_verdict(bundle / "verdict.json")
     criteria = [check_files(bundle, verdict)]
+    request = load_request(bundle / "edgekd.yaml")
+    _check_budget(bundle, verdict, request.profile)
     notes: list[str] = []
     evidence, config = read_evidence(bundle), read_config(bundle / "config.json")
     if asked.only != "latency":
@@ -118,7 +120,7 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
             notes.append("answers: not compared, the bundle was made before bundles kept them")
     judged = None
     if asked.only != "answers":
-        subject = _Subject(bundle, verdict, evidence, config, load_request(bundle / "edgekd.yaml").profile)
+        subject = _Subject(bundle, verdict, evidence, config, request.profile)
         judged, found = subject.latency(asked, progress)
         criteria += found
     if config.threads > usable_cpus():
@@ -132,6 +134,16 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
         changes=changes(verdict, read_machine()),
         notes=tuple(notes),
     )
+
+
+def _check_budget(bundle: Path, verdict: Verdict, profile: Profile) -> None:
+    """verdict.json has no checksum; the request beside it, which has one, knows what was promised."""
+    promised = (profile.budget.latency_ms, profile.budget.percentile)
+    if promised != (verdict.budget.latency_ms, verdict.budget.percentile):
+        raise UsageError(
+            f"{bundle}/verdict.json: its budget, {verdict.budget.latency_ms:g} ms at p{verdict.budget.percentile:g}, "
+            "is not that of edgekd.yaml: copy the bundle again"
+        )
 
 
 def _check(asked: Asked) -> None:

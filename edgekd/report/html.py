@@ -18,6 +18,9 @@ from edgekd.report.transfer import transfer_section
 
 _SHOWN_CANDIDATES = 8
 
+# Its name in a bundle.
+REPORT = "report.html"
+
 
 def write_html(result: Result, path: Path) -> None:
     """Write the report as one self-contained HTML file.
@@ -169,6 +172,10 @@ def _timing_rows(timings: list[Timing]) -> list[list[Node]]:
     ]
     for q in sorted({p.q for t in timings for p in t.percentiles}):
         rows.append([wording.quantile(q), *[_percentile(t.at(q)) for t in timings]])
+    if any(t.disturbed_share for t in timings):
+        for q in sorted({p.q for t in timings for p in t.percentiles if p.all_rounds_ms is not None}):
+            cells = [wording.ms(None if (point := t.at(q)) is None else point.all_rounds_ms) for t in timings]
+            rows.append([f"{wording.quantile(q)}, disturbed rounds included", *cells])
     for part in dict.fromkeys(part for t in timings for part in t.parts):
         rows.append([f"{part}, median", *[wording.ms(t.parts.get(part)) for t in timings]])
     others = [
@@ -278,7 +285,9 @@ def _data(result: Result) -> Html | None:
 def _machine(result: Result) -> Html | None:
     seconds = [(stage, wording.duration(value)) for stage, value in result.timings.items()]
     total = wording.duration((result.finished - result.started).total_seconds())
-    hashes: list[list[Node]] = [[tag("code", name), tag("code", digest)] for name, digest in result.files.items()]
+    # Its own checksum is known only once it is written: left out, so that it is the same when it is written again.
+    named = {name: digest for name, digest in result.files.items() if name != REPORT}
+    hashes: list[list[Node]] = [[tag("code", name), tag("code", digest)] for name, digest in named.items()]
     return section(
         "Machine, versions and files",
         "",

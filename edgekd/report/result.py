@@ -235,11 +235,19 @@ class QualityRow(Record):
 
 
 class Percentile(Record):
-    """Percentile `q` (in percent) of the calls' durations, and its interval, in ms."""
+    """Percentile `q` (in percent) of the calls' durations, and its interval, in ms.
+
+    Attributes:
+        q: Percent.
+        value_ms: Over quiet rounds; over all where none was quiet.
+        interval: Of it.
+        all_rounds_ms: Over all rounds, those that other load disturbed included.
+    """
 
     q: float
     value_ms: float
     interval: Interval | None = None
+    all_rounds_ms: float | None = None
 
 
 class Timing(Record):
@@ -247,7 +255,7 @@ class Timing(Record):
 
     Attributes:
         texts: What was fed, such as "128 tokens".
-        calls: Calls measured.
+        calls: Calls behind the percentiles.
         percentiles: p50, p95, p99 and the budget's own.
         parts: Median ms of "tokenise", "model" and "postprocess".
         load_ms: Median time to load.

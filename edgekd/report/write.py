@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgekd.bundle import checksums
 from edgekd.plan.result import Plan
-from edgekd.report.html import write_html
+from edgekd.report.html import REPORT, write_html
 from edgekd.report.markdown import model_card
 from edgekd.report.result import Result
 from edgekd.report.verdict import verdict_json
@@ -24,7 +24,7 @@ def write_reports(folder: Path, result: Result, request: Request, plan: Plan) ->
     (folder / "README.md").write_text(model_card(result), encoding="utf-8")
     # The report names the model's checksum, so it is rendered with what is there before it.
     result = result.model_copy(update={"files": checksums(folder, leave_out=_LAST)})
-    write_html(result, folder / "report.html")
+    write_html(result, folder / REPORT)
     result = result.model_copy(update={"files": checksums(folder, leave_out=_LAST)})
     (folder / "result.json").write_text(result.model_dump_json() + "\n", encoding="utf-8")
     write_json(folder / "verdict.json", verdict_json(result))

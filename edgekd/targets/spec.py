@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgekd.models.spec import Spec
 
@@ -27,6 +27,13 @@ class CpuTarget(Spec):
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     instruction_set: InstructionSet = "auto"
     device: str = "local"
+
+    @field_validator("precisions")
+    @classmethod
+    def _of_a_cpu(cls, precisions: tuple[Precision, ...]) -> tuple[Precision, ...]:
+        if "fp16" in precisions:
+            raise ValueError("a CPU computes fp16 no faster than fp32: choose fp32 or int8, or a GPU's profile")
+        return precisions
 
 
 class CudaTarget(Spec):

@@ -213,6 +213,22 @@ def test_wrong_values_name_the_flag(capsys, flag, value, why):
     assert why in line
 
 
+def test_dry_run_misses_a_plan(capsys, tmp_path):
+    line = refused(
+        capsys, "compress", "--dry-run", "--demo", "--latency-ms", "5", "--plan", str(tmp_path / "none.json")
+    )
+    assert "--plan" in line
+    assert "cannot be read" in line
+
+
+def test_dry_run_says_what_would_come_from_the_hub(capsys, tmp_path):
+    arguments = ("--teacher", "org/teacher", "--data", str(tmp_path), "--out", str(tmp_path / "b"))
+    _, stdout, _ = run(capsys, "compress", "--dry-run", "--latency-ms", "5", *arguments)
+    assert "taken from the hub: --teacher org/teacher" in stdout
+    line = refused(capsys, "compress", "--dry-run", "--latency-ms", "5", "--teacher", "org/t", "--data", "nope")
+    assert "--data nope: no such file or folder" in line
+
+
 @pytest.mark.parametrize("flag", ["teacher", "data"])
 def test_dry_run_misses_a_folder(capsys, flag, tmp_path):
     there = {"teacher": tmp_path, "data": tmp_path} | {flag: tmp_path / "nope"}

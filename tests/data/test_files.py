@@ -32,6 +32,15 @@ def test_files_are_read_with_their_row_numbers(tmp_path, name, content, rows, nu
     assert table.numbers == numbers
 
 
+def test_a_folder_named_as_a_split_is_not_overlooked(tmp_path):
+    write(tmp_path, "test.jsonl", '{"text": "x"}')
+    (tmp_path / "train").mkdir()  # no file's name: somebody's own folder
+    assert list(find_files(tmp_path)) == ["test"]
+    (tmp_path / "train.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"train\.jsonl: a folder or other thing"):
+        find_files(tmp_path)
+
+
 def test_blank_lines_of_a_text_file_are_noted(tmp_path):
     assert read_table(write(tmp_path, "a.txt", "x\n\n \ny\n")).notes == ("a.txt: 2 blank lines left out",)
     assert read_table(write(tmp_path, "a.txt", "x\ny\n")).notes == ()

@@ -177,6 +177,12 @@ def test_an_empty_folder(tmp_path):
         read_data(tmp_path)
 
 
+def test_one_list_among_labels_is_an_odd_row(folder):
+    odd = {"text": "odd one", "label": ["a", "b"]}
+    with pytest.raises(DataError, match=r"train\.jsonl, row 21: column 'label' holds a list where most rows"):
+        read_data(folder(**(whole() | {"train": [*labelled(20), odd]})))
+
+
 def test_lists_of_labels_and_fractions_tell_the_task(folder):
     sets = [{"text": f"t{i}", "labels": [["a"], [], ["b", "a"]][i % 3]} for i in range(60)]
     data = read_data(folder(train=sets))

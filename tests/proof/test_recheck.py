@@ -102,6 +102,24 @@ def test_users_texts_are_kept_only_when_asked(bundle, made, intent_data, shared_
 # Files
 
 
+def test_a_budget_that_was_edited_is_seen(bundle):
+    path = bundle / "verdict.json"
+    content = json.loads(path.read_text())
+    content["budget"]["latency_ms"] *= 1000
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"is not that of edgekd\.yaml"):
+        check(bundle, only="answers")
+
+
+def test_a_report_that_is_written_again_is_the_same_file(bundle, capsys):
+    before = (bundle / "report.html").read_bytes()
+    assert run(capsys, "report", str(bundle))[0] == 0
+    assert (bundle / "report.html").read_bytes() == before
+    assert run(capsys, "report", str(bundle), "--format", "markdown")[0] == 0
+    assert outcomes(check(bundle, only="answers"))["files"] == "met"
+    assert "there is no folder" in refused(capsys, "report", str(bundle), "--out", str(bundle / "none" / "r.html"))
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "recheck/anchor.onnx", "README.md"])
 def test_changed_file_is_refused(bundle, name):
     path = bundle / name

@@ -31,7 +31,7 @@ def test_keys_are_stable(sample, minimal):
         "explanation",
     }
     assert set(found["latency"]["fixed"]) == {"texts", "calls", "percentiles", "disturbed_share"}
-    assert set(found["latency"]["fixed"]["percentiles"][0]) == {"q", "value_ms", "interval"}
+    assert set(found["latency"]["fixed"]["percentiles"][0]) == {"q", "value_ms", "interval", "all_rounds_ms"}
     assert found["budget"] == {"latency_ms": 10.0, "percentile": 95.0, "judge": "fixed"}
 
 
@@ -75,7 +75,7 @@ def test_other_json_is_refused(tmp_path, content):
 def test_missing_field_is_named(sample, tmp_path):
     found = verdict_json(sample)
     del found["budget"]
-    with pytest.raises(UsageError, match="budget: Field required"):
+    with pytest.raises(UsageError, match="budget: missing"):
         read_verdict(write(tmp_path / "verdict.json", found))
 
 
