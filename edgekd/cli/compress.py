@@ -49,7 +49,7 @@ from edgekd.request import Request, load_request
 )
 @click.option("--demo", is_flag=True, help="Run on the embedded demo (synthetic data).")
 @click.option("--dry-run", is_flag=True, help="Print the resolved request; train and measure nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace a folder --out of another request.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle of another request in --out.")
 @click.option("--bundle-texts", is_flag=True, help="Keep 64 of your texts in the bundle, for `edgekd validate`.")
 @click.option("--trust-remote-code", is_flag=True, help="Run model code that comes with the teacher.")
 @tracking_options

@@ -116,7 +116,7 @@ def test_folder_of_another_request_is_refused(bundle, shared_session, request_):
 
 def test_foreign_folder_is_refused(shared_session, request_, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"x")
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="choose another folder"):
         compress(shared_session, request_, tmp_path)
     assert (tmp_path / "photo.jpg").read_bytes() == b"x"
 
