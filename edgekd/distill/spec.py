@@ -11,7 +11,7 @@ from edgekd.models.spec import Spec
 from edgekd.plan.spec import AssistantsSpec, AutoAssistants
 
 # A student that keeps this share of the teacher's layers, by parameters, starts near it.
-_NEAR = 0.5
+_NEAR = 0.4
 
 
 class Training(Spec):
@@ -204,7 +204,7 @@ class Distill(Spec):
         init: The student's first weights.
         stages: In their order; each starts from the weights that the one before left.
         assistants: Which models between teacher and student are trained first, each taught by the one before.
-        near_rate: Learning rate of a student that keeps half of its teacher's layers or more, over that of the
+        near_rate: Learning rate of a student that keeps two fifths of its teacher's layers or more, over that of the
             others: it starts near the teacher, and unlearns at a rate that those which lost much need.
         seed: Decides the order of the texts, dropout and new weights.
     """
