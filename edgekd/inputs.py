@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from edgekd.data.augment.apply import Augmented
 from edgekd.data.augment.consistency import consistent, consistent_tags
@@ -33,6 +34,9 @@ from edgekd.transfer import Embedder, build_transfer_set
 
 # `max_length: auto` covers this share of the texts and is rounded up to a multiple of this.
 _COVERED, _ROUNDED = 99.9, 8
+
+# What tokenizers call a token that they do not know; and the share of such tokens from which it is said.
+_UNKNOWN, _MOST_UNKNOWN = ("[UNK]", "<unk>"), 0.05
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
         store, engine, data, profile.transfer, profile.distill.seed, Embedder(teacher, teacher_id, max_length)
     )
     encodings = task.encode(teacher.tokenizer, transfer.split, max_length)
+    if warning := unknown_tokens(teacher.tokenizer, encodings):
+        engine.progress.say(f"warning: {warning}")
     rows = logits_of(label(store, engine, teacher, teacher_id, encodings, "transfer"))
     if profile.transfer.consistent and transfer.augmented is not None:
         transfer, encodings, rows = _consistent(task, transfer, encodings, rows)
@@ -127,6 +133,20 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
         judged[0][0], judged[1][0], judged[0][1], judged[1][1], teacher,
     )  # fmt: skip
     return _with_checkpoint(inputs, profile)
+
+
+def unknown_tokens(tokenizer: Tokenizer, encodings: Encodings) -> str:
+    """What is to be said of the tokens that the teacher does not know; empty where they are few."""
+    ids = [i for name in _UNKNOWN if (i := tokenizer.token_to_id(name)) is not None]
+    unknown = np.isin(encodings.input_ids, ids)
+    if unknown.mean() <= _MOST_UNKNOWN:
+        return ""
+    # Of whole texts, where it is a language and not a letter that is unknown.
+    texts = np.add.reduceat(unknown, encodings.offsets[:-1]) > encodings.lengths / 2
+    return (
+        f"{100 * unknown.mean():.0f}% of the tokens are unknown to the teacher's tokenizer, and most of "
+        f"{int(texts.sum())} texts: is it text of another language?"
+    )
 
 
 def _consistent(

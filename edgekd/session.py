@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,7 +22,7 @@ from edgekd.inputs import round_up_length
 from edgekd.latency.machine import usable_cpus
 from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
-from edgekd.models.teacher import load_body
+from edgekd.models.teacher import encoder_max_length, load_body, model_folder
 from edgekd.profile import Profile
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import load_tokenizer, token_lengths
@@ -62,19 +61,22 @@ def read(progress: Progress, source: str, task: TaskSpec | None, columns: Column
 def teach_from(
     session: Session, encoder: str, data: TaskData, profile: Profile, soft: NDArray[np.float32] | None = None
 ) -> Artefact:
-    """Fine-tune a teacher from an encoder folder and labelled data, or probabilities (texts, labels) of train.
+    """Fine-tune a teacher from an encoder (folder or hub id) and labelled data, or probabilities (texts, labels).
 
     Raises:
-        UsageError: There is no such folder.
+        UsageError: There is no such encoder, or it takes fewer tokens than asked for.
+        UnavailableError: A hub id, and the hub cannot be reached.
     """
-    folder = Path(encoder)
-    if not folder.is_dir():
-        raise UsageError(f"--encoder {encoder}: no such folder")
+    folder = model_folder(encoder)
     tokenizer = load_tokenizer(folder)
-    length = profile.workload.max_length
-    if length == "auto":
+    asked, limit = profile.workload.max_length, encoder_max_length(folder)
+    if isinstance(asked, str):
         found = [token_lengths(tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]
-        length = round_up_length(np.concatenate(found))
+        length = min(round_up_length(np.concatenate(found)), limit)
+    elif asked > limit:
+        raise UsageError(f"--max-length {asked}: {encoder} takes at most {limit} tokens")
+    else:
+        length = asked
     identity, spec = folder_id(folder), profile.teach
     if isinstance(spec.adapt, MaskedLM):
         adapted = adapt(session.store, session.engine, folder, identity, data, length, spec.adapt, spec.seed)

@@ -8,11 +8,11 @@ from edgekd.data.read import read_data
 from edgekd.data.split import Split
 from edgekd.distill.spec import Stage
 from edgekd.errors import UsageError
-from edgekd.inputs import _same_answers, prepare, resolve_length, round_up_length
+from edgekd.inputs import _same_answers, prepare, resolve_length, round_up_length, unknown_tokens
 from edgekd.models.teacher import load_teacher
 from edgekd.profile import override
 from edgekd.tasks.build import build_task
-from edgekd.tasks.spec import JointIntentSlots, MultiLabelClassification
+from edgekd.tasks.spec import JointIntentSlots, MultiLabelClassification, TextClassification
 
 
 def test_length_covers_the_long_tail_and_is_a_multiple_of_eight():
@@ -37,6 +37,15 @@ def test_asked_length_is_taken_or_refused(tiny_teacher, intent_data, fast_profil
     assert resolve_length(override(fast_profile, {"workload.max_length": 12}), teacher, data) == 12
     with pytest.raises(UsageError, match="--max-length 65: the teacher takes at most 64"):
         resolve_length(override(fast_profile, {"workload.max_length": 65}), teacher, data)
+
+
+def test_text_that_the_tokenizer_does_not_know_is_warned_of(tiny_teacher):
+    teacher = load_teacher(tiny_teacher)
+    task = build_task(TextClassification(), ("a", "b"))
+    known = ["turn the lamp on"]
+    said = unknown_tokens(teacher.tokenizer, task.encode(teacher.tokenizer, Split("x", [*known, "привет мир"] * 2), 16))
+    assert "most of 2 texts" in said
+    assert unknown_tokens(teacher.tokenizer, task.encode(teacher.tokenizer, Split("x", known), 16)) == ""
 
 
 def test_task_and_teacher_must_match(shared_session, tiny_teacher, tag_data, fast_profile):

@@ -63,7 +63,7 @@ def run(flags: dict[str, Any]) -> None:
     """Distil the encoder and write its folder."""
     teacher, source = named("--teacher", flags["teacher"]), named("--text", flags["text"])
     student = named("--student-shape", flags["student_shape"])
-    out = new_folder(flags["out"], flags["overwrite"])
+    out = new_folder(flags)
     require("torch", "cpu", "train an encoder")
     from edgekd.data.text import read_texts
     from edgekd.session import Session, distill_encoder_from

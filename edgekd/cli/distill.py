@@ -47,7 +47,7 @@ def command(**flags: Any) -> None:
         agnostic.run(flags)
         return
     request = request_of(flags, budget=False)
-    out = new_folder(flags["out"], flags["overwrite"])
+    out = new_folder(flags)
     require("torch", "cpu", "train a student")
     from edgekd.pipeline.attempt import train_student
     from edgekd.pipeline.chain import make_chain

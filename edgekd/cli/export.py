@@ -49,7 +49,7 @@ def command(**flags: Any) -> None:
     folder = Path(named("--student", flags["student"]))
     if not (folder / "model.safetensors").is_file():
         raise UsageError(f"--student {folder}: no model.safetensors there; make it with `edgekd distill`")
-    out = new_folder(flags["out"], flags["overwrite"])
+    out = new_folder(flags)
     require("torch", "cpu", "export a student")
     require("onnxruntime", "cpu", "prove the export")
     from edgekd.distill.student import load_student
@@ -88,6 +88,11 @@ def _triton(flags: dict[str, Any]) -> None:
     for name in ("student", "teacher", "data", "out"):
         if flags[name] is not None:
             raise UsageError(f"--triton writes a finished bundle: leave out --{name}")
+    for name in ("overwrite", "choose_graph"):
+        if flags[name]:
+            raise UsageError(f"--{name.replace('_', '-')} goes without --triton: it replaces and measures nothing")
+    if flags["triton"].is_file():
+        raise UsageError(f"--triton {flags['triton']} is a file: name a folder")
     require("onnx", "cpu", "read the bundle's graph")
     from edgekd.export.deploy import triton_repository
 

@@ -42,10 +42,13 @@ OVERRIDES = {
 }
 
 
-class _Length(click.ParamType[Any]):
+class Length(click.ParamType[Any]):
+    """A number of tokens, or "auto"."""
+
     name = "auto|tokens"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """See `click.ParamType.convert`."""
         if value == "auto":
             return "auto"
         try:
@@ -94,7 +97,7 @@ def profile_options(function: F) -> F:
                 "--percentile", type=float, help="Percentile the budget is on, in percent: 95, not 0.95.  [default: 95]"
             ),
             click.option("--threads", type=int, help="CPU threads of the runtime."),
-            click.option("--max-length", type=_Length(), help="Tokens a text; longer ones are cut.  [default: auto]"),
+            click.option("--max-length", type=Length(), help="Tokens a text; longer ones are cut.  [default: auto]"),
             click.option("--batch-size", type=int, help="Texts a call.  [default: 1]"),
             click.option("--judge", type=click.Choice(["fixed", "replay"]), help="Texts the budget is judged on."),
             click.option("--precision", type=click.Choice(["fp32", "int8", "fp16"]), help="Deploy only this."),
@@ -119,6 +122,8 @@ def data_options(function: F) -> F:
             click.option("--label-column", help="Column of the labels, or of the values."),
             click.option("--tokens-column", help="Column of the words."),
             click.option("--tags-column", help="Column of the tags."),
+            click.option("--strict", is_flag=True, help="Refuse illegal BIO tags instead of repairing them."),
+            click.option("--drop-labels", is_flag=True, help="Take an unlabeled file that has labels, without them."),
         ]
     )(function)
 
@@ -203,7 +208,7 @@ def _with_transfer(profile: Profile, flags: dict[str, Any]) -> Profile:
 def columns_of(flags: dict[str, Any]) -> Columns:
     """The columns named by flags."""
     names = {"text_column": "text", "pair_column": "text_pair", "label_column": "label"}
-    names |= {"tokens_column": "tokens", "tags_column": "tags"}
+    names |= {"tokens_column": "tokens", "tags_column": "tags", "strict": "strict", "drop_labels": "drop_labels"}
     return Columns(**{field: flags[flag] for flag, field in names.items() if flags.get(flag)})
 
 
@@ -251,14 +256,25 @@ def request_of(flags: dict[str, Any], *, budget: bool) -> Request:
     )
 
 
-def new_folder(out: Path | None, overwrite: bool) -> Path:
-    """A folder that may be written to.
+# Flags that name what a command reads.
+_READ = ("data", "teacher", "encoder", "student", "teacher_outputs", "text", "generic")
+
+
+def new_folder(flags: dict[str, Any]) -> Path:
+    """The folder --out, once it is known that it may be written to.
 
     Raises:
-        UsageError: None was named, or it holds something.
+        UsageError: None was named, it holds something, or something that the command reads.
     """
+    out: Path | None = flags["out"]
+    reads = {f"--{name.replace('_', '-')}": flags.get(name) for name in _READ}
     if out is None:
         raise UsageError("--out is missing: name a folder")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file: choose a folder")
+    for name, source in {"the current folder": ".", **reads}.items():
+        if source and Path(source).exists() and Path(source).resolve().is_relative_to(out.resolve()):
+            raise UsageError(f"--out {out} is or holds {name}, which would be replaced: choose another folder")
+    if out.is_dir() and any(out.iterdir()) and not flags["overwrite"]:
         raise UsageError(f"--out {out} is not empty: choose another folder, or add --overwrite")
     return out

@@ -11,6 +11,7 @@ import click
 
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import (
+    Length,
     columns_of,
     data_options,
     json_option,
@@ -31,7 +32,7 @@ from edgekd.errors import require
 @click.option("--profile", default="cpu", show_default=True, help="Profile whose `teach` settings are used.")
 @click.option("--epochs", type=float, help="Passes over the training texts.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
-@click.option("--max-length", type=int, help="Tokens a text; longer ones are cut.  [default: auto]")
+@click.option("--max-length", type=Length(), help="Tokens a text; longer ones are cut.  [default: auto]")
 @click.option(
     "--adapt", type=click.Choice(["none", "mlm"]), help="Fit the encoder to your text first, by guessing hidden words."
 )
@@ -51,7 +52,7 @@ def command(**flags: Any) -> None:
     from edgekd.profile import override
     from edgekd.session import Session, read, teach_from
 
-    out = new_folder(flags["out"], flags["overwrite"])
+    out = new_folder(flags)
     profile = resolve_profile(flags["profile"], {})
     adapt = None if flags["adapt"] in (None, profile.teach.adapt.name) else {"name": flags["adapt"]}
     profile = override(

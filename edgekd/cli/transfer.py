@@ -46,7 +46,7 @@ def command(**flags: Any) -> None:
 
     None of them is in validation or test. `unlabeled.jsonl` holds the texts, `transfer.json` says where they are from.
     """
-    out = new_folder(flags["out"], flags["overwrite"])
+    out = new_folder(flags)
     console = error_console()
     profile = resolve_profile(flags["profile"], flags)
     source = named("--data", flags["data"])

@@ -21,7 +21,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
 
 
 class Columns(Spec):
-    """Names of the columns; those left out are found by their usual names (see `USUAL_NAMES`).
+    """Names of the columns, and how strictly they are read; those left out are found by their `USUAL_NAMES`.
 
     Attributes:
         text: The text.
@@ -29,6 +29,9 @@ class Columns(Spec):
         label: The label, the labels of a multi-label task, or the value of a regression.
         tokens: The words of a text.
         tags: A BIO tag a word.
+        strict: Refuse illegal sequences of BIO tags, which are otherwise repaired and counted.
+        drop_labels: Take an unlabeled file that has labels, and leave them out; it is otherwise refused, since it may
+            be a copy of what is to be judged on.
     """
 
     text: str | None = None
@@ -36,6 +39,8 @@ class Columns(Spec):
     label: str | None = None
     tokens: str | None = None
     tags: str | None = None
+    strict: bool = False
+    drop_labels: bool = False
 
     def find(self, role: str, names: Iterable[str]) -> str | None:
         """The column of a role: the one named here if it is there, else the first usual name that is.

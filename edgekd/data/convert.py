@@ -77,7 +77,7 @@ def _texts_with_gold(table: Table, name: str, task: SequenceTask, columns: Colum
             find_column(table, "label", columns)
         return Split(name, texts, pairs), []
     if name == "unlabeled":
-        return Split(name, texts, pairs), [f"unlabeled: its column {found} is not used"]
+        return Split(name, texts, pairs), _dropped(table, found, columns)
     if task.name == "multi-label-classification":
         sets = _all_or_none(table, _label_sets(table, found), f"no labels in column '{found}'")
         return Split(name, texts, pairs, label_sets=sets if sets and any(sets) else None), []
@@ -115,15 +115,30 @@ def _tokens(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]
             find_column(table, "tags", columns)
         return Split(name, texts, words=words), []
     if name == "unlabeled":
-        return Split(name, texts, words=words), [f"unlabeled: its column {found} is not used"]
+        return Split(name, texts, words=words), _dropped(table, found, columns)
     values = [_tags(table, i, found, len(words[i])) for i in range(len(words))]
     tags = _all_or_none(table, values, f"no tags in column '{found}'")
     if tags is None:
         return Split(name, texts, words=words), []
     repaired = [repair_bio(text) for text in tags]
+    illegal = [i for i, (before, after) in enumerate(zip(tags, repaired, strict=True)) if _changes(before, after)]
+    if columns.strict and illegal:
+        why = f"an I- tag begins a span, here and in {len(illegal) - 1} more rows; mend them, or leave out --strict"
+        raise table.error(illegal[0], why)
     changed = sum(_changes(before, after) for before, after in zip(tags, repaired, strict=True))
     notes = [f"{name}: {changed} I- tags that begin a span read as B-, as conlleval does"] if changed else []
     return Split(name, texts, words=words, tags=repaired), notes
+
+
+def _dropped(table: Table, column: str, columns: Columns) -> list[str]:
+    """A note on gold labels of unlabelled text, once it is known that they are meant to be left out."""
+    given = [i for i, row in enumerate(table.rows) if row.get(column) not in (None, "")]
+    if given and not columns.drop_labels:
+        raise table.error(
+            given[0], f"unlabelled text with a label (column '{column}'): take the column out, name the file train, "
+            "or say --drop-labels"
+        )  # fmt: skip
+    return [f"unlabeled: its column {column} is not used"] if given else []
 
 
 def _plain_words(table: Table, columns: Columns) -> tuple[Split, list[str]]:
@@ -196,11 +211,13 @@ def _label(table: Table, i: int, column: str) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():  # integers with gaps arrive as floats
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise table.error(i, f"column '{column}' holds {_kind(value)}, not a label")
     names = table.classes.get(column)
     if names is None or isinstance(value, str):
-        return _encodable(table, i, str(value))
+        return _encodable(table, i, str(value).strip())
+    if isinstance(value, float):
+        raise table.error(i, f"label {value} in column '{column}' is none of its {len(names)} classes")
     if value == -1:
         return None
     if not 0 <= value < len(names):
@@ -238,7 +255,7 @@ def _one_of_set(table: Table, i: int, value: Any, column: str, names: list[str] 
         raise table.error(i, f"label {value} in column '{column}' is none of its {len(names)} classes")
     if not isinstance(value, str) or not value.strip():
         raise table.error(i, f"column '{column}' holds {_kind(value)} among the labels, not a label")
-    return _encodable(table, i, value)
+    return _encodable(table, i, value.strip())
 
 
 def _value(table: Table, i: int, column: str) -> float | None:

@@ -100,7 +100,7 @@ def _read_json(file: Path) -> Table:
 def _read_json_array(file: Path, text: str) -> Table:
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: broken JSON array: {error}") from error
     for number, value in enumerate(values, start=1):
         if not isinstance(value, dict):
@@ -120,7 +120,7 @@ def json_object(line: str, where: str) -> Row:
     """
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise DataError(f"{where}: broken JSON: {reason}") from error
     if not isinstance(value, dict):

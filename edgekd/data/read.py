@@ -106,8 +106,15 @@ def _task(tables: dict[str, Table], task: TaskSpec | None, columns: Columns) -> 
 def _kind_of_gold(tables: dict[str, Table], columns: Columns) -> tuple[type[SequenceTask], list[str]]:
     """What the label column holds: lists are sets of labels, fractions are values, all else is one label a text."""
     table = next((tables[name] for name in LABELLED if name in tables), None)
-    found = None if table is None else columns.find("label", table.names)
-    if table is None or found is None:
+    if table is None:
+        return TextClassification, []
+    found = columns.find("label", table.names)
+    value = columns.find("value", table.names)
+    if found is None and value is not None:
+        scores = [as_number(row.get(value)) for row in table.rows]
+        if None not in scores and any(not score.is_integer() for score in scores if score is not None):
+            return TextRegression, [f"column {value} holds numbers with fractions: read as regression"]
+    if found is None:
         return TextClassification, []
     cells = [cell for row in table.rows if (cell := row.get(found)) not in (None, "")]
     lists = [i for i, row in enumerate(table.rows) if isinstance(row.get(found), list)]
@@ -182,7 +189,9 @@ def _known(
         for i, row in enumerate(listed(split)):
             for label in row:
                 if label not in known:
-                    raise tables[name].error(i, f'label "{label}" does not occur in train')
+                    what = "tag" if bio else "label"
+                    mend = "; put a row that has it into train, or leave this one out"
+                    raise tables[name].error(i, f'{what} "{label}" does not occur in train{mend}')
     return known
 
 
@@ -231,6 +240,8 @@ def read_ids(source: str | Path, columns: Columns, hub_config: str | None) -> di
         if "id" not in table.names or column is None:
             continue
         for i, row in enumerate(table.rows):
+            if row.get("id") is None:
+                continue
             if texts.setdefault(str(row.get("id")), row[column]) != row[column]:
                 raise table.error(i, f'id "{row.get("id")}" is that of another text too')
     return texts

@@ -94,6 +94,7 @@ def target_texts(data: TaskData, spec: Transfer, seed: int) -> TransferSet:
     """
     train = data.train if spec.use_labelled and data.train is not None and len(data.train) else None
     notes: list[str] = []
+    train = None if train is None else _unseen(train, data, notes)
     parts = [train] if train is not None else []
     if spec.use_unlabeled and data.unlabeled is not None and len(data.unlabeled):
         parts.append(_fresh(data.unlabeled, data, train, spec, notes))
@@ -175,6 +176,18 @@ def augment_target(
 
 def _words(text: str) -> list[str]:
     return [text[start:end] for start, end in word_spans(text)]
+
+
+def _unseen(train: Split, data: TaskData, notes: list[str]) -> Split | None:
+    """Leave out training texts that are also in validation or test; equal ones only, for near ones are as labelled."""
+    held_out: set[tuple[str, str]] = set()
+    for split in (data.validation, data.test):
+        held_out.update([] if split is None else split.keys())
+    kept = [i for i, key in enumerate(train.keys()) if key not in held_out]
+    if len(kept) == len(train):
+        return train
+    notes.append(f"{len(train) - len(kept)} training texts left out: equal to one in validation or test")
+    return train.take(np.array(kept, dtype=np.int64)) if kept else None
 
 
 def _fresh(unlabeled: Split, data: TaskData, train: Split | None, spec: Transfer, notes: list[str]) -> Split:

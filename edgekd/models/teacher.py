@@ -133,7 +133,7 @@ def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teac
         UsageError: The folder is not a classifier that can teach; the message says what is wrong.
         UnavailableError: A hub id, and the hub cannot be reached.
     """
-    path = _resolve(folder, trust_remote_code)
+    path = model_folder(folder, trust_remote_code)
     config = _read_config(path, trust_remote_code)
     _require_safetensors(path, config)
     if config.get("model_type") == StudentConfig.model_type:
@@ -191,7 +191,7 @@ def load_body(folder: str | Path, *, trust_remote_code: bool = False) -> Encoder
         UsageError: The folder is no encoder; the message says what is wrong.
         UnavailableError: A hub id, and the hub cannot be reached.
     """
-    path = _resolve(folder, trust_remote_code)
+    path = model_folder(folder, trust_remote_code)
     _require_safetensors(path, _read_config(path, trust_remote_code))
     model, lost = load_weights(AutoModel, path, trust_remote_code)
     _require_body(path, [name for name in lost if not name.startswith("pooler.")])
@@ -244,7 +244,7 @@ def load_encoder(
         UsageError: The folder is no encoder that can take such a head.
         UnavailableError: A hub id, and the hub cannot be reached.
     """
-    path = _resolve(folder, trust_remote_code)
+    path = model_folder(folder, trust_remote_code)
     _require_safetensors(path, _read_config(path, trust_remote_code))
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     kind = {"problem_type": problem} if head == "sequence" else {}
@@ -267,8 +267,17 @@ def _and_more(names: Sequence[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
-def _resolve(folder: str | Path, trust_remote_code: bool) -> Path:
-    """The local folder of a model, fetched from the hub if it is an id and no folder."""
+def model_folder(folder: str | Path, trust_remote_code: bool = False) -> Path:
+    """The local folder of a model, fetched from the hub if it is an id and no folder.
+
+    Args:
+        folder: A folder, or, as a string, a hub id such as "org/name".
+        trust_remote_code: Fetch model code too.
+
+    Raises:
+        UsageError: There is no such folder, and it is no hub id of a model.
+        UnavailableError: A hub id, and the hub cannot be reached.
+    """
     name = str(folder)
     path = Path(folder)
     if not name.strip():
@@ -455,6 +464,19 @@ def _max_length(path: Path, model: PreTrainedModel) -> int:
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
             limits.append(module.num_embeddings - unused)
     return _shortest(path, limits)
+
+
+# Families that number positions from the padding row leave the rows up to it unused.
+_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")
+
+
+def encoder_max_length(folder: Path) -> int:
+    """Tokens that fit into an encoder, read off its files without loading it."""
+    config = _read_config(folder, trust_remote_code=False)
+    rows = config.get("max_position_embeddings")
+    if isinstance(rows, int) and config.get("model_type") in _FROM_PADDING:
+        rows -= (config.get("pad_token_id") or 0) + 1
+    return _shortest(folder, [rows])
 
 
 def _shortest(path: Path, limits: list[Any]) -> int:

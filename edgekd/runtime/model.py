@@ -29,6 +29,11 @@ GRAPH_LEVELS = {
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 
+TASKS = (
+    "text-classification", "multi-label-classification", "text-regression", "token-classification",
+    "joint-intent-slots",
+)  # fmt: skip
+
 Text = str | Sequence[str]
 
 
@@ -98,7 +103,7 @@ class Model:
             and slots: `{"label", "score", "spans"}`.
 
         Raises:
-            UsageError: A text is not what the task takes; the message names its index.
+            UsageError: A text is not what the task takes, the message names its index; or a number is below 1.
         """
         return self.timed_predict(texts, batch_size=batch_size, all_scores=all_scores, workers=workers)[0]
 
@@ -126,6 +131,8 @@ class Model:
 
     def _check(self, texts: str | Sequence[Text]) -> tuple[list[str], list[str] | None]:
         """First texts and second texts, once each is known to be a string that can be encoded."""
+        if isinstance(texts, dict) or not hasattr(texts, "__iter__"):
+            raise UsageError(f"texts: a text or a list of texts, not {type(texts).__name__}")
         given = [texts] if isinstance(texts, str) else list(texts)
         for i, text in enumerate(given):
             parts = [text] if isinstance(text, str) else list(text) if isinstance(text, (list, tuple)) else []
@@ -153,6 +160,9 @@ class Model:
 
     def run(self, encodings: Encodings, batch_size: int, workers: int = 1) -> NDArray[Any]:
         """Logit rows (rows, labels) of encoded texts, text after text; those of like length run together."""
+        for name, number in (("batch_size", batch_size), ("workers", workers)):
+            if number < 1:
+                raise UsageError(f"{name} {number}: at least 1")
         rows = np.zeros((int(encodings.rows[-1]), len(self.config.columns)), dtype=np.float32)
         order = np.argsort(encodings.lengths, kind="stable")
 
@@ -274,6 +284,8 @@ def read_config(file: Path) -> BundleConfig:
         missing = [i for i in range(len(names)) if str(i) not in names]
         if missing:
             raise UsageError(f"{file}: id2label has {len(names)} labels but no id {missing[0]}: count them from 0")
+        if own["task"]["name"] not in TASKS:
+            raise UsageError(f"{file}: no task {own['task']['name']!r} is known: use the edgekd that wrote the bundle")
         return BundleConfig(
             labels=tuple(names[str(i)] for i in range(len(names))),
             task=own["task"]["name"],

@@ -23,6 +23,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.registry import CollectorRegistry
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from edgekd.errors import EdgekdError, UsageError
@@ -196,8 +197,15 @@ def create_app(bundle, limits=None):
         server.pool.shutdown()
 
     # The schema stays at /openapi.json; the pages that show it would fetch scripts from elsewhere.
-    app = FastAPI(title="EdgeKD bundle", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="EdgeKD bundle", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.server = server
+
+    @app.exception_handler(HTTPException)
+    async def refuse(request: Request, refusal: HTTPException) -> Response:
+        server.metrics.requests.labels(str(refusal.status_code)).inc()
+        what = f"{request.method} {request.url.path[:80]}: {refusal.detail.lower()}"
+        content = {"error": f"{what}; there are POST /predict, GET /healthz and GET /metrics"}
+        return JSONResponse(content, refusal.status_code, headers=refusal.headers)
 
     @app.post("/predict", openapi_extra={"requestBody": {"content": {"application/json": {"schema": SCHEMA}}}})
     async def predict(request: Request) -> Response:
@@ -234,6 +242,11 @@ def main(arguments=None):
     parser.add_argument("--max-waiting", type=int, default=Limits.waiting, help="requests that may wait for a CPU")
     parser.add_argument("--grace-seconds", type=int, default=25, help="for open requests, after SIGTERM")
     options = parser.parse_args(arguments)
+    for name in ("max_texts", "max_characters", "max_body_bytes", "max_waiting", "grace_seconds"):
+        if getattr(options, name) < (name != "max_waiting"):
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: too small")
+    if not 0 <= options.port < 2**16:
+        parser.error(f"--port {options.port}: a port is below 65536")
     limits = Limits(options.max_texts, options.max_characters, options.max_body_bytes, options.max_waiting)
     started = time.perf_counter()
     try:

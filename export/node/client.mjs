@@ -5,7 +5,8 @@ import { parseArgs } from "node:util";
 
 /** Answers to texts, in order; an error carries the server's own line and the HTTP status. */
 export async function predict(url, texts, { timeoutMs = 5000 } = {}) {
-  const response = await fetch(new URL("/predict", url), {
+  // Behind a proxy the server may stand below a path.
+  const response = await fetch(new URL("predict", url.endsWith("/") ? url : `${url}/`), {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ texts }),
@@ -17,14 +18,17 @@ export async function predict(url, texts, { timeoutMs = 5000 } = {}) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values, positionals } = parseArgs({
-    options: { url: { type: "string", default: "http://127.0.0.1:8000" } },
-    allowPositionals: true,
-  });
+  let url = "http://127.0.0.1:8000";
   try {
-    for (const answer of await predict(values.url, positionals)) console.log(JSON.stringify(answer));
+    const { values, positionals } = parseArgs({
+      options: { url: { type: "string", default: url } },
+      allowPositionals: true,
+    });
+    url = values.url;
+    if (!positionals.length) throw new Error("no text: node client.mjs [--url URL] TEXT...");
+    for (const answer of await predict(url, positionals)) console.log(JSON.stringify(answer));
   } catch (error) {
-    console.error(`error: ${error.status ?? values.url}: ${error.message}`);
+    console.error(`error: ${error.status ?? url}: ${error.cause?.message || error.message}`);
     process.exitCode = 1;
   }
 }

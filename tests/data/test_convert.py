@@ -18,8 +18,8 @@ def run(rows, task=ONE, name="train", columns=None, classes=None):
 
 
 def test_labels_of_every_kind_become_names():
-    rows = [{"text": "x", "label": value} for value in ("a", 1, 2.0, "0")]
-    assert run(rows)[0].labels == ["a", "1", "2", "0"]
+    rows = [{"text": "x", "label": value} for value in ("a", 1, 2.0, "0", 0.5, " a ")]
+    assert run(rows)[0].labels == ["a", "1", "2", "0", "0.5", "a"]
     named = [{"text": "x", "label": 1}, {"text": "y", "label": 0}]
     assert run(named, classes={"label": ["no", "yes"]})[0].labels == ["yes", "no"]
 
@@ -29,11 +29,18 @@ def test_a_pair_has_two_texts():
     assert (split.texts, split.pairs) == (["x"], ["y"])
 
 
-def test_labels_of_unlabelled_text_are_not_used():
-    split, notes = run([{"text": "x", "label": "a"}], name="unlabeled")
+def test_labels_of_unlabelled_text_are_refused_unless_they_are_to_be_dropped():
+    text, words = [{"text": "y"}, {"text": "x", "label": "a"}], [{"tokens": ["x"], "tags": ["wrong", "ly"]}]
+    with pytest.raises(DataError, match=r"row 11: unlabelled text with a label \(column 'label'\).*--drop-labels"):
+        run(text, name="unlabeled")
+    with pytest.raises(DataError, match=r"row 10: unlabelled text with a label \(column 'tags'\)"):
+        run(words, TOKENS, name="unlabeled")
+    assert run([{"text": "x", "label": None}], name="unlabeled")[1] == []
+    drop = Columns(drop_labels=True)
+    split, notes = run(text, name="unlabeled", columns=drop)
     assert split.labels is None
     assert notes == ["unlabeled: its column label is not used"]
-    split, notes = run([{"tokens": ["x"], "tags": ["wrong", "ly"]}], TOKENS, name="unlabeled")
+    split, notes = run(words, TOKENS, name="unlabeled", columns=drop)
     assert split.tags is None
     assert notes == ["unlabeled: its column tags is not used"]
 
@@ -61,6 +68,9 @@ def test_illegal_bio_is_repaired_and_counted():
     split, notes = run([{"tokens": ["x", "y", "z"], "tags": ["I-a", "I-a", "I-b"]}], TOKENS)
     assert split.tags == [["B-a", "I-a", "B-b"]]
     assert notes == ["train: 2 I- tags that begin a span read as B-, as conlleval does"]
+    rows = [{"tokens": ["x"], "tags": ["O"]}, {"tokens": ["x"], "tags": ["I-a"]}, {"tokens": ["x"], "tags": ["I-b"]}]
+    with pytest.raises(DataError, match="row 11: an I- tag begins a span, here and in 1 more rows"):
+        run(rows, TOKENS, columns=Columns(strict=True))
 
 
 def test_unlabelled_plain_text_is_split_into_words():
@@ -94,7 +104,7 @@ def test_a_text_file_needs_no_column_names():
         ([{"text": "\ud800", "label": "a"}], ONE, Columns(), r"row 10: half of a surrogate pair"),
         ([{"text": "x", "text_pair": "", "label": "a"}], PAIR, Columns(), r"row 10: empty text in column 'text_pair'"),
         ([{"text": "x", "label": "a"}, {"text": "y"}], ONE, Columns(), r"row 11: no label in column 'label'"),
-        ([{"text": "x", "label": 0.5}], ONE, Columns(), r"row 10: column 'label' holds a number, not a label"),
+        ([{"text": "x", "label": {}}], ONE, Columns(), r"row 10: column 'label' holds an object, not a label"),
         ([{"text": "x", "label": ["a"]}], ONE, Columns(), r"row 10: column 'label' holds a list, not a label"),
         ([{"text": "x", "label": True}], ONE, Columns(), r"row 10: column 'label' holds true or false"),
         ([{"tokens": ["x", "y"], "tags": ["O"]}], TOKENS, Columns(), r"row 10: 2 tokens but 1 tags"),

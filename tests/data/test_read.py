@@ -107,6 +107,12 @@ def test_a_train_file_without_labels_is_unlabelled_text(folder):
     assert len(gold.test) + len(gold.validation) == 30
 
 
+def test_values_without_a_label_column_tell_a_regression(folder):
+    data = read_data(folder(train=[{"text": f"t{i}", "score": i % 9 / 4} for i in range(200)]))
+    assert data.task == TextRegression()
+    assert data.notes[0] == "column score holds numbers with fractions: read as regression"
+
+
 def test_unlabelled_text_for_token_tasks(folder):
     path = folder(train=tagged(50), **{"unlabeled.txt": "to Paris!\n"})
     data = read_data(path)
@@ -154,7 +160,7 @@ def test_wrong_data_is_one_clear_line(folder, files, message):
 
 def test_tags_that_train_lacks_and_tags_that_say_nothing(folder):
     path = folder(train=tagged(20), test=[{"tokens": ["x"], "tags": ["B-y"]}])
-    with pytest.raises(DataError, match=r'test\.jsonl, row 1: label "B-y" does not occur in train'):
+    with pytest.raises(DataError, match=r'test\.jsonl, row 1: tag "B-y" does not occur in train'):
         read_data(path)
     with pytest.raises(DataError, match="every tag is O"):
         read_data(folder(train=[{"tokens": ["x"], "tags": ["O"]}] * 9, test=[{"tokens": ["x"], "tags": ["O"]}]))

@@ -30,6 +30,16 @@ def test_labelled_first_no_repeats_and_nothing_from_validation_or_test():
     assert made.counts == {"labelled": 2, "unlabelled": 2}
 
 
+def test_training_texts_that_are_judged_on_teach_nobody():
+    train = Split("train", ["a", "t", "b", "v"], labels=["x", "y", "y", "x"])
+    made = target_texts(data(train=train), Transfer(), 0)
+    assert made.split.texts == ["a", "b", "u", "w"]
+    assert made.labelled.labels == ["x", "y"]
+    assert made.notes[0] == "2 training texts left out: equal to one in validation or test"
+    alone = target_texts(data(train=Split("train", ["t"], labels=["y"])), Transfer(), 0)
+    assert alone.labelled is None
+
+
 def test_limit_is_seeded_and_keeps_labelled_texts_first():
     many = data(unlabeled=Split("unlabeled", [f"u{i}" for i in range(50)]))
     made = target_texts(many, Transfer(max_texts=12), 0)

@@ -60,6 +60,24 @@ def test_metrics_count_requests_texts_and_cut_texts(client):
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/predict", 405), ("GET", "/", 404), ("POST", "/predict/", 404)]
+)
+def test_another_address_is_refused_in_the_same_form(client, method, path, status):
+    response = client.request(method, path, follow_redirects=False)
+    assert response.status_code == status
+    assert f"{method} {path}: " in response.json()["error"]
+    assert metric(client, f'edgekd_requests_total{{status="{status}"}}') == 1
+
+
+def test_limits_that_refuse_all_are_refused(serve, bundle, capsys):
+    for option in ("--max-texts", "--max-waiting", "--grace-seconds"):
+        with pytest.raises(SystemExit) as ended:
+            serve.main(["--bundle", str(bundle), option, "-1"])
+        assert ended.value.code == 2
+        assert f"{option} -1: too small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("body", "status", "words"),
     [
         (b'{"texts": ["\xff\xfe"]}', 400, "not UTF-8: byte 12"),

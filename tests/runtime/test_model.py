@@ -54,11 +54,32 @@ def test_pairs(sentiment):
 
 @pytest.mark.parametrize(
     ("texts", "message"),
-    [([("a", "b")], "text 0: this model takes single texts"), (["a", 3], "text 1: not a string but int")],
+    [
+        ([("a", "b")], "text 0: this model takes single texts"),
+        (["a", 3], "text 1: not a string but int"),
+        (None, "a list of texts, not NoneType"),
+        (5, "a list of texts, not int"),
+        ({"text": "good"}, "a list of texts, not dict"),
+    ],
 )
 def test_wrong_texts_are_named(sentiment, texts, message):
     with pytest.raises(UsageError, match=message):
         load(sentiment).predict(texts)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_numbers_below_one_are_refused(sentiment, number):
+    model = load(sentiment)
+    with pytest.raises(UsageError, match=f"batch_size {number}: at least 1"):
+        model.predict(["good", "bad"], batch_size=number)
+    with pytest.raises(UsageError, match=f"workers {number}: at least 1"):
+        model.predict(["good", "bad"], workers=number)
+
+
+def test_a_task_of_the_future_is_refused(sentiment):
+    write_config(sentiment, ["negative", "positive"], {"name": "haiku", "pair": False})
+    with pytest.raises(UsageError, match="no task 'haiku' is known"):
+        load(sentiment)
 
 
 def test_half_a_surrogate_pair_is_served(sentiment):

@@ -24,7 +24,7 @@ from edgekd.errors import UnavailableError, require
 
 # Rows of each split, and the pools of the grammar that it draws from.
 SPLITS: dict[str, tuple[int, tuple[str, ...]]] = {
-    "train": (4_400, ("train",)),
+    "train": (3_600, ("train",)),
     "unlabeled": (10_000, ("train", "wider")),
     "validation": (500, ("validation",)),
     "test": (1_600, ("test",)),

@@ -71,13 +71,21 @@ def _hidden(path: Path) -> bool:
 def _file_texts(file: Path, columns: Columns, chunk: int) -> Iterator[list[str]]:
     if file.stat().st_size == 0:
         raise DataError(f"{file}: empty file")
-    rows = _STREAMS[file.suffix.casefold()](file, columns)
+    rows = (
+        (number, row) for number, row in _STREAMS[file.suffix.casefold()](file, columns) if not _blank(row, columns)
+    )
     part = list(islice(rows, chunk))
     if not part:
         raise DataError(f"{file}: no rows")
     while part:
         yield read_column(Table(str(file), [row for _, row in part], [number for number, _ in part]), "text", columns)
         part = list(islice(rows, chunk))
+
+
+def _blank(row: Row, columns: Columns) -> bool:
+    """Whether a row has a text that is empty: in a pool of millions nobody mends these by hand."""
+    found = columns.find("text", row)
+    return found is not None and (row[found] is None or (isinstance(row[found], str) and not row[found].strip()))
 
 
 def _lines(file: Path) -> Iterator[str]:

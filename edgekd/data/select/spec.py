@@ -28,7 +28,7 @@ class GenericText(Spec):
     """
 
     path: str = Field(min_length=1)
-    ratio: float = Field(default=1.0, gt=0)
+    ratio: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     size: int | None = Field(default=None, ge=1)
     method: Method = "cascade"
     seed: int = Field(default=0, ge=0)

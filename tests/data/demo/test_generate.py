@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(folder: Path, t
 
 def test_counts_and_columns(rows: dict[str, list[dict[str, str]]]) -> None:
     assert {split: len(split_rows) for split, split_rows in rows.items()} == {
-        "train": 4_400,
+        "train": 3_600,
         "unlabeled": 10_000,
         "validation": 500,
         "test": 1_600,
