@@ -142,7 +142,7 @@ def unknown_tokens(tokenizer: Tokenizer, encodings: Encodings) -> str:
     if unknown.mean() <= _MOST_UNKNOWN:
         return ""
     # Of whole texts, where it is a language and not a letter that is unknown.
-    texts = np.add.reduceat(unknown, encodings.offsets[:-1]) > encodings.lengths / 2
+    texts = np.add.reduceat(unknown, encodings.offsets[:-1]) >= encodings.lengths / 2
     return (
         f"{100 * unknown.mean():.0f}% of the tokens are unknown to the teacher's tokenizer, and most of "
         f"{int(texts.sum())} texts: is it text of another language?"
