@@ -28,6 +28,8 @@ _SETTINGS = {
     "transfer.max_texts": 7700,
     # A laptop is never alone: what the plan measures and what is judged minutes later differ by a tenth.
     "budget.headroom": 0.15,
+    # On 500 validation texts half a point is two or three answers: chance would bring floats, and latency, back.
+    "accept.max_drop": 1.0,
     "distill.stages.0.training.epochs": 2.5,
     "distill.stages.0.training.evaluations": 3,
 }

@@ -110,6 +110,8 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
     for stage in profile.distill.stages:
         # Refused now, not when the stage's turn comes.
         augmentation(stage.on_the_fly, teacher)
+    if profile.distill.stages[-1].loss.family in ("hidden", "attention"):
+        engine.progress.say("warning: the last distill stage trains no task head; let one on logits (kl) follow")
     max_length = resolve_length(profile, teacher, data)
     teacher_id = folder_id(teacher.folder)
     transfer = build_transfer_set(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -142,7 +142,14 @@ def validated(model: type[ModelT], content: Mapping[str, Any], source: str) -> M
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{source}: " + "; ".join(_complaint(model, e) for e in error.errors()[:3])) from error
+        # A list of which an entry is wrong is "too short" to pydantic as well.
+        found = error.errors()
+        places = [e["loc"] for e in found]
+        own = [
+            e for e in found
+            if e["type"] != "too_short" or not any(p[: len(e["loc"])] == e["loc"] != p for p in places)
+        ]  # fmt: skip
+        raise UsageError(f"{source}: " + "; ".join(_complaint(model, content, e) for e in own[:3])) from error
 
 
 def override(profile: Profile, changes: Mapping[str, Any], source: str = "flags") -> Profile:
@@ -169,8 +176,23 @@ def _hint(name: str, known: Iterable[str]) -> str:
     return f"did you mean {names[close[0]]!r}?" if close else f"known: {', '.join(names.values())}"
 
 
-def _complaint(model: type[BaseModel], error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"])
+def _place(content: Any, location: Sequence[int | str]) -> str:
+    """A field's path as the user wrote it: pydantic adds the names of what it tried."""
+    written = []
+    for i, part in enumerate(location):
+        inside = part in content if isinstance(content, Mapping) else isinstance(part, int)
+        if inside or i == len(location) - 1:
+            written.append(str(part))
+        if inside:
+            try:
+                content = content[part]
+            except (IndexError, KeyError, TypeError):
+                content = None
+    return ".".join(written)
+
+
+def _complaint(model: type[BaseModel], content: Mapping[str, Any], error: Any) -> str:
+    place = _place(content, error["loc"])
     if error["type"] == "missing":
         return f"{place}: missing"
     if error["type"] == "union_tag_not_found":
@@ -179,6 +201,10 @@ def _complaint(model: type[BaseModel], error: Any) -> str:
         context = error["ctx"]
         known = [name.strip("' ") for name in context["expected_tags"].split(",")]
         return f"{place}: no {context['tag']!r} here; {_hint(str(context['tag']), known)}"
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}".removeprefix(": ")
+    if error["type"] in ("model_attributes_type", "model_type"):
+        return f"{place}: expected settings such as {{name: ...}} (got {str(error['input'])[:_SHOWN_INPUT]!r})"
     if error["type"] != "extra_forbidden":
         got = repr(error["input"])
         return f"{place}: {error['msg']}" + (f" (got {got})" if len(got) <= _SHOWN_INPUT else "")

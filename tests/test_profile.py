@@ -77,7 +77,7 @@ def test_initialisation_by_name():
     assert found.distill.init.folder == "./e"
     for wrong, place in (
         ({"name": "magic"}, "distill.init"),
-        ({"name": "checkpoint"}, "distill.init.checkpoint.folder"),
+        ({"name": "checkpoint"}, "distill.init.folder: missing"),
     ):
         with pytest.raises(UsageError, match=place):
             profile.parse({"name": "x", "distill": {"init": wrong}}, "test")
@@ -98,6 +98,28 @@ def test_wrong_settings_are_said_in_a_line(content, message):
     with pytest.raises(UsageError, match=message) as caught:
         profile.parse(content, "test")
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("distill", "message"),
+    [
+        ({"stages": [{"loss": {"name": "klx"}}]}, "^test: distill.stages.0.loss: no 'klx' here; did you mean 'kl'[?]$"),
+        (
+            {"stages": [{"loss": {"name": "kl", "temperature": float("inf")}}]},
+            "^test: distill.stages.0.loss.temperature: ",
+        ),
+        ({"init": "slice"}, "^test: distill.init: expected settings such as"),
+        (
+            {"stages": [{"loss": {"name": "infonce"}, "training": {"epochs": 1, "learning_rate": 1, "batch_size": 1}}]},
+            "^test: distill.stages.0: loss infonce tells a text from the others of its batch",
+        ),
+    ],
+)
+def test_one_wrong_field_is_one_complaint(distill, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        profile.parse({"name": "x", "distill": distill}, "test")
+    assert ";" not in str(caught.value).replace("; did you mean", "")
+    assert "Value error" not in str(caught.value)
 
 
 def test_a_request_is_no_profile(tmp_path):

@@ -148,6 +148,7 @@ def _dry_run(request: Request, flags: dict[str, Any]) -> None:
 
     from edgekd.bundle import check_out
     from edgekd.data.hub import is_hub_id
+    from edgekd.distill.spec import CheckpointInit
     from edgekd.plan.result import read_plan
 
     named = {"--teacher": request.teacher, "--data": request.data}
@@ -159,6 +160,9 @@ def _dry_run(request: Request, flags: dict[str, Any]) -> None:
             raise UsageError(f"{flag} {name}: no such file or folder")
     if request.plan is not None:
         read_plan(Path(request.plan))
+    init = request.profile.distill.init
+    if isinstance(init, CheckpointInit) and not Path(init.folder).is_dir():
+        raise UsageError(f"distill.init.folder {init.folder}: no such folder")
     if flags["family"] is None:
         check_out(flags["out"], request, flags["overwrite"])
     known = "teacher and data: not read; plan: not measured yet"

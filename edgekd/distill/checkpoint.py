@@ -68,6 +68,12 @@ class Checkpoint:
             if older != final:
                 shutil.rmtree(older)
 
+    def keep(self, best: dict[str, Tensor]) -> Path:
+        """Write the best weights beside the checkpoints, for somebody to look at; returns the file."""
+        path = self.folder / "best.safetensors"
+        save_file(best, path)
+        return path
+
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Tensor]] | None:
         """Restore the newest whole checkpoint into model and optimiser; None if there is none."""
         found = sorted(self.folder.glob("step-*"))

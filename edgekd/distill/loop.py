@@ -79,7 +79,7 @@ def train(
         max_steps: The schedule's length where the epochs are more.
 
     Raises:
-        EdgekdError: The loss became NaN or infinite; the last good weights stay in `work`.
+        EdgekdError: Loss, gradient or weights became NaN or infinite; the best weights so far stay in `work`.
     """
     run = _Run(model, encodings, objective, evaluate, spec, engine, Checkpoint(work), seed, max_steps)
     with engine.progress.bar(title, run.total) as bar:
@@ -108,8 +108,9 @@ def held_out_loss(
         module.eval()
     order = np.argsort(encodings.lengths, kind="stable")
     total = 0.0
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    # A single text left over joins the batch before it: some losses tell a text from the others of its batch.
+    parts = max(1, math.ceil((len(order) - 1) / batch_size))
+    for indices in np.array_split(order, parts):
         batch = Batch(encodings, indices, inputs_of(encodings, indices, torch.device(engine.device)))
         total += len(indices) * float(next(iter(objective(model, batch).values())))
     for module, mode in zip(whole, modes, strict=True):
@@ -190,13 +191,12 @@ class _Run:
             terms = self.objective(self.model, batch)
         for name, term in terms.items():
             if not is_finite(term):
-                raise EdgekdError(
-                    f"the loss ({name}) became {term.item()} at step {self.state.step}: lower the learning rate "
-                    f"(now {self.spec.learning_rate:g}); the last good weights are in {self.checkpoint.folder}"
-                )
+                raise self._diverged(f"the loss ({name}) became {term.item()}")
         loss = torch.stack(list(terms.values())).sum()
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.whole.parameters(), self.spec.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(self.whole.parameters(), self.spec.max_grad_norm)
+        if norm is not None and not math.isfinite(norm):
+            raise self._diverged(f"the gradient of {' + '.join(terms)} became {float(norm)}")
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * self._schedule(self.state.step)
         self.optimizer.step()
@@ -204,6 +204,17 @@ class _Run:
         self.state.step += 1
         self.state.loss_sum += float(loss.detach())
         self.state.loss_count += 1
+
+    def _diverged(self, what: str) -> EdgekdError:
+        """The error that ends the run; the best weights so far are kept beside the checkpoints."""
+        kept = "there was no look at validation before"
+        if self.best:
+            kept = (
+                f"the weights of step {self.state.best_step}, the best so far, are in {self.checkpoint.keep(self.best)}"
+            )
+        return EdgekdError(
+            f"{what} at step {self.state.step}: lower the learning rate (now {self.spec.learning_rate:g}); {kept}"
+        )
 
     def _indices(self, step: int) -> np.ndarray:
         epoch, within = divmod(step, self.steps_per_epoch)
@@ -222,6 +233,8 @@ class _Run:
     def _look(self) -> None:
         score = self.evaluate(self.plain)
         state = self.state
+        if not math.isfinite(score) or not all(bool(p.isfinite().all()) for p in self.plain.parameters()):
+            raise self._diverged("the weights became NaN or infinite")
         state.points.append(
             {
                 "step": state.step,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from edgekd.distill.losses.spec import KL, AgnosticLossSpec, LossSpec, MiniLMv2
+from edgekd.distill.losses.spec import KL, AgnosticLossSpec, LossSpec, MiniLMv2, MutualInformation
 from edgekd.models.spec import Spec
 from edgekd.plan.spec import AssistantsSpec, AutoAssistants
 
@@ -151,6 +151,8 @@ class Stage(Spec):
             raise ValueError("hard_weight: the loss is cross-entropy on the labels already")
         if self.loss.family == "labels" and self.mixup is not None:
             raise ValueError("mixup: mixed texts have no gold label; choose a loss on the teacher's outputs")
+        if isinstance(self.loss, MutualInformation) and self.training.batch_size < 2:
+            raise ValueError(f"loss {self.loss.name} tells a text from the others of its batch: batch_size 1 has none")
         if self.on_the_fly is not None and self.loss.family == "labels":
             raise ValueError("on_the_fly: changed texts have no gold label; choose a loss on the teacher's outputs")
         if self.on_the_fly is not None and self.mixup is not None:

@@ -10,9 +10,9 @@ Activation = Literal["gelu", "gelu_tanh", "relu", "tanh"]
 
 
 class Spec(BaseModel):
-    """Base of every specification: frozen, and unknown keys are errors."""
+    """Base of every specification: frozen, finite, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class HeadShape(Spec):

@@ -184,7 +184,8 @@ def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
     inputs, engine, rows = planner.inputs, planner.session.engine, []
     if inputs.transfer.labelled is not None:
         spec = inputs.profile.distill
-        stage = Stage(loss=HardCE(), data="labelled", training=spec.stages[-1].training)
+        last = spec.stages[-1]
+        stage = Stage(loss=HardCE(), data="labelled", training=last.training, max_steps=last.max_steps)
         (tuned,) = distill(
             planner.session.store, engine, attempt.start, inputs.task, inputs.lesson(),
             spec.model_copy(update={"stages": (stage,)}), "baseline: fine-tune without distillation",

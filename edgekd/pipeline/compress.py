@@ -76,6 +76,8 @@ def compress(
         # What the bundle keeps of the request must make it again.
         request = request.model_copy(update={"profile": demo_profile(request.profile)})
     pinned = read_plan(Path(request.plan)) if request.plan else None
+    if pinned is not None and request.profile.search.select == "accuracy":
+        raise UsageError("--select accuracy goes without --plan, which has chosen already")
     work = claim(out, request, overwrite)
     device = Device.of(build_target(request.profile.target), session.store)
     with clock.stage("teacher and data"):

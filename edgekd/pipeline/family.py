@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from edgekd.bundle import check_out
 from edgekd.errors import UsageError
 from edgekd.pipeline.compress import compress
 from edgekd.profile import override
@@ -75,16 +76,24 @@ def compress_family(
     """
     if out.is_file() or (out / "verdict.json").is_file():
         raise UsageError(f"--out {out} is {'a file' if out.is_file() else 'a bundle'}: a family needs its own folder")
+    requests = {
+        folder_of(budget): request.model_copy(
+            update={"profile": override(request.profile, {"budget.latency_ms": budget})}
+        )
+        for budget in budgets
+    }
+    if len(requests) < len(budgets):
+        raise UsageError("--family: two budgets are too near to each other to have folders of their own")
+    for folder, asked in requests.items():
+        check_out(out / folder, asked, overwrite)
     out.mkdir(parents=True, exist_ok=True)
     members: list[Member] = []
     results: list[Result] = []
     students: dict[tuple[str, str], float] = {}
     for number, budget in enumerate(budgets, 1):
         session.engine.progress.say(f"family: {budget:g} ms, {number} of {len(budgets)}")
-        profile = override(request.profile, {"budget.latency_ms": budget})
         folder = folder_of(budget)
-        asked = request.model_copy(update={"profile": profile})
-        result = compress(session, asked, out / folder, overwrite=overwrite)
+        result = compress(session, requests[folder], out / folder, overwrite=overwrite)
         # The shipped file alone tells precision and weights; an unchanged teacher has no student.
         identity = (result.files[result.model_file], result.files.get("student/model.safetensors", ""))
         same = students.setdefault(identity, budget)

@@ -212,10 +212,20 @@ def _quality(result: Result, figure: Html | None) -> Html | None:
     return section("Quality", lead, figure, table(heads, cells, numeric=(1, 2, 3, 4, 5), marked=marked))
 
 
+def _chosen_by_accuracy(result: Result) -> bool:
+    profile = result.request.get("profile")
+    search = profile.get("search") if isinstance(profile, dict) else None
+    return isinstance(search, dict) and search.get("select") == "accuracy"
+
+
 def _choice(result: Result, figure: Html | None) -> Html | None:
     measured = any(c.measured_ms is not None for c in result.candidates)
     note = tag("p", "The bar beside a point marks what was measured.", class_="note") if measured else None
-    lead = "The candidate that keeps most of the teacher within the budget less headroom becomes the student."
+    lead = (
+        "Those that keep most of the teacher within the budget less headroom were compared by accuracy in short runs."
+        if _chosen_by_accuracy(result)
+        else "The candidate that keeps most of the teacher within the budget less headroom becomes the student."
+    )
     return section(
         "How the student was chosen",
         lead,

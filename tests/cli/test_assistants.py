@@ -28,7 +28,7 @@ def test_flag_replaces_a_fixed_chain(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("distill", "line"),
     [
-        ("{assistants: {name: lambda, tradeoff: 2}}", "distill.assistants.lambda.tradeoff"),
+        ("{assistants: {name: lambda, tradeoff: 2}}", "distill.assistants.tradeoff"),
         ("{assistants: {name: ratio}, init: {name: random}}", "assistants ratio: the student is cut out of its"),
     ],
 )

@@ -121,7 +121,7 @@ def test_report_sets_outputs_local_teacher_and_student_against_each_other(bundle
         (("--teacher-outputs", "o"), "--teacher-outputs without --encoder"),
         (("--teacher-outputs", "o", "--encoder", "e", "--teacher", "t"), "--teacher goes without"),
         (("--teacher-outputs", " ", "--encoder", "e"), "--teacher-outputs is empty"),
-        (("--teacher-outputs", "./no.jsonl", "--encoder", "e", "--dry-run"), "--teacher-outputs ./no.jsonl: no such"),
+        (("--teacher-outputs", "./no.jsonl", "--encoder", ".", "--dry-run"), "--teacher-outputs ./no.jsonl: no such"),
     ],
 )
 def test_half_of_what_belongs_together_is_refused(capsys, flags, line):

@@ -144,6 +144,16 @@ def test_best_look_is_kept_and_patience_stops(tmp_path, engine):
     assert torch.equal(model.output.weight, kept[1])
 
 
+def test_what_diverges_after_a_good_look_leaves_the_best_weights(tmp_path, engine):
+    encodings, targets = toy_encodings(), torch.arange(50) % 3
+    spec = Training(epochs=2, learning_rate=1e-2, evaluations=2, precision="fp32")
+    scores = iter([0.5, float("nan")])
+    with pytest.raises(EdgekdError, match=r"the weights became NaN.*, the best so far, are in") as error:
+        train(Toy(), encodings, LabelObjective(targets), lambda _: next(scores), spec, engine, tmp_path, "toy", seed=0)
+    assert str(tmp_path / "best.safetensors") in str(error.value)
+    assert (tmp_path / "best.safetensors").is_file()
+
+
 def test_nan_stops_with_the_step_and_the_mend(tmp_path, engine):
     spec = Training(epochs=1, learning_rate=1e-2, precision="fp32")
 

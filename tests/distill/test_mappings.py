@@ -6,6 +6,7 @@ import numpy as np
 import ot
 import pytest
 import torch
+from pydantic import ValidationError
 
 from edgekd.distill.losses.spec import Emd, Last, LastK, Pairs, Uniform, UniformConsecutive, UniformLast
 from edgekd.distill.mappings import emd_weights, layer_pairs
@@ -76,7 +77,6 @@ def test_given_pairs():
     [
         ((9, 1), True, r"mapping pairs: layer 9 of the teacher in \(9, 1\) .* 0 to 6"),
         ((6, 4), True, r"mapping pairs: layer 4 of the student in \(6, 4\) .* 0 to 3"),
-        ((-1, 1), True, "layer -1 of the teacher"),
         ((0, 1), False, "layer 0 of the teacher .* 1 to 6"),
         ((1, 0), False, "layer 0 of the student .* 1 to 3"),
     ],
@@ -84,6 +84,11 @@ def test_given_pairs():
 def test_pairs_out_of_range_are_refused(pair, embeddings, message):
     with pytest.raises(UsageError, match=message):
         layer_pairs(Pairs(pairs=((1, 1), pair)), 6, 3, embeddings=embeddings)
+
+
+def test_layers_below_the_embeddings_are_refused_at_load():
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        Pairs(pairs=((-1, 1),))
 
 
 def test_plans_by_hand():

@@ -192,10 +192,10 @@ def test_fixed_chain_that_cannot_be(shapes, line):
 @pytest.mark.parametrize(
     ("assistants", "line"),
     [
-        ({"name": "lambda", "tradeoff": 1.5}, r"distill\.assistants\.lambda\.tradeoff: .*less than or equal to 1"),
-        ({"name": "lambda", "tradeoff": -0.1}, r"distill\.assistants\.lambda\.tradeoff: .*greater than or equal to 0"),
+        ({"name": "lambda", "tradeoff": 1.5}, r"distill\.assistants\.tradeoff: .*less than or equal to 1"),
+        ({"name": "lambda", "tradeoff": -0.1}, r"distill\.assistants\.tradeoff: .*greater than or equal to 0"),
         ({"name": "best"}, r"distill\.assistants: .*'best'"),
-        ({"name": "fixed"}, r"distill\.assistants\.fixed\.shapes"),
+        ({"name": "fixed"}, r"distill\.assistants\.shapes"),
     ],
 )
 def test_wrong_strategy_is_one_line_that_names_the_field(assistants, line):

@@ -54,11 +54,14 @@ class Emd(Spec):
     name: Literal["emd"] = "emd"
 
 
+_Layer = Annotated[int, Field(ge=0)]
+
+
 class Pairs(Spec):
-    """Pairs as the user gives them: (teacher layer, student layer)."""
+    """Pairs as the user gives them: (teacher layer, student layer), from 1; 0 is the embeddings."""
 
     name: Literal["pairs"] = "pairs"
-    pairs: tuple[tuple[int, int], ...] = Field(min_length=1)
+    pairs: tuple[tuple[_Layer, _Layer], ...] = Field(min_length=1)
 
 
 MappingSpec = Annotated[
