@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from edgekd.distill.objective import build_objective
 from edgekd.distill.on_the_fly import augmentation
 from edgekd.distill.scoring import Judged
 from edgekd.distill.spec import Distill, Stage
-from edgekd.errors import DataError
+from edgekd.errors import DataError, UsageError
 from edgekd.models.initialize import Weights
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
@@ -154,12 +155,31 @@ def distill(
         UsageError: Loss, teacher and student of a stage do not go together.
     """
     made: list[Artefact] = []
-    for number, stage in enumerate(spec.schedule(_kept(start, lesson.teacher)), 1):
+    stages = spec.schedule(_kept(start, lesson.teacher))
+    _check(stages, start, task, lesson)
+    for number, stage in enumerate(stages, 1):
         name = title if len(spec.stages) == 1 else f"{title}, stage {number} of {len(spec.stages)} ({stage.loss.name})"
         made.append(run_stage(store, engine, start, task, lesson.for_stage(stage), stage, spec.seed, name))
         if number < len(spec.stages):
             start = start_of(load_student(made[-1].path), start.labels)
     return made
+
+
+def _check(stages: Sequence[Stage], start: Start, task: Task, lesson: Lesson) -> None:
+    """Refuse a stage that teacher and student do not allow, before the first one trains."""
+    for i, stage in enumerate(stages):
+        try:
+            build_objective(
+                stage,
+                rows=torch.from_numpy(lesson.teacher_rows[:1]),
+                targets=torch.from_numpy(lesson.targets[:1]),
+                student=start.shape,
+                teacher=lambda: OnlineTeacher.of(lesson.teacher),
+                seed=0,
+                output=task.output,
+            )
+        except UsageError as error:
+            raise UsageError(f"distill.stages.{i}: {error}") from error
 
 
 def _kept(start: Start, teacher: Teacher) -> float:

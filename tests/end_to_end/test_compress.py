@@ -208,6 +208,15 @@ def test_without_gold_labels_the_metric_is_agreement(shared_session, tiny_teache
     assert result.row("teacher").score == 1.0
 
 
+def test_a_stage_that_cannot_be_is_refused_before_the_first_trains(shared_session, request_, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgekd.distill.student.train", lambda *a, **k: pytest.fail("trained"))
+    first = request_.profile.distill.stages[0].model_dump(mode="json") | {"max_steps": 1}
+    wrong = {"loss": {"name": "minilmv2", "relation_heads": 7}}
+    profile = override(request_.profile, {"distill.stages": [first, wrong]})
+    with pytest.raises(UsageError, match=r"distill\.stages\.1: .*relation_heads 7 does not divide"):
+        compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
+
+
 def test_stages_follow_each_other(shared_session, request_, tmp_path):
     """Relations first, judged by their own held-out loss; then logits, judged by the metric."""
     training = {"epochs": 4, "learning_rate": 3e-3, "precision": "fp32", "evaluations": 2}
