@@ -131,8 +131,11 @@ def _tokens(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]
 
 
 def _dropped(table: Table, column: str, columns: Columns) -> list[str]:
-    """A note on gold labels of unlabelled text, once it is known that they are meant to be left out."""
-    given = [i for i, row in enumerate(table.rows) if row.get(column) not in (None, "")]
+    """A note on gold labels of unlabelled text, once it is known that they are meant to be left out.
+
+    Data sets of the hub hide a label as -1.
+    """
+    given = [i for i, row in enumerate(table.rows) if row.get(column) not in (None, "", -1)]
     if given and not columns.drop_labels:
         raise table.error(
             given[0], f"unlabelled text with a label (column '{column}'): take the column out, name the file train, "

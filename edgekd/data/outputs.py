@@ -256,7 +256,7 @@ def _normalised(row: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _texts(table: Table, ids: Callable[[], Mapping[str, str]] | None) -> list[str]:
     if "text" in table.names:
-        return convert(table, "unlabeled", TextClassification(), Columns(text="text"))[0].texts
+        return convert(table, "unlabeled", TextClassification(), Columns(text="text", drop_labels=True))[0].texts
     if "id" not in table.names:
         raise DataError(f"{table.origin}: no column 'text', nor 'id' (found {', '.join(table.names)}); rename one")
     known = ids() if ids is not None else {}

@@ -36,6 +36,7 @@ def test_labels_of_unlabelled_text_are_refused_unless_they_are_to_be_dropped():
     with pytest.raises(DataError, match=r"row 10: unlabelled text with a label \(column 'tags'\)"):
         run(words, TOKENS, name="unlabeled")
     assert run([{"text": "x", "label": None}], name="unlabeled")[1] == []
+    assert run([{"text": "x", "label": -1}], name="unlabeled", classes={"label": ["neg"]})[1] == []
     drop = Columns(drop_labels=True)
     split, notes = run(text, name="unlabeled", columns=drop)
     assert split.labels is None
