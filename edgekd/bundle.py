@@ -133,6 +133,23 @@ def checksums(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, str]:
     return sums
 
 
+def check_replaceable(out: Path, reads: Mapping[str, str | Path | None]) -> None:
+    """Refuse an output folder that is a file, or that is or holds what a command reads or stands in.
+
+    Args:
+        out: The folder.
+        reads: By flag, what is read; hub ids and what is not there are passed over.
+
+    Raises:
+        UsageError: It would be replaced.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file: choose a folder")
+    for name, source in {"the current folder": Path.cwd(), **reads}.items():
+        if source and Path(source).exists() and Path(source).resolve().is_relative_to(out.resolve()):
+            raise UsageError(f"--out {out} is or holds {name}, which would be replaced: choose another folder")
+
+
 def check_out(out: Path, request: Request, overwrite: bool) -> None:
     """Refuse a folder that must not be replaced by the bundle of this request.
 
@@ -142,16 +159,12 @@ def check_out(out: Path, request: Request, overwrite: bool) -> None:
     Raises:
         UsageError: `out` holds something else, or cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file: choose a folder")
-    place = out.resolve()
-    sources = {
-        "the current folder": Path.cwd(), "--teacher": request.teacher, "--data": request.data,
-        "--encoder": request.encoder, "--teacher-outputs": request.teacher_outputs, "--plan": request.plan,
+    reads = {
+        "--teacher": request.teacher, "--data": request.data, "--encoder": request.encoder,
+        "--teacher-outputs": request.teacher_outputs, "--plan": request.plan,
     }  # fmt: skip
-    for name, source in sources.items():
-        if source and Path(source).exists() and Path(source).resolve().is_relative_to(place):
-            raise UsageError(f"--out {out} is or holds {name}, which the bundle would replace: choose another folder")
+    check_replaceable(out, reads)
+    place = out.resolve()
     parent = next(folder for folder in (place, *place.parents) if folder.exists())
     if not os.access(parent, os.W_OK):
         raise UsageError(f"--out {out}: {parent} cannot be written to; choose another folder")

@@ -267,14 +267,11 @@ def new_folder(flags: dict[str, Any]) -> Path:
         UsageError: None was named, it holds something, or something that the command reads.
     """
     out: Path | None = flags["out"]
-    reads = {f"--{name.replace('_', '-')}": flags.get(name) for name in _READ}
     if out is None:
         raise UsageError("--out is missing: name a folder")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file: choose a folder")
-    for name, source in {"the current folder": ".", **reads}.items():
-        if source and Path(source).exists() and Path(source).resolve().is_relative_to(out.resolve()):
-            raise UsageError(f"--out {out} is or holds {name}, which would be replaced: choose another folder")
+    from edgekd.bundle import check_replaceable
+
+    check_replaceable(out, {f"--{name.replace('_', '-')}": flags.get(name) for name in _READ})
     if out.is_dir() and any(out.iterdir()) and not flags["overwrite"]:
         raise UsageError(f"--out {out} is not empty: choose another folder, or add --overwrite")
     return out

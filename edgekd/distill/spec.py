@@ -95,30 +95,28 @@ class Mixup(Spec):
     weight: float = Field(default=1.0, gt=0)
 
 
-class MaskTokens(Spec):
-    """A share of each text's tokens hidden behind the mask token.
+class TokenChange(Spec):
+    """A share of each text's tokens changed.
 
     Attributes:
         ratio: Share of the tokens, at least one a text; special ones are left alone.
         weight: Of the changed texts' loss beside the texts' own.
     """
+
+    ratio: float = Field(default=0.15, gt=0, lt=1)
+    weight: float = Field(default=1.0, gt=0)
+
+
+class MaskTokens(TokenChange):
+    """Hidden behind the mask token."""
 
     name: Literal["mask_tokens"] = "mask_tokens"
-    ratio: float = Field(default=0.15, gt=0, lt=1)
-    weight: float = Field(default=1.0, gt=0)
 
 
-class SwapTokens(Spec):
-    """A share of each text's tokens replaced by tokens drawn from the batch; for tokenizers without a mask.
-
-    Attributes:
-        ratio: Share of the tokens, at least one a text; special ones are left alone.
-        weight: Of the changed texts' loss beside the texts' own.
-    """
+class SwapTokens(TokenChange):
+    """Replaced by tokens drawn from the batch; for tokenizers without a mask."""
 
     name: Literal["swap_tokens"] = "swap_tokens"
-    ratio: float = Field(default=0.15, gt=0, lt=1)
-    weight: float = Field(default=1.0, gt=0)
 
 
 OnTheFly = Annotated[MaskTokens | SwapTokens, Field(discriminator="name")]

@@ -109,18 +109,14 @@ def test_a_child_that_hangs_is_given_up(graph):
 def test_ctrl_c_ends_the_children(graph):
     # A run in the background begins with SIGINT ignored, and Python then leaves it so.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        _interrupt(graph)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _interrupt(graph):
     timer = ProcessTimer([GraphJob("tiny", graph, vocabulary=50)], CPU)
     process = timer._children[0]._process
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt), timer:
-        timer.round("tiny", 100_000_000)
+    try:
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt), timer:
+            timer.round("tiny", 100_000_000)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.poll() is not None
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.runtime import load
+from edgekd.runtime import model as model_module
+from edgekd.tasks import spec as specifications
 
 from .conftest import VOCABULARY, write_config, write_model
 
@@ -74,6 +76,11 @@ def test_numbers_below_one_are_refused(sentiment, number):
         model.predict(["good", "bad"], batch_size=number)
     with pytest.raises(UsageError, match=f"workers {number}: at least 1"):
         model.predict(["good", "bad"], workers=number)
+
+
+def test_the_runtime_knows_every_task():
+    """Its own list, since that of the specifications brings pydantic."""
+    assert set(model_module.TASKS) == set(specifications.TASKS)
 
 
 def test_a_task_of_the_future_is_refused(sentiment):
