@@ -21,7 +21,7 @@ from edgekd.graph.check import LARGEST_BYTES
 from edgekd.graph.spec import GraphOptions
 from edgekd.models.spec import Activation, EncoderShape
 
-WRITER_VERSION: int = 1
+WRITER_VERSION: int = 2
 """Raised whenever the written graph may run at another speed: measured layer costs are keyed by it."""
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -64,6 +64,9 @@ def write_student(shape: EncoderShape, weights: Weights, options: GraphOptions =
     `slot_logits`, (batch_size, sequence_length, slots); or `last_hidden_state`, (batch_size, sequence_length, hidden),
     where the shape has no head. Linear weights lie in the file as (in, out); the MatMul node of a linear layer carries
     the layer's name, such as "layers.0.ffn.up", or "layers.0.attention.qkv" for the three in one.
+
+    Where the head reads the first token alone, the last layer's keys and values are of all tokens, and everything
+    after them of the first: the same logits, without the work that no output depends on.
 
     Args:
         shape: The encoder's shape.
@@ -177,14 +180,15 @@ class _Graph:
         return self._node("Unsqueeze", "mask", bias, self._integers(1, 2))
 
     def attention(self, layer: int, x: str, mask: str) -> str:
-        """Self-attention of one layer with its residual and norm."""
+        """Self-attention of one layer with its residual and norm: of the first token alone where no other is read."""
         name, heads, size = f"layers.{layer}.attention", self.shape.heads[layer], self.shape.head_size
         parts = [f"{name}.{part}" for part in ("query", "key", "value")]
-        if self.options.fused_qkv:
-            joint = self._linear(f"{name}.qkv", x, parts)
-            projected = self._split(f"{name}.split", joint, [heads * size] * 3)
+        if self.shape.pooled and layer == self.shape.depth - 1:
+            keys_values = self._projected(name, x, parts[1:], heads * size)
+            x = self._node("Slice", f"{name}.first", x, self._integers(0), self._integers(1), self._integers(1))
+            projected = [self._linear(parts[0], x), *keys_values]
         else:
-            projected = [self._linear(part, x) for part in parts]
+            projected = self._projected(name, x, parts, heads * size)
         # Keys transposed: (batch_size, heads, head_size, sequence_length).
         orders = ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
         query, key, value = (
@@ -209,7 +213,7 @@ class _Graph:
         head = self.shape.head
         assert head is not None
         if head.kind != "token":
-            # Before any product: the other tokens would be computed for nothing.
+            # Before any product: where the layers computed all tokens, the head needs but one.
             first = self._constant("first", np.array(0, np.int64))
             x = self._node("Gather", "head.first_token", x, first, axis=1)
         if head.activation is not None:
@@ -227,6 +231,14 @@ class _Graph:
         bias = np.concatenate([self.weights[f"{part}.bias"] for part in parts], dtype=np.float32)
         product = self._node("MatMul", name, x, self._constant(f"{name}.weight", weight))
         return self._node("Add", f"{name}.add", product, self._constant(f"{name}.bias", bias))
+
+    def _projected(self, attention: str, x: str, parts: Sequence[str], size: int) -> list[str]:
+        """`x` through each of the layers `parts`, of `size` outputs each: in one product where the options say so."""
+        if not self.options.fused_qkv:
+            return [self._linear(part, x) for part in parts]
+        initials = "".join(part.removeprefix(f"{attention}.")[0] for part in parts)
+        joint = self._linear(f"{attention}.{initials}", x, parts)
+        return self._split(f"{attention}.split", joint, [size] * len(parts))
 
     def _heads(self, name: str, x: str, heads: int, order: list[int]) -> str:
         """(batch_size, sequence_length, heads * head_size) as four axes, in `order`."""

@@ -165,7 +165,9 @@ class Probe(Spec):
             for precision in precisions:
                 shapes, medians = self._medians(index, width, precision, length)
                 if shapes:
-                    costs.append(fit(width, precision, shapes, medians, self.teachers[index]))
+                    found = fit(width, precision, shapes, medians, self.teachers[index])
+                    # A teacher whose head reads every token computes its last layer whole.
+                    costs.append(found if teacher.pooled else found.model_copy(update={"last": None}))
         for precision in precisions:
             if not any(c.width == teacher.hidden and c.precision == precision for c in costs):
                 raise UsageError(f"the probe did not measure {precision} at width {teacher.hidden}: probe again")

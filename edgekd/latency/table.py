@@ -4,9 +4,11 @@ For one width, precision, thread count, batch and length the median latency of a
 
     s + bend s^2,  s = fixed + sum over layers of ( layer + attention(heads) + ffn(neurons) )
 
-with attention and ffn piecewise linear between measured knots. The bend is what the caches do: the more a model
-weighs, the less of it waits near the core for the next call. Latency does not depend on weights, so the graphs
-carry random ones and a small vocabulary (its size moves the file, never the latency).
+with attention and ffn piecewise linear between measured knots. Where the head reads the first token alone, the last
+layer computes little for the others (see `write_student`): it costs so much a head and so much a neuron, its constant
+being part of `fixed`. The bend is what the caches do: the more a model weighs, the less of it waits near the core for
+the next call. Latency does not depend on weights, so the graphs carry random ones and a small vocabulary (its size
+moves the file, never the latency).
 """
 
 from __future__ import annotations
@@ -46,12 +48,14 @@ class WidthCosts(Spec):
     Attributes:
         width: Hidden width.
         precision: As deployed.
-        fixed: Embeddings and head.
+        fixed: Embeddings and head, and what every last layer costs where `last` is given.
         bend: Of the sum s, in 1 / ms: the latency is s + bend s^2.
         heads: Knots of `attention`, in heads; 0 first.
         attention: Cost of one layer's attention and norms at each knot.
         neurons: Knots of `ffn`, in neurons; 0 first.
         ffn: Cost of one layer's FFN at each knot, above that of none.
+        last: Cost of a head and of a neuron of the last layer, where the head reads the first token alone; None: the
+            last layer costs what the others cost.
         graphs: How many graphs were measured for it.
         residual: Median relative error of the fit on those graphs.
     """
@@ -65,11 +69,13 @@ class WidthCosts(Spec):
     ffn: tuple[float, ...]
     graphs: int
     residual: float
+    last: tuple[float, float] | None = None
     bend: float = 0.0
 
     def whole_ms(self, heads: Sequence[float], neurons: Sequence[float]) -> float:
         """Latency of a model with so many heads and neurons in its layers."""
-        total = self.fixed + sum(self.layer_ms(h, f) for h, f in zip(heads, neurons, strict=True))
+        *others, last = zip(heads, neurons, strict=True)
+        total = self.fixed + sum(self.layer_ms(h, f) for h, f in others) + self.last_layer_ms(*last)
         return total + self.bend * total**2
 
     def straight_ms(self, latency_ms: float) -> float:
@@ -77,8 +83,14 @@ class WidthCosts(Spec):
         return float(_straight(np.array(latency_ms), self.bend))
 
     def layer_ms(self, heads: float, neurons: float) -> float:
-        """Cost of one layer, before the bend."""
+        """Cost of a layer that is not the last, before the bend."""
         return float(np.interp(heads, self.heads, self.attention) + np.interp(neurons, self.neurons, self.ffn))
+
+    def last_layer_ms(self, heads: float, neurons: float) -> float:
+        """Cost of the last layer, before the bend."""
+        if self.last is None:
+            return self.layer_ms(heads, neurons)
+        return heads * self.last[0] + neurons * self.last[1]
 
 
 class LatencyTable(Spec):
@@ -224,6 +236,9 @@ def design(teacher: EncoderShape, width: int) -> list[EncoderShape]:
     depth = min(3, teacher.depth)
     layouts = [(depth, h, ffn[-1]) for h in heads] + [(depth, heads[-1], f) for f in ffn[:-1]]
     layouts += [(1, heads[-1], ffn[-1]), (1, heads[0], ffn[0])]
+    if teacher.pooled:
+        # What its last layer costs, apart from the others.
+        layouts.append((1, heads[-1], ffn[0]))
     # A good part at full depth: the bend shows there.
     layouts += [(teacher.depth, h, f) for h, f in zip(heads, ffn, strict=False)]
     layouts += [(teacher.depth, heads[0], ffn[len(ffn) // 3]), (teacher.depth, heads[len(heads) // 2], ffn[-1])]
@@ -267,14 +282,17 @@ def _fit_bent(
     heads = np.array([0, *_knots(max(teacher.heads), _HEAD_KNOTS)], dtype=np.float64)
     neurons = np.array([0, *_knots(max(teacher.ffn), _FFN_KNOTS)], dtype=np.float64)
     rows = []
+    pooled = teacher.pooled
     for shape in shapes:
-        attention = sum(_hat(heads, h) for h in shape.heads)
-        ffn = sum(_hat(neurons, f) for f in shape.ffn)
-        rows.append(np.concatenate([[1.0], np.asarray(attention), np.asarray(ffn)[1:]]))
+        others = slice(0, shape.depth - 1 if pooled else shape.depth)
+        attention = sum((_hat(heads, h) for h in shape.heads[others]), np.zeros(len(heads)))
+        ffn = sum((_hat(neurons, f) for f in shape.ffn[others]), np.zeros(len(neurons)))
+        last = [shape.heads[-1] / heads[-1], shape.ffn[-1] / neurons[-1]] if pooled else []
+        rows.append(np.concatenate([[1.0], attention, ffn[1:], last]))
     sums = _straight(medians, bend)
     matrix = np.asarray(rows) / sums[:, None]
     # Nothing is measured at the knots at 0: a faint pull towards a straight line through the first three decides.
-    split = 1 + len(heads)
+    split, end = 1 + len(heads), len(heads) + len(neurons)
     ridge = np.zeros((2, matrix.shape[1]))
     ridge[0, 1 : 1 + min(3, len(heads))] = _bend(heads)
     ridge[1, split : split + min(3, len(neurons)) - 1] = _bend(neurons)[1:]
@@ -289,7 +307,8 @@ def _fit_bent(
         heads=tuple(heads.tolist()),
         attention=tuple(solved[1:split].tolist()),
         neurons=tuple(neurons.tolist()),
-        ffn=(0.0, *solved[split:].tolist()),
+        ffn=(0.0, *solved[split:end].tolist()),
+        last=(float(solved[end] / heads[-1]), float(solved[end + 1] / neurons[-1])) if pooled else None,
         graphs=len(shapes),
         residual=0.0,
         bend=bend,

@@ -87,6 +87,11 @@ class EncoderShape(Spec):
         return len(self.heads)
 
     @property
+    def pooled(self) -> bool:
+        """Whether the head reads the first token's last hidden state alone, so that nothing needs the others'."""
+        return self.head is not None and self.head.kind == "sequence"
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the model's inputs, in order."""
         return ("input_ids", "attention_mask") + (("token_type_ids",) if self.token_types else ())
@@ -128,7 +133,7 @@ class EncoderShape(Spec):
         return sum(_size(shape) for shape in self.weight_shapes().values())
 
     def flops(self, length: int) -> float:
-        """Floating-point operations (multiply and add count 2) of one text of `length` tokens through the layers."""
+        """Operations (multiply and add count 2) of one text of `length` tokens through all layers, as in training."""
         d, total = self.hidden, 0.0
         for heads, ffn in zip(self.heads, self.ffn, strict=True):
             inner = heads * self.head_size

@@ -47,50 +47,66 @@ def best_slices(
     if room <= 0:
         return []
     options = [(h, f) for h in sorted(heads) for f in sorted(ffn)]
-    prices = np.array([costs.layer_ms(h, f) for h, f in options])
-    bins = np.maximum(1, np.ceil(prices / room * _BINS - 1e-9).astype(int))
+    bins = _bins([costs.layer_ms(h, f) for h, f in options], room)
+    last = _bins([costs.last_layer_ms(h, f) for h, f in options], room)
     depth = len(value.layers)
     table = np.full((depth + 1, depth + 1, _BINS + 1), -np.inf)
     table[0, 0, :] = 0.0
     taken = np.full((depth + 1, depth + 1, _BINS + 1), -1, dtype=np.int32)
-    for layer in range(depth):
-        table[layer + 1] = table[layer]
-        for index, ((h, f), width) in enumerate(zip(options, bins, strict=True)):
-            if width <= _BINS and value.has(layer, h, f):
-                _offer(table, taken, layer, index, value.layer(layer, h, f), width)
+    # From the top down: the first layer taken is the student's last, whose price is its own.
+    for step, layer in enumerate(reversed(range(depth))):
+        table[step + 1] = table[step]
+        for index, (h, f) in enumerate(options):
+            if value.has(layer, h, f):
+                gain = value.layer(layer, h, f)
+                _offer(table, taken, step, index, gain, int(last[index]), slice(0, 1))
+                _offer(table, taken, step, index, gain, int(bins[index]), slice(1, depth))
     found = []
     for used in range(1, depth + 1):
         if np.isfinite(table[depth, used, _BINS]):
-            choice = _trace(taken, bins, options, depth, used)
+            choice = _trace(taken, bins, last, options, depth, used)
             found.append(Found(choice, value.kept(choice), costs.whole_ms(choice.heads, choice.ffn)))
     return found
 
 
+def _bins(prices: Sequence[float], room: float) -> NDArray[np.int_]:
+    return np.maximum(1, np.ceil(np.array(prices) / room * _BINS - 1e-9).astype(int))
+
+
 def _offer(
-    table: NDArray[np.float64], taken: NDArray[np.int32], layer: int, index: int, gain: float, width: int
+    table: NDArray[np.float64],
+    taken: NDArray[np.int32],
+    step: int,
+    index: int,
+    gain: float,
+    width: int,
+    used: slice,
 ) -> None:
-    """Take option `index` in `layer` wherever that keeps more than what is known."""
-    offered = table[layer, :-1, : _BINS + 1 - width] + gain
-    known = table[layer + 1, 1:, width:]
+    """Take option `index` in this step's layer, after `used` layers above it, wherever that keeps more."""
+    if width > _BINS:
+        return
+    after = slice(used.start + 1, used.stop + 1)
+    offered = table[step, used, : _BINS + 1 - width] + gain
+    known = table[step + 1, after, width:]
     better = offered > known
     known[better] = offered[better]
-    taken[layer + 1, 1:, width:][better] = index
+    taken[step + 1, after, width:][better] = index
 
 
 def _trace(
     taken: NDArray[np.int32],
     bins: NDArray[np.int_],
+    last: NDArray[np.int_],
     options: Sequence[tuple[int, int]],
     depth: int,
     used: int,
 ) -> Slice:
     layers: list[tuple[int, int, int]] = []
     left = _BINS
-    for layer in range(depth, 0, -1):
-        index = int(taken[layer, used, left])
+    for step in range(depth, 0, -1):
+        index = int(taken[step, used, left])
         if index >= 0:
-            layers.append((layer - 1, *options[index]))
-            left -= int(bins[index])
+            layers.append((depth - step, *options[index]))
+            left -= int((last if used == 1 else bins)[index])
             used -= 1
-    layers.reverse()
     return Slice(layers=tuple(x[0] for x in layers), heads=tuple(x[1] for x in layers), ffn=tuple(x[2] for x in layers))

@@ -21,6 +21,12 @@ SMALL = {
     "ffn": (40, 16, 28),
     "head": HeadShape(kind="sequence", labels=5, activation="tanh"),
 }
+# Its products by weights where a head reads every token, in the order in which they run.
+EVERY_TOKEN = [
+    f"layers.{i}.{part}" for i in range(3) for part in ("attention.qkv", "attention.output", "ffn.up", "ffn.down")
+]
+# And where it reads the first alone: in the last layer only that one asks.
+LINEAR = [*EVERY_TOKEN[:8], "layers.2.attention.kv", "layers.2.attention.query", *EVERY_TOKEN[9:]]
 
 
 def make_shape(**changes):

@@ -16,11 +16,7 @@ from edgekd.graph.quantize import quantizable, quantize_dynamic, quantize_like, 
 from edgekd.graph.spec import GraphOptions
 from edgekd.models.spec import HeadShape
 
-from .conftest import make_batch, make_shape
-
-LINEAR = [
-    f"layers.{i}.{part}" for i in range(3) for part in ("attention.qkv", "attention.output", "ffn.up", "ffn.down")
-]
+from .conftest import EVERY_TOKEN, LINEAR, make_batch, make_shape
 
 
 @pytest.fixture
@@ -77,7 +73,7 @@ def test_it_runs_and_stays_close(quantized, options, head):
 
 def test_a_bare_encoder_keeps_nothing_in_float(quantized):
     _, path = quantized(make_shape(head=None))
-    assert nodes_of(path, "MatMulInteger") == set(LINEAR)
+    assert nodes_of(path, "MatMulInteger") == set(EVERY_TOKEN)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from edgekd.models.spec import HeadShape
 from edgekd.models.student import from_weights
 from edgekd.runtime.tokenise import joined_logits
 
-from .conftest import make_batch, make_shape, make_weights
+from .conftest import LINEAR, make_batch, make_shape, make_weights
 from .reference import forward
 
 SHAPES = {
@@ -93,6 +93,37 @@ def test_options_change_no_answer(student, fused_qkv, residual, opset):
     names = {node.name for node in model.graph.node}
     assert ("layers.0.attention.qkv" in names) is fused_qkv
     assert ("layers.0.attention.query" in names) is not fused_qkv
+
+
+@pytest.mark.parametrize("fused_qkv", [True, False])
+@pytest.mark.parametrize(
+    ("head", "alone"),
+    [
+        (HeadShape(kind="sequence", labels=3, activation="tanh"), True),
+        (HeadShape(kind="token", labels=3), False),
+        (HeadShape(kind="joint", labels=3, slots=2), False),
+        (None, False),
+    ],
+    ids=["sequence", "token", "joint", "none"],
+)
+def test_the_last_layer_computes_only_what_the_head_reads(student, tmp_path, head, alone, fused_qkv):
+    shape = make_shape(head=head)
+    path, _ = student(shape, GraphOptions(fused_qkv=fused_qkv))
+    model = onnx.load(path)
+    watched = [f"layers.{i}.{part}.norm" for i in (1, 2) for part in ("attention", "ffn")]
+    made = {output for node in model.graph.node for output in node.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in watched if name in made)
+    onnx.save(model, tmp_path / "watched.onnx")
+    session = ort.InferenceSession(str(tmp_path / "watched.onnx"), providers=["CPUExecutionProvider"])
+    tokens = {
+        output.name: found.shape[1]
+        for output, found in zip(session.get_outputs(), session.run(None, make_batch(shape, 2, 9)), strict=True)
+        if output.name in watched
+    }
+    last = 1 if alone else 9
+    expected = dict(zip(watched, (9, 9, last, last), strict=True))
+    assert tokens == {name: expected[name] for name in tokens}
+    assert len(tokens) == (4 if head else 3)
 
 
 def test_padding_changes_no_answer(student):
@@ -187,7 +218,7 @@ def test_runtime_fuses_int8_products_with_scales_and_biases(student, tmp_path):
     path, _ = student(make_shape())
     quantize_dynamic(path, path, instruction_set="avx512_vnni")
     ops = optimized_ops(path, tmp_path)
-    assert ops["DynamicQuantizeMatMul"] == 3 * 4 + 1
+    assert ops["DynamicQuantizeMatMul"] == len(LINEAR) + 1
     assert (ops["MatMulInteger"], ops["Erf"], ops["Gelu"]) == (0, 0, 3)
 
 

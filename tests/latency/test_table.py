@@ -4,7 +4,7 @@ import pytest
 from edgekd.errors import UsageError
 from edgekd.graph.spec import GraphOptions
 from edgekd.latency.table import LatencyTable, design, fit, measure_table, narrowed
-from edgekd.models.spec import EncoderShape
+from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import FakeTarget
 
@@ -31,6 +31,26 @@ def test_fit_recovers_a_piecewise_linear_device():
             TEACHER, 64, rng.choice([2, 4, 6, 8], depth).tolist(), rng.choice([32, 64, 128, 200, 256], depth).tolist()
         )
         assert table.median_ms(shape, "fp32") == pytest.approx(true_ms(shape), rel=0.01)
+
+
+def test_the_last_layer_costs_what_its_one_token_costs():
+    """Where the head reads the first token alone, the last layer's price is its own."""
+    teacher = TEACHER.model_copy(update={"head": HeadShape(kind="sequence", labels=2)})
+
+    def pooled_ms(shape):
+        whole = shape.model_copy(update={"heads": shape.heads[:-1] or (1,), "ffn": shape.ffn[:-1] or (1,)})
+        others = true_ms(whole) if shape.depth > 1 else 0.2
+        return others + 0.03 + 0.004 * shape.heads[-1] + 0.0001 * shape.ffn[-1]
+
+    shapes = design(teacher, 64)
+    costs = fit(64, "fp32", shapes, np.array([pooled_ms(s) for s in shapes]), teacher)
+    assert costs.residual < 1e-3
+    assert costs.last == pytest.approx((0.004, 0.0001), rel=0.05)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        depth = rng.integers(1, 7)
+        shape = narrowed(teacher, 64, rng.integers(1, 9, depth).tolist(), rng.integers(32, 257, depth).tolist())
+        assert costs.whole_ms(shape.heads, shape.ffn) == pytest.approx(pooled_ms(shape), rel=0.03)
 
 
 def test_table_of_the_fake_target_predicts_it():

@@ -18,10 +18,10 @@ def value(request):
     return value_of(Importance([rng.random(4) for _ in range(3)], [rng.random(8) for _ in range(3)], rng.random(3)))
 
 
-def costs(bend=0.0):
+def costs(bend=0.0, last=None):
     return WidthCosts(
         width=32, precision="fp32", fixed=0.3, heads=(0, 1, 2, 4), attention=(0.1, 0.3, 0.5, 0.8),
-        neurons=(0, 2, 4, 8), ffn=(0.0, 0.2, 0.35, 0.7), graphs=9, residual=0.01, bend=bend,
+        neurons=(0, 2, 4, 8), ffn=(0.0, 0.2, 0.35, 0.7), graphs=9, residual=0.01, bend=bend, last=last,
     )  # fmt: skip
 
 
@@ -39,9 +39,10 @@ def every_slice(value, table, budget):
 
 
 @pytest.mark.parametrize("bend", [0.0, 0.15, -0.02])
+@pytest.mark.parametrize("last", [None, (0.0307, 0.0103)])
 @pytest.mark.parametrize("budget", [0.5, 0.9, 1.7, 2.6, 9.0])
-def test_equals_trying_everything(value, budget, bend):
-    table = costs(bend)
+def test_equals_trying_everything(value, budget, bend, last):
+    table = costs(bend, last)
     found = {len(f.choice.layers): f for f in best_slices(value, table, HEADS, FFN, budget)}
     expected = every_slice(value, table, budget)
     assert found.keys() == expected.keys()
@@ -49,6 +50,11 @@ def test_equals_trying_everything(value, budget, bend):
         # Rounding time up into bins may cost a sliver; it may never gain.
         assert best - 0.02 <= found[depth].kept <= best + 1e-9
         assert found[depth].median_ms <= budget + 1e-9
+
+
+def test_a_cheap_last_layer_is_kept_whole(value):
+    for found in best_slices(value, costs(last=(0.001, 0.001)), HEADS, FFN, 1.2):
+        assert (found.choice.heads[-1], found.choice.ffn[-1]) == (4, 8)
 
 
 def test_nothing_fits(value):
