@@ -70,7 +70,8 @@ def best_slices(
 
 
 def _bins(prices: Sequence[float], room: float) -> NDArray[np.int_]:
-    return np.maximum(1, np.ceil(np.array(prices) / room * _BINS - 1e-9).astype(int))
+    bins: NDArray[np.int_] = np.maximum(1, np.ceil(np.array(prices) / room * _BINS - 1e-9).astype(int))
+    return bins
 
 
 def _offer(
