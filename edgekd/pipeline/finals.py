@@ -38,7 +38,7 @@ def by_accuracy(planner: Planner, plan: Plan) -> Plan:
     init = profile.distill.init.name
     if init != "slice":
         raise UsageError(f"search.select accuracy compares slices of the teacher, but distill.init is {init}")
-    found = _fitting(planner, plan)
+    found = fitting(planner, plan)
     if len(found) < 2:
         return _said(plan, "nothing else that fits is a slice of the teacher to compare its accuracy with")
     notes: dict[Slice, str] = {}
@@ -52,7 +52,7 @@ def by_accuracy(planner: Planner, plan: Plan) -> Plan:
     return _said(plan, f"{why} of {len(found)} compared on validation, at the cost of {cost:.2f} fine-tunes")
 
 
-def _fitting(planner: Planner, plan: Plan) -> dict[Slice, int]:
+def fitting(planner: Planner, plan: Plan) -> dict[Slice, int]:
     """The slices that fit, those that keep most first, and the candidate that each would be deployed as."""
     hosted = planner.inputs.teacher.hosted
     assert hosted is not None

@@ -1,0 +1,183 @@
+"""What several budgets cost together, and whether the student chosen by accuracy is the best of those that fit.
+
+    python benchmarks/family.py --data ../shared/data --out ./out
+
+Family: three budgets in one run against three runs of one budget each, every run with a store of its own, so that
+nothing but the teacher is shared; seconds of the whole, and each member's test score beside its single run's.
+Selection: at each budget, every student that competes by accuracy is also trained alone; the choice is held against
+the best of them on test. The teacher, a fine-tuned MiniLM-L6, sees 10 labels a class of clinc150; 4,000 texts are
+unlabelled. Finished steps of the selection are in the store; the timed runs begin anew each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from few_labels import few_labels
+from record import write_record
+
+from edgekd.cli.console import ConsoleProgress, error_console
+from edgekd.data.demo.generate import demo_encoder
+from edgekd.data.read import read_data
+from edgekd.data.split import Split
+from edgekd.distill.engine import Engine
+from edgekd.distill.predict import predict_rows
+from edgekd.distill.student import Start, distill, load_student
+from edgekd.models.initialize import Slice, slice_weights
+from edgekd.pipeline.compress import compress, gather, planner_of
+from edgekd.pipeline.family import compress_family
+from edgekd.pipeline.finals import by_accuracy, fitting
+from edgekd.plan.stage import Device, Planner, importance_of
+from edgekd.profile import Profile, load, override
+from edgekd.report.result import Result
+from edgekd.request import Request
+from edgekd.session import Session, teach_from
+from edgekd.store import Store, default_root
+from edgekd.targets.build import build_target
+from edgekd.tasks.spec import TextClassification
+
+LABELS, UNLABELLED, VALIDATION = 10, 4000, 1000
+
+# Budgets as shares of the teacher's FP32 p95.
+SHARES = (0.12, 0.25, 0.5)
+COST_GOAL, MEMBER_GOAL, SELECT_GOAL = 0.7, 0.5, 0.3
+
+
+def write_data(source: Path, folder: Path, seed: int) -> None:
+    """clinc150 with few labels, as the files that a user has."""
+    whole = read_data(source / "clinc150", task=TextClassification())
+    data = few_labels(whole, LABELS, seed, unlabelled=UNLABELLED, validation=VALIDATION)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("train", "validation", "test", "unlabeled"):
+        split: Split | None = getattr(data, name)
+        assert split is not None
+        labels: Sequence[str | None] = [None] * len(split) if split.labels is None else [str(x) for x in split.labels]
+        rows = [
+            {"text": text} | ({} if label is None else {"label": label})
+            for text, label in zip(split.texts, labels, strict=True)
+        ]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def timed(make: Callable[[Session], Any], threads: int) -> tuple[float, Any]:
+    """Seconds of a run with an empty store, and what it gave."""
+    with tempfile.TemporaryDirectory(prefix="edgekd-family-") as root:
+        session = Session(Store(Path(root)), Engine.detect(threads, ConsoleProgress(error_console())))
+        began = time.monotonic()
+        made = make(session)
+        return time.monotonic() - began, made
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """One bundle."""
+    shipped, chosen = result.shipped, result.chosen
+    assert shipped is not None
+    return {
+        "budget_ms": result.budget_ms, "outcome": result.outcome, "score": shipped.score,
+        "student": None if chosen is None else chosen.shape, "model": shipped.name, "timings": result.timings,
+    }  # fmt: skip
+
+
+def run_family(request: Request, budgets: Sequence[float], out: Path, threads: int) -> dict[str, Any]:
+    """The family and its members' single runs, timed."""
+    seconds, (_, results) = timed(
+        lambda s: compress_family(s, request, budgets, out / "family", overwrite=True), threads
+    )
+    members = [summary(result) for result in results]
+    singles = []
+    for budget in budgets:
+        asked = request.model_copy(update={"profile": override(request.profile, {"budget.latency_ms": budget})})
+        folder = out / f"single-{budget:g}ms"
+        spent, result = timed(lambda s, a=asked, f=folder: compress(s, a, f, overwrite=True), threads)
+        singles.append(summary(result) | {"seconds": spent})
+    cost = seconds / sum(single["seconds"] for single in singles)
+    gaps = [100 * (s["score"] - m["score"]) for m, s in zip(members, singles, strict=True)]
+    return {
+        "seconds": seconds, "members": members, "singles": singles, "cost": cost, "points_behind_single": gaps,
+        "reached": {"cost": cost <= COST_GOAL, "members": max(gaps) <= MEMBER_GOAL},
+    }  # fmt: skip
+
+
+def run_selection(planner: Planner) -> dict[str, Any]:
+    """The choice by accuracy at one budget, and every competitor trained alone."""
+    plan = planner.make()
+    chosen = by_accuracy(planner, plan)
+    assert chosen.choice is not None
+    scores = {choice: trained_alone(planner, choice) for choice in fitting(planner, plan)}
+    rows = [
+        {"choice": choice.model_dump(mode="json"), "test": score, "chosen": choice == chosen.choice.choice}
+        for choice, score in scores.items()
+    ]
+    picked = scores[chosen.choice.choice] if chosen.choice.choice is not None else 0.0
+    behind = 100 * (max(scores.values()) - picked)
+    return {
+        "budget_ms": planner.budget_ms, "competitors": rows, "reason": chosen.reason,
+        "by_importance": scores[plan.choice.choice] if plan.choice and plan.choice.choice in scores else None,
+        "points_behind_best": behind, "reached": behind <= SELECT_GOAL,
+    }  # fmt: skip
+
+
+def trained_alone(planner: Planner, choice: Slice) -> float:
+    """Test score of one slice of the teacher after the whole of its own training."""
+    session, inputs = planner.session, planner.inputs
+    hosted = inputs.teacher.hosted
+    assert hosted is not None
+    start = Start(*slice_weights(*hosted, importance_of(session, inputs).importance, choice), inputs.task.labels)
+    made = distill(
+        session.store, session.engine, start, inputs.task, inputs.lesson(), inputs.profile.distill, "alone"
+    )[-1]  # fmt: skip
+    rows = predict_rows(load_student(made.path), inputs.test.encodings, session.engine)
+    return inputs.test.score(inputs.task, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with clinc150")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="folder for the bundles")
+    parser.add_argument("--steps", type=int, default=400, help="of each student")
+    parser.add_argument("--finalists", type=int, default=4, help="students that compete by accuracy, at most")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
+    parser.add_argument("--only", choices=("family", "selection"))
+    options = parser.parse_args()
+    session = Session(Store(default_root()), Engine.detect(options.threads, ConsoleProgress(error_console())))
+    folder = options.out / "family-data"
+    write_data(options.data, folder, seed=0)
+    base = override(load("cpu"), {"teach.training.epochs": 12, "teach.training.patience": 8})
+    taught = teach_from(session, str(demo_encoder()), read_data(folder, task=TextClassification()), base)
+
+    def asked(**changes: Any) -> Request:
+        profile: Profile = override(
+            base,
+            {"search.always_distill": True, "distill.stages": [{"max_steps": options.steps}], "budget.latency_ms": 1000.0} | changes,
+        )
+        return Request(teacher=str(taught.path), data=str(folder), task=TextClassification(), profile=profile)
+
+    def planner(request: Request) -> Planner:
+        device = Device.of(build_target(request.profile.target), session.store)
+        return planner_of(session, gather(session, request), device)
+
+    p95 = planner(asked()).latency.p95_ms["fp32"]
+    budgets = [round(share * p95, 2) for share in SHARES]
+    content: dict[str, Any] = {"teacher_p95_ms": p95, "budgets_ms": budgets, "steps": options.steps}
+    if options.only != "selection":
+        content["family"] = run_family(asked(), budgets, options.out, options.threads)
+        print({k: v for k, v in content["family"].items() if k not in ("members", "singles")})
+    if options.only != "family":
+        changes = {"search.select": "accuracy", "search.finalists": options.finalists}
+        content["selection"] = [
+            run_selection(planner(asked(**changes, **{"budget.latency_ms": budget}))) for budget in budgets
+        ]
+        for found in content["selection"]:
+            print(found["budget_ms"], f"{found['points_behind_best']:.2f} points behind the best;", found["reason"])
+    print("written:", write_record("family" if options.only is None else f"family_{options.only}", content))
+
+
+if __name__ == "__main__":
+    main()
