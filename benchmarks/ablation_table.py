@@ -15,7 +15,9 @@ _RESAMPLES = 5000
 
 
 def correct_of(cell: Cell) -> np.ndarray:
-    """1 where the student's answer is right, else 0: (texts,)."""
+    """What each text brings to the score, which is its mean: of accuracy, 1 where the answer is right; (texts,)."""
+    if "credit" in cell:
+        return np.array(cell["credit"], dtype=np.float64)
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(cell["correct"]), dtype=np.uint8))
     return bits[: cell["texts"]].astype(np.float64)
 

@@ -155,7 +155,12 @@ def main() -> None:
     def asked(**changes: Any) -> Request:
         profile: Profile = override(
             base,
-            {"search.always_distill": True, "distill.stages": [{"max_steps": options.steps}], "budget.latency_ms": 1000.0} | changes,
+            {
+                "search.always_distill": True,
+                "distill.stages": [{"max_steps": options.steps}],
+                "budget.latency_ms": 1000.0,
+            }
+            | changes,
         )
         return Request(teacher=str(taught.path), data=str(folder), task=TextClassification(), profile=profile)
 

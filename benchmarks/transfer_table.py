@@ -51,6 +51,8 @@ def _table(cells: Sequence[Cell], rows: Sequence[str]) -> list[dict[str, Any]]:
             "texts": float(np.mean([sum(c["counts"].values()) for c in mine])),
             "seconds": float(np.mean([c["seconds"] for c in mine])),
         }
+        if "parts" in mine[0]:
+            line["parts"] = {name: 100 * float(np.mean([c["parts"][name] for c in mine])) for name in mine[0]["parts"]}
         pairs = [
             (c, found[rows[0], c["target"], c["seed"]]) for c in mine if (rows[0], c["target"], c["seed"]) in found
         ]
@@ -85,7 +87,7 @@ def gain_by_likeness(cells: Sequence[Cell]) -> dict[str, Any]:
     points = []
     for (row, target, seed), cell in sorted(found.items()):
         base = found.get(("none", target, seed))
-        if row != "similar only" or base is None:
+        if row != "similar only" or base is None or not target.startswith("domain "):
             continue
         likeness = {kind["name"]: kind["chosen_mean"] for kind in cell["selection"]["likeness"]}
         points.append(
@@ -132,7 +134,7 @@ def draw_gain(gain: Mapping[str, Any], path: Path) -> None:
 def markdown(name: str, table: Sequence[Mapping[str, Any]]) -> str:
     """The table as people read it."""
     first = table[0]["row"]
-    heads = f"| text | texts | accuracy, mean | by run | against {first} [95%] |"
+    heads = f"| text | texts | score, mean | by run | against {first} [95%] |"
     lines = [f"### {name}", "", heads, "|---|---|---|---|---|"]
     taught = [line["teacher"] for line in table if "teacher" in line]
     if taught:
@@ -145,5 +147,7 @@ def markdown(name: str, table: Sequence[Mapping[str, Any]]) -> str:
         against = ""
         if "interval" in line:
             against = f"{line['difference']:+.2f} [{line['interval'][0]:+.2f}, {line['interval'][1]:+.2f}]"
-        lines.append(f"| {line['row']} | {line['texts']:.0f} | {line['mean']:.2f} | {scores} | {against} |")
+        parts = ", ".join(f"{name} {value:.1f}" for name, value in line.get("parts", {}).items())
+        mean = f"{line['mean']:.2f}" + (f" ({parts})" if parts else "")
+        lines.append(f"| {line['row']} | {line['texts']:.0f} | {mean} | {scores} | {against} |")
     return "\n".join(lines) + "\n"
