@@ -70,7 +70,8 @@ class StudentOutput(ModelOutput):  # type: ignore[misc]
     Attributes:
         logits: (B, labels) of a sequence head, (B, L, labels) of a token head, (B, L, labels + slots) of a joint one
             (see `runtime.tokenise.joined_logits`), None if no head was run.
-        last_hidden_state: (B, L, hidden), of the last layer that was run.
+        last_hidden_state: (B, L, hidden), of the last layer that was run; None where that computed the first token
+            alone, since the head reads no other and no hidden states were asked for.
         hidden_states: The embeddings' output, then each layer's that was run, each (B, L, hidden), if asked for.
         relations: By layer (from 1), the queries, keys and values of the layers asked for, each
             (B, L, heads * head_size), so that a loss may split them anew into relation heads (MiniLMv2,
@@ -138,8 +139,13 @@ class _Attention(nn.Module):
         self.norm = nn.LayerNorm(shape.hidden, eps=shape.norm_eps)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, head_mask: Tensor | None) -> tuple[Tensor, Relations]:
-        relations = (self.query(x), self.key(x), self.value(x))
+    def forward(
+        self, x: Tensor, mask: Tensor | None, head_mask: Tensor | None, first_token: bool
+    ) -> tuple[Tensor, Relations]:
+        keys_values = self.key(x), self.value(x)
+        if first_token:
+            x = x[:, :1]
+        relations = (self.query(x), *keys_values)
         query, key, value = (r.unflatten(-1, (self.heads, -1)).transpose(1, 2) for r in relations)
         dropout = self.dropout.p if self.training else 0.0
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
@@ -172,9 +178,14 @@ class _Layer(nn.Module):
         self.ffn = _Ffn(shape, neurons, dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, head_mask: Tensor | None, neuron_mask: Tensor | None
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        head_mask: Tensor | None,
+        neuron_mask: Tensor | None,
+        first_token: bool = False,
     ) -> tuple[Tensor, Relations]:
-        x, relations = self.attention(x, mask, head_mask)
+        x, relations = self.attention(x, mask, head_mask, first_token)
         return self.ffn(x, neuron_mask), relations
 
 
@@ -221,6 +232,7 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
         self.layers = nn.ModuleList(
             _Layer(shape, heads, ffn, dropout) for heads, ffn in zip(shape.heads, shape.ffn, strict=True)
         )
+        self.pooled = shape.pooled
         self.head = None if shape.head is None else _Head(shape.head, shape.hidden, dropout)
         self.post_init()
 
@@ -248,6 +260,9 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
     ) -> StudentOutput:
         """Run the encoder and its head on B texts of L tokens.
 
+        The last layer computes what is needed of it: under a head that reads the first token alone, that token, unless
+        hidden states or the layer's relations are asked for.
+
         Args:
             input_ids: (B, L), at most `positions` long.
             attention_mask: (B, L), nonzero where there is a token; None: everywhere.
@@ -266,18 +281,19 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
             attention_mask = mix.union(attention_mask)
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
         x = self.embeddings(input_ids, token_type_ids, mix)
-        states, asked = [x], {}
+        states, asked, top = [x], {}, len(self.layers) - 1
+        whole = not self.pooled or last_layer is not None or output_hidden_states or top + 1 in output_relations
         for i, layer in enumerate(islice(self.layers, last_layer)):
             if i != skip_layer:
                 head_mask = None if head_masks is None else head_masks[i]
                 neuron_mask = None if neuron_masks is None else neuron_masks[i]
-                x, relations = layer(x, mask, head_mask, neuron_mask)
+                x, relations = layer(x, mask, head_mask, neuron_mask, first_token=i == top and not whole)
                 if i + 1 in output_relations:
                     asked[i + 1] = relations
             states.append(x)
         return StudentOutput(
             logits=None if self.head is None or last_layer is not None else self.head(x),
-            last_hidden_state=x,
+            last_hidden_state=x if whole else None,
             hidden_states=tuple(states) if output_hidden_states else None,
             relations=asked or None,
         )

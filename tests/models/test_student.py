@@ -66,6 +66,36 @@ def test_outputs_have_the_documented_shapes():
     assert bare.last_hidden_state.shape == (4, 7, 16)
 
 
+def test_the_first_token_alone_gives_the_same_logits_and_gradients():
+    short, whole = make_student(dropout=0.0).train(), make_student(dropout=0.0).train()
+    output = short(**batch())
+    expected = whole(**batch(), output_hidden_states=True)
+    assert output.last_hidden_state is None
+    assert torch.allclose(output.logits, expected.logits, atol=1e-5)
+    for model, found in ((short, output), (whole, expected)):
+        (found.logits**2).sum().backward()
+    theirs = dict(whole.named_parameters())
+    for name, parameter in short.named_parameters():
+        scale = theirs[name].grad.abs().max()
+        assert (parameter.grad - theirs[name].grad).abs().max() <= 1e-4 * scale + 1e-6, name
+
+
+def test_the_last_layer_computes_one_token_only_where_one_is_read():
+    seen = {}
+    for kind in ("sequence", "token", "joint"):
+        slots = {"slots": 2} if kind == "joint" else {}
+        head = HeadShape(kind=kind, labels=3, **slots)
+        shape = SHAPE.model_copy(update={"head": head})
+        weights = random_initial(shape, 0)
+        model = from_weights(shape, weights, [str(i) for i in range(head.columns)])
+        tokens = []
+        model.layers[-1].ffn.register_forward_hook(lambda *call, tokens=tokens: tokens.append(call[-1].shape[1]))
+        model(**batch())
+        model(**batch(), output_relations=[3])
+        seen[kind] = tokens
+    assert seen == {"sequence": [1, 7], "token": [7, 7], "joint": [7, 7]}
+
+
 def test_relations_are_counted_from_one():
     model = make_student()
     output = model(**batch(), output_hidden_states=True, output_relations=[1, 3])
