@@ -48,12 +48,14 @@ class Outcome:
         due: When each of these was due, in seconds from the start.
         errors: Requests with another status than 200, or none.
         memory: (seconds from the start, resident bytes) of the server.
+        stolen: (seconds from the start, seconds so far that the host gave the server's CPUs to others).
     """
 
     seconds: list[float] = field(default_factory=list)
     due: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
+    stolen: list[tuple[float, float]] = field(default_factory=list)
 
 
 class Client:
@@ -111,6 +113,16 @@ def metric(port: int, name: str) -> float:
     return float(found[1])
 
 
+def stolen_seconds(cpus: set[int]) -> float:
+    """Seconds since boot in which these CPUs were ready to run and the host ran something else; 0 where none says."""
+    try:
+        lines = [line.split() for line in Path("/proc/stat").read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return 0.0
+    ticks = sum(int(line[8]) for line in lines if line[0] in {f"cpu{i}" for i in cpus})
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 async def closed_loop(port: int, bodies: list[bytes]) -> tuple[float, float]:
     """Seconds that a request takes one client, and the server's CPU seconds for it."""
     client = Client(port)
@@ -123,8 +135,8 @@ async def closed_loop(port: int, bodies: list[bytes]) -> tuple[float, float]:
     return elapsed / CLOSED_LOOP, (metric(port, "process_cpu_seconds_total") - before) / CLOSED_LOOP
 
 
-async def open_loop(port: int, bodies: list[bytes], rate: float, seconds: float) -> Outcome:
-    """Send `rate` requests a second, at random moments, whatever becomes of those before."""
+async def open_loop(port: int, bodies: list[bytes], rate: float, seconds: float, served: set[int]) -> Outcome:
+    """Send `rate` requests a second to a server on the CPUs `served`, at random moments, whatever became of others."""
     client, outcome, rng, tasks = Client(port), Outcome(), random.Random(0), set()
 
     async def one(due: float, body: bytes) -> None:
@@ -142,7 +154,9 @@ async def open_loop(port: int, bodies: list[bytes], rate: float, seconds: float)
     async def watch_memory() -> None:
         while True:
             resident = await asyncio.to_thread(metric, port, "process_resident_memory_bytes")
-            outcome.memory.append((time.perf_counter() - started, resident))
+            now = time.perf_counter() - started
+            outcome.memory.append((now, resident))
+            outcome.stolen.append((now, stolen_seconds(served)))
             await asyncio.sleep(MEMORY_EVERY_S)
 
     started, due = time.perf_counter(), 0.0
@@ -168,6 +182,13 @@ def growth_mb(memory: list[tuple[float, float]]) -> float | None:
     return float(np.polyfit(times, sizes, 1)[0] * (times[-1] - times[0]) / 1e6)
 
 
+def stolen_by_minute(stolen: list[tuple[float, float]]) -> list[float]:
+    """Seconds that the host took in each whole minute."""
+    times, seconds = np.array(stolen).T
+    ends = np.interp(60.0 * np.arange(int(times[-1] / 60) + 1), times, seconds)
+    return [round(float(taken), 3) for taken in np.diff(ends)]
+
+
 def summary(outcome: Outcome, minutes: float) -> dict[str, Any]:
     """Percentiles in ms, overall and by minute, errors and memory."""
     found, due = np.array(outcome.seconds) * 1e3, np.array(outcome.due)
@@ -178,6 +199,7 @@ def summary(outcome: Outcome, minutes: float) -> dict[str, Any]:
         "error_kinds": sorted(set(outcome.errors)),
         "ms": {f"p{q:g}": float(np.percentile(found, q)) for q in (50, 90, 95, 99, 99.9)} | {"max": float(found.max())},
         "p99_by_minute_ms": [float(np.percentile(part, 99)) for part in by_minute if len(part)],
+        "stolen_by_minute_s": stolen_by_minute(outcome.stolen),
         "memory_mb": [[round(at, 1), round(size / 1e6, 1)] for at, size in outcome.memory],
         "memory_growth_mb": growth_mb(outcome.memory),
     }
@@ -200,7 +222,7 @@ def main() -> None:
         print(f"one client: {wall * 1e3:.2f} ms a request, {cpu * 1e3:.2f} ms of it the server's CPU time")
         print(f"{rate:.0f} requests/s for {options.minutes:g} min: {options.load:.0%} of {len(served)} core(s)")
         before = metric(port, "process_cpu_seconds_total")
-        outcome = asyncio.run(open_loop(port, bodies, rate, 60 * options.minutes))
+        outcome = asyncio.run(open_loop(port, bodies, rate, 60 * options.minutes, served))
         used = metric(port, "process_cpu_seconds_total") - before
     os.sched_setaffinity(0, mine)  # the record names the machine, not this process's share
     content = summary(outcome, options.minutes) | {

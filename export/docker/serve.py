@@ -53,7 +53,9 @@ class Limits:
     texts: int = 64
     characters: int = 20_000
     body_bytes: int = 1_048_576
-    waiting: int = 64
+    # A third of a second's requests at a millisecond or so each: what a pause of the machine leaves behind is answered
+    # late, not refused.
+    waiting: int = 256
     body_seconds: float = 20.0
 
 
