@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -145,6 +146,7 @@ def _quiet(taken: Mapping[str, Sequence[RoundSample]]) -> dict[str, tuple[bool, 
 def judged(found: Mapping[str, Measurement], mine: str, rival: str, target: float) -> dict[str, Any]:
     """This product's file over a rival's; reached if the upper end of the interval is."""
     ratio = round_ratio(found[rival], found[mine])
+    told = ratio is not None and math.isfinite(ratio[2])
     base, other = (replace(found[name], quiet=(True,) * len(found[name].quiet)) for name in (rival, mine))
     return {
         "mine": mine,
@@ -152,7 +154,7 @@ def judged(found: Mapping[str, Measurement], mine: str, rival: str, target: floa
         "target": target,
         "ratio": None if ratio is None else ratio[0],
         "interval": None if ratio is None else ratio[1:],
-        "reached": None if ratio is None else ratio[2] <= target,
+        "reached": ratio[2] <= target if ratio is not None and told else None,
         "all_rounds": round_ratio(base, other),
     }
 
@@ -194,7 +196,7 @@ def markdown(row: dict[str, Any]) -> str:
             lines.append(f"  {found['mine']} / {found['rival']}: too few quiet rounds{loud}")
             continue
         lower, upper = found["interval"]
-        verdict = "reached" if found["reached"] else "missed"
+        verdict = {True: "reached", False: "not reached", None: "too few quiet rounds to tell"}[found["reached"]]
         lines.append(
             f"  {found['mine']} / {found['rival']}: {found['ratio']:.3f} ({lower:.3f} to {upper:.3f}), "
             f"at most {found['target']:g}: {verdict}"

@@ -31,8 +31,18 @@ def write_record(name: str, content: dict[str, Any]) -> Path:
         "versions": versions(),
     }
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record | content, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(_finite(record | content), indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for an end of an interval that nothing bounds: JSON has no infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if value in (float("inf"), float("-inf")) else value
 
 
 def _short(argument: str) -> str:

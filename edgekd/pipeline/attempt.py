@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from edgekd.distill.spec import Stage
 from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.export.stage import export_student, model_file, onnx_rows
 from edgekd.inputs import Inputs
-from edgekd.latency.measure import Judgement
+from edgekd.latency.measure import MAX_DISTURBED, Judgement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.pipeline import collect
 from edgekd.pipeline.chain import Chain, lengthened, make_chain, training_flops
@@ -94,8 +95,8 @@ class Attempt:
 
     @property
     def miss_factor(self) -> float:
-        """Measured latency over what was predicted; 1 where nothing was measured."""
-        return 1.0 if self.measured_ms is None else self.measured_ms / self.candidate.best_known_ms
+        """See `miss_factor`; 1 where nothing was measured."""
+        return 1.0 if self.judged is None else miss_factor(self.judged, self.candidate.best_known_ms)
 
     @property
     def int8_refused(self) -> bool:
@@ -108,7 +109,7 @@ class Attempt:
         outcomes = {criterion.kind: criterion.outcome for criterion in self.criteria}
         if can_replan and self.int8_refused:
             return "without INT8"
-        if can_replan and outcomes["latency"] == "missed":
+        if can_replan and self.miss_factor > 1:
             return "plan again"
         if outcomes["quality"] == "missed" and not trained_longer and self.student is not None:
             return "train longer"
@@ -119,7 +120,7 @@ class Attempt:
         said = {
             "done": "; ".join(f"{c.name}: {c.outcome}" for c in self.criteria),
             "without INT8": "INT8 costs too much quality: plan again without it",
-            "plan again": f"over the budget: plan again, predictions times {self.miss_factor:.2f}",
+            "plan again": f"not within the budget for sure: plan again, predictions times {self.miss_factor:.2f}",
             "train longer": f"too much quality lost: train {_LONGER:g} times as long",
         }
         return Try(
@@ -128,6 +129,25 @@ class Attempt:
             measured_ms=self.measured_ms,
             action=said[action],
         )
+
+
+def miss_factor(judged: Judgement, planned_ms: float) -> float:
+    """What predictions are to be multiplied by so that the next choice meets the budget.
+
+    Measured over planned. Where the looks ran out with the budget inside the interval, a smaller model is a verdict
+    too: at least so much that the interval's upper end would have been within it. 1 where the budget is met, and where
+    other load is what stands in the way of a verdict.
+
+    Args:
+        judged: The measurement.
+        planned_ms: What the plan expected at the budget's percentile.
+    """
+    if judged.outcome == "met" or judged.measurement.disturbed_share > MAX_DISTURBED:
+        return 1.0
+    factor, upper = judged.measurement.percentile(judged.percentile) / planned_ms, judged.interval[1]
+    if judged.outcome == "inconclusive" and math.isfinite(upper):
+        factor = max(factor, upper / judged.budget_ms)
+    return factor
 
 
 def attempt(

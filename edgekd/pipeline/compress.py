@@ -36,8 +36,8 @@ from edgekd.session import Session, read
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import Precision
 
-# A miss on latency is planned again at most so often.
-_REPLANS = 2
+REPLANS = 2
+"""How often at most a choice is planned again that does not meet the budget."""
 
 
 @dataclass
@@ -148,7 +148,7 @@ def say_plan(session: Session, plan: Plan) -> None:
 
 
 def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: bool) -> tuple[Attempt, list[Try]]:
-    """Try the plan's choice; plan again after a miss on latency, train longer after one on quality."""
+    """Try the plan's choice; plan again where it does not meet the budget, train longer after a miss on quality."""
     tries: list[Try] = []
     correction, longer, replans = 1.0, False, 0
     refused: tuple[Precision, ...] = ()
@@ -156,7 +156,7 @@ def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: b
     while True:
         with clock.stage("distil, export, validate"):
             made = attempt(planner, plan, plan.choice or plan.nearest(), work, longer=longer, previous=made)
-        can_replan = not pinned and plan.chosen is not None and replans < _REPLANS
+        can_replan = not pinned and plan.chosen is not None and replans < REPLANS
         action = made.next_action(can_replan=can_replan, trained_longer=longer)
         tries.append(made.as_try(action))
         if action == "done":
@@ -172,6 +172,10 @@ def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: b
         replans += 1
         with clock.stage("plan"):
             plan = by_accuracy(planner, planner.make(correction, refused))
+        if plan.choice is None and made.judged is not None and made.judged.outcome == "inconclusive":
+            # Nothing smaller is left: what may meet the budget is better than what surely misses it.
+            tries[-1] = made.as_try("done")
+            return made, tries
         say_plan(planner.session, plan)
 
 

@@ -1,5 +1,6 @@
 """The whole road on the fake target: tiny teacher in, bundle and verdict out."""
 
+import dataclasses
 import json
 import shutil
 
@@ -15,6 +16,7 @@ from edgekd.plan.finalists import Proof, prove
 from edgekd.plan.result import read_plan
 from edgekd.plan.stage import first_weights
 from edgekd.profile import override
+from edgekd.proof.validate import judge_latency
 from edgekd.report.verdict import read_verdict
 from edgekd.request import Request, load_request
 from edgekd.runtime import load
@@ -230,3 +232,36 @@ def test_stages_follow_each_other(shared_session, request_, tmp_path):
     assert relations.points[-1].train_loss < relations.points[0].train_loss
     assert logits.points[-1].validation > 0.5
     assert result.outcome == "met"
+
+
+def doubtful(interval):
+    """A judge of latency that cannot tell, the budget being inside the interval."""
+
+    def judge(*given, **settings):
+        found = judge_latency(*given, **settings)
+        budget = found.budget_ms
+        return dataclasses.replace(found, outcome="inconclusive", interval=(interval[0] * budget, interval[1] * budget))
+
+    return judge
+
+
+def test_budget_too_near_to_tell_asks_for_a_smaller_student(shared_session, request_, tmp_path, monkeypatch):
+    judge = doubtful((0.9, 1.2))
+    calls = []
+
+    def first_doubtful(*given, **settings):
+        calls.append(given)
+        return (judge if len(calls) <= 2 else judge_latency)(*given, **settings)
+
+    monkeypatch.setattr(attempts, "judge_latency", first_doubtful)
+    result = compress(shared_session, request_, tmp_path / "b")
+    assert "plan again, predictions times 1.2" in result.tries[0].action
+    assert len(result.tries) == 2
+    assert result.outcome == "met"
+
+
+def test_the_smallest_student_stays_where_nobody_can_tell(shared_session, request_, tmp_path, monkeypatch):
+    monkeypatch.setattr(attempts, "judge_latency", doubtful((0.9, 1e6)))
+    result = compress(shared_session, request_, tmp_path / "b")
+    assert [t.action.startswith("latency p95: inconclusive") for t in result.tries] == [True]
+    assert result.outcome == "inconclusive"
