@@ -166,7 +166,8 @@ class Probe(Spec):
                 shapes, medians = self._medians(index, width, precision, length)
                 if shapes:
                     found = fit(width, precision, shapes, medians, self.teachers[index])
-                    # A teacher whose head reads every token computes its last layer whole.
+                    # A teacher whose head reads every token computes its last layer whole; the constant of the one
+                    # that was measured stays in `fixed`, on the safe side.
                     costs.append(found if teacher.pooled else found.model_copy(update={"last": None}))
         for precision in precisions:
             if not any(c.width == teacher.hidden and c.precision == precision for c in costs):

@@ -87,6 +87,17 @@ def test_table_from_a_probe_predicts_its_device(probe):
     assert table.batch_size == 1
 
 
+def test_a_teacher_that_reads_every_token_pays_for_its_whole_last_layer(probe):
+    """The kit's graphs compute one token there: the others' price is known from the layers below."""
+    reads_all = TEACHER.model_copy(update={"head": HeadShape(kind="token", labels=3)})
+    one, every = (probe.table(teacher, [32], ["fp32"], 16).costs[0] for teacher in (TEACHER, reads_all))
+    assert one.last is not None
+    assert every.last is None
+    layers = [4] * 4, [64] * 4
+    # A layer's price is known up to its constant, which the kit's last layers have left in `fixed`.
+    assert every.whole_ms(*layers) == pytest.approx(true_ms(reads_all, 16, "fp32") + 0.05, rel=0.02)
+
+
 def test_between_two_lengths_a_straight_line(probe):
     table = probe.table(TEACHER, [32], ["fp32"], 24)
     assert table.median_ms(TEACHER, "fp32") == pytest.approx(true_ms(TEACHER, 24, "fp32"), rel=0.02)

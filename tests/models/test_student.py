@@ -72,7 +72,7 @@ def test_the_first_token_alone_gives_the_same_logits_and_gradients():
     expected = whole(**batch(), output_hidden_states=True)
     assert output.last_hidden_state is None
     assert torch.allclose(output.logits, expected.logits, atol=1e-5)
-    for model, found in ((short, output), (whole, expected)):
+    for found in (output, expected):
         (found.logits**2).sum().backward()
     theirs = {name: parameter.grad for name, parameter in whole.named_parameters()}
     # The biases of keys have no gradient but what rounding leaves: the largest of all is the measure.
