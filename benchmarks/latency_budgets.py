@@ -78,10 +78,13 @@ def try_budget(session: Session, folder: Path, length: int, budget_ms: float) ->
     while (choice := plan.choice) is not None:
         found, judged = judge_choice(planner, plan)
         row |= judged | {"tries": row["tries"] + 1}
-        factor = miss_factor(found, choice.best_known_ms)
+        factor = miss_factor(found, choice.best_known_ms, plan.headroom)
         if factor <= 1 or row["tries"] > REPLANS:
             break
         correction *= factor
+        again = planner.make(correction).choice
+        if again is None or (again.choice, again.precision) == (choice.choice, choice.precision):
+            break
         plan = planner.make(correction)
     return row if row["tries"] else row | {"outcome": "no plan", "reason": plan.reason, "used": 0.0}
 

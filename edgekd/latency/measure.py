@@ -259,7 +259,7 @@ def judge_budget(
         UsageError: The budget is not a positive number.
     """
     _check_budget(budget_ms)
-    first = min_samples or _first_look(percentile)
+    first = min_samples or samples_needed(percentile)
     most = first * 2 ** (looks - 1)
     with target.timer([job], processes) as timer:
         series = _Series(timer, job.name, calls, baseline_ms, time.monotonic() + max_seconds)
@@ -301,7 +301,7 @@ def judge_samples(
         UsageError: The budget is not a positive number.
     """
     _check_budget(budget_ms)
-    first = min_samples or _first_look(percentile)
+    first = min_samples or samples_needed(percentile)
     interval = measurement.interval(percentile, statistics.split_confidence(confidence, looks), resamples=resamples)
     enough = measurement.quiet_samples >= first and measurement.disturbed_share <= MAX_DISTURBED
     outcome = statistics.judge(interval, budget_ms) if enough else "inconclusive"
@@ -315,7 +315,8 @@ def _check_budget(budget_ms: float) -> None:
         raise UsageError(f"--latency-ms {budget_ms:g}: a budget is a number above 0")
 
 
-def _first_look(percentile: float) -> int:
+def samples_needed(percentile: float) -> int:
+    """Quiet samples without which there is no verdict on a percentile."""
     return 1000 if percentile >= 99 else 200
 
 

@@ -20,7 +20,7 @@ from edgekd.distill.spec import Stage
 from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.export.stage import export_student, model_file, onnx_rows
 from edgekd.inputs import Inputs
-from edgekd.latency.measure import MAX_DISTURBED, Judgement
+from edgekd.latency.measure import MAX_DISTURBED, Judgement, samples_needed
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.pipeline import collect
 from edgekd.pipeline.chain import Chain, lengthened, make_chain, training_flops
@@ -29,7 +29,7 @@ from edgekd.plan.stage import Device, Planner, core_of, first_weights, wanted_of
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.proof.elsewhere import unmeasured_latency, unmeasured_memory
 from edgekd.proof.validate import Retained, judge_latency, replay_texts
-from edgekd.report.result import Contender, Criterion, Curve, QualityRow, Timing, Try
+from edgekd.report.result import Contender, Criterion, Curve, Outcome, QualityRow, Timing, Try, overall
 from edgekd.session import Session
 from edgekd.store import Artefact
 from edgekd.targets.spec import Precision
@@ -45,6 +45,9 @@ _UNTRAINED: Mapping[str, Contender] = {
     "random": "student from random weights, untrained",
     "checkpoint": "student from a checkpoint, untrained",
 }
+
+# How much smaller at most the next choice is made because the looks could not tell.
+_MOST_DOUBT = 1.25
 
 # The measurement that is not judged is only reported: one look is enough.
 _LOOKS, _REPORTED_LOOKS = 5, 1
@@ -70,6 +73,7 @@ class Attempt:
         student: The trained student; None for the unchanged teacher.
         chain: The assistants between teacher and student; None for the unchanged teacher.
         stages: What each stage of the student's training gave.
+        begun: What its training began with: `start`, an assistant's slice, or that of the try before.
     """
 
     plan: Plan
@@ -87,6 +91,7 @@ class Attempt:
     student: Artefact | None = None
     chain: Chain | None = None
     stages: tuple[Artefact, ...] = ()
+    begun: Start | None = None
 
     @property
     def measured_ms(self) -> float | None:
@@ -94,9 +99,16 @@ class Attempt:
         return None if self.judged is None else self.judged.measurement.percentile(self.judged.percentile)
 
     @property
+    def outcome(self) -> Outcome:
+        """Of all criteria together."""
+        return overall(self.criteria)
+
+    @property
     def miss_factor(self) -> float:
         """See `miss_factor`; 1 where nothing was measured."""
-        return 1.0 if self.judged is None else miss_factor(self.judged, self.candidate.best_known_ms)
+        if self.judged is None:
+            return 1.0
+        return miss_factor(self.judged, self.candidate.best_known_ms, self.plan.headroom)
 
     @property
     def int8_refused(self) -> bool:
@@ -109,7 +121,9 @@ class Attempt:
         outcomes = {criterion.kind: criterion.outcome for criterion in self.criteria}
         if can_replan and self.int8_refused:
             return "without INT8"
-        if can_replan and self.miss_factor > 1:
+        # Near the budget a smaller student is worth having only where this one keeps enough.
+        doubtful = outcomes["latency"] == "inconclusive" and outcomes["quality"] != "missed"
+        if can_replan and (outcomes["latency"] == "missed" or (doubtful and self.miss_factor > 1)):
             return "plan again"
         if outcomes["quality"] == "missed" and not trained_longer and self.student is not None:
             return "train longer"
@@ -117,10 +131,12 @@ class Attempt:
 
     def as_try(self, action: str) -> Try:
         """The try as the report tells it."""
+        missed = self.judged is not None and self.judged.outcome == "missed"
+        where = "over the budget" if missed else "too near the budget to tell"
         said = {
             "done": "; ".join(f"{c.name}: {c.outcome}" for c in self.criteria),
             "without INT8": "INT8 costs too much quality: plan again without it",
-            "plan again": f"not within the budget for sure: plan again, predictions times {self.miss_factor:.2f}",
+            "plan again": f"{where}: plan again, predictions times {self.miss_factor:.2f}",
             "train longer": f"too much quality lost: train {_LONGER:g} times as long",
         }
         return Try(
@@ -131,23 +147,28 @@ class Attempt:
         )
 
 
-def miss_factor(judged: Judgement, planned_ms: float) -> float:
-    """What predictions are to be multiplied by so that the next choice meets the budget.
+def miss_factor(judged: Judgement, planned_ms: float, headroom: float) -> float:
+    """What predictions are to be multiplied by so that the next choice meets the budget; 1 where it need not be asked.
 
-    Measured over planned. Where the looks ran out with the budget inside the interval, a smaller model is a verdict
-    too: at least so much that the interval's upper end would have been within it. 1 where the budget is met, and where
-    other load is what stands in the way of a verdict.
+    After a miss, measured over planned. Where the looks ran out with the budget inside the interval, a smaller model is
+    a way to a verdict: as much smaller as would have brought the interval's upper end within the budget less headroom,
+    so that the same choice cannot come back, but no more than `_MOST_DOUBT`: one noisy tail must not cost a third of a
+    student. Other load, and too few samples, ask for a quieter machine, not for a smaller model.
 
     Args:
         judged: The measurement.
         planned_ms: What the plan expected at the budget's percentile.
+        headroom: Share of the budget that the plan leaves free.
     """
-    if judged.outcome == "met" or judged.measurement.disturbed_share > MAX_DISTURBED:
+    measured, (lower, upper) = judged.measurement, judged.interval
+    value = measured.percentile(judged.percentile)
+    if judged.outcome == "missed":
+        return value / planned_ms
+    enough = measured.quiet_samples >= samples_needed(judged.percentile) and measured.disturbed_share <= MAX_DISTURBED
+    if judged.outcome == "met" or not enough or not lower <= judged.budget_ms < upper:
         return 1.0
-    factor, upper = judged.measurement.percentile(judged.percentile) / planned_ms, judged.interval[1]
-    if judged.outcome == "inconclusive" and math.isfinite(upper):
-        factor = max(factor, upper / judged.budget_ms)
-    return factor
+    cautious = upper * (1 - headroom) / planned_ms if math.isfinite(upper) else _MOST_DOUBT
+    return max(value / planned_ms, min(cautious, _MOST_DOUBT))
 
 
 def attempt(
@@ -167,30 +188,28 @@ def attempt(
         candidate: Its choice, or the nearest where nothing fits.
         work: The bundle is written here.
         longer: Train longer than the profile says.
-        previous: The try before; a student that fits inside its student goes on from that one's weights.
+        previous: The try before; a student that fits inside its student goes on from that one's weights, the same
+            student begins where it began.
     """
     if candidate.kind == "teacher":
         return _measured(planner, plan, candidate, planner.exported, work, None, [])
     planner = planner.of_student
     start = first_weights(planner.session, planner.inputs, candidate)
     chain = make_chain(planner.session, planner.inputs, candidate, start)
-    stages = train_student(
-        planner.session,
-        planner.inputs,
-        _going_on(planner, candidate, previous) or chain.start,
-        chain.lesson,
-        longer=longer,
-    )
+    begun = _going_on(planner, candidate, previous) or chain.start
+    stages = train_student(planner.session, planner.inputs, begun, chain.lesson, longer=longer)
     student = stages[-1]
     exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
     made = _measured(planner, plan, candidate, exported, work, start, stages)
-    return replace(made, chain=chain, stages=tuple(stages))
+    return replace(made, begun=begun, chain=chain, stages=tuple(stages))
 
 
 def _going_on(planner: Planner, candidate: Candidate, previous: Attempt | None) -> Start | None:
-    """The candidate cut out of the student of the try before, where that was another one that holds it."""
-    if previous is None or previous.student is None or previous.candidate.choice == candidate.choice:
+    """Where the try before leads: to what it began with, for the same student; for one inside it, to its weights."""
+    if previous is None or previous.student is None:
         return None
+    if previous.candidate.choice == candidate.choice:
+        return previous.begun
     return weights_again(
         planner.session, planner.inputs, load_student(previous.student.path), previous.candidate, candidate
     )

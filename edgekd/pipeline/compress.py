@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from edgekd.bundle import claim, publish
 from edgekd.data.split import TaskData
@@ -148,35 +150,82 @@ def say_plan(session: Session, plan: Plan) -> None:
 
 
 def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: bool) -> tuple[Attempt, list[Try]]:
-    """Try the plan's choice; plan again where it does not meet the budget, train longer after a miss on quality."""
+    """Try the plan's choice; plan again where it does not meet the budget, train longer after a miss on quality.
+
+    A try that was merely too near the budget is kept: where a smaller student does worse, it is what is shipped.
+    """
     tries: list[Try] = []
     correction, longer, replans = 1.0, False, 0
     refused: tuple[Precision, ...] = ()
     made: Attempt | None = None
-    while True:
-        with clock.stage("distil, export, validate"):
-            made = attempt(planner, plan, plan.choice or plan.nearest(), work, longer=longer, previous=made)
-        can_replan = not pinned and plan.chosen is not None and replans < REPLANS
-        action = made.next_action(can_replan=can_replan, trained_longer=longer)
-        tries.append(made.as_try(action))
-        if action == "done":
-            return made, tries
-        planner.progress.say(f"again: {tries[-1].action}")
-        if action == "train longer":
-            longer = True
-            continue
-        if action == "without INT8":
-            refused = ("int8",)
-        else:
-            correction *= made.miss_factor
-        replans += 1
-        with clock.stage("plan"):
-            plan = by_accuracy(planner, planner.make(correction, refused))
-        if plan.choice is None and made.judged is not None and made.judged.outcome == "inconclusive":
-            # Nothing smaller is left: what may meet the budget is better than what surely misses it.
-            tries[-1] = made.as_try("done")
-            return made, tries
-        say_plan(planner.session, plan)
+    with TemporaryDirectory(prefix="edgekd-kept-") as folder:
+        kept = _Kept(Path(folder) / "bundle")
+        while True:
+            with clock.stage("distil, export, validate"):
+                made = attempt(planner, plan, plan.choice or plan.nearest(), work, longer=longer, previous=made)
+            can_replan = not pinned and plan.chosen is not None and replans < REPLANS
+            action = made.next_action(can_replan=can_replan, trained_longer=longer)
+            if action == "without INT8":
+                refused = ("int8",)
+            elif action == "plan again":
+                correction *= made.miss_factor
+            if action in ("without INT8", "plan again"):
+                replans += 1
+                with clock.stage("plan"):
+                    again = by_accuracy(planner, planner.make(correction, refused))
+                if _leads_on(again, made):
+                    plan = again
+                else:
+                    action = made.next_action(can_replan=False, trained_longer=longer)
+                    planner.progress.say("planned again: there is no smaller student to try")
+            tries.append(made.as_try(action))
+            if action == "done":
+                return kept.better(made, work), tries
+            planner.progress.say(f"again: {tries[-1].action}")
+            if action == "train longer":
+                longer = True
+                continue
+            if made.outcome == "inconclusive":
+                kept.keep(made, work)
+            say_plan(planner.session, plan)
+
+
+def _leads_on(plan: Plan, made: Attempt) -> bool:
+    """Whether a plan made after a try offers something else: the same again would be judged until it is met by luck.
+
+    After a miss the nearest is worth a try too; what is only too near the budget is better than what surely misses it.
+    """
+    choice, before = plan.choice, made.candidate
+    if choice is None:
+        return made.outcome == "missed"
+    return (choice.kind, choice.choice, choice.precision) != (before.kind, before.choice, before.precision)
+
+
+@dataclass
+class _Kept:
+    """A try with its bundle, set aside while a smaller one is tried.
+
+    Attributes:
+        folder: Where the bundle is copied to.
+        attempt: The try.
+    """
+
+    folder: Path
+    attempt: Attempt | None = None
+
+    def keep(self, attempt: Attempt, work: Path) -> None:
+        """Set a try aside; an earlier one makes room."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(work, self.folder)
+        self.attempt = attempt
+
+    def better(self, last: Attempt, work: Path) -> Attempt:
+        """The last try, or the one set aside where that came out better; its bundle is then in `work` again."""
+        if self.attempt is None or last.outcome != "missed":
+            return last
+        shutil.rmtree(work)
+        shutil.copytree(self.folder, work)
+        return self.attempt
 
 
 def _result(

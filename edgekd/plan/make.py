@@ -92,7 +92,8 @@ def frame(profile: Profile, budget_ms: float, max_length: int, latency: TeacherL
     """A plan that holds the unchanged teacher alone; it is chosen if it fits and no student is asked for."""
     limit = budget_ms * (1 - profile.budget.headroom)
     candidates = []
-    for precision, known in latency.measured_ms.items():
+    for precision, measured in latency.measured_ms.items():
+        known = measured * correction
         note = latency.dropped.get(precision, "")
         candidates.append(
             Candidate(
@@ -248,13 +249,13 @@ def _finals(
         _over(c.model_copy(update={"measured_ms": (ms + plan.overhead_ms) * tail * asked}), plan, "side by side")
         for c, ms in zip(finalists, medians, strict=True)
     ]
-    off, headroom = float(np.median(slower)), 1.0 - plan.limit_ms / plan.budget_ms
+    off = float(np.median(slower))
     for _ in range(_PROOFS):
         fitting = [i for i, c in enumerate(measured) if c.fits]
         if not fitting:
             break
         best = max(fitting, key=lambda i: _score(measured[i]))
-        whole = asked * prove(bench, measured[best], session, expected).cautious_ms(headroom)
+        whole = asked * prove(bench, measured[best], session, expected).cautious_ms(plan.headroom)
         ratio = whole / (measured[best].measured_ms or whole)
         measured = [
             _over(c.model_copy(update={"measured_ms": ratio * (c.measured_ms or 0.0)}), plan, "end to end")

@@ -92,6 +92,11 @@ class Plan(Spec):
         """The chosen candidate."""
         return None if self.chosen is None else self.candidates[self.chosen]
 
+    @property
+    def headroom(self) -> float:
+        """Share of the budget that is left free."""
+        return 1.0 - self.limit_ms / self.budget_ms
+
     def nearest(self) -> Candidate:
         """The fastest student considered: the best that can be tried where nothing fits."""
         students = [c for c in self.candidates if c.kind == "student"]

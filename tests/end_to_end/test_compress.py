@@ -16,6 +16,7 @@ from edgekd.plan.finalists import Proof, prove
 from edgekd.plan.result import read_plan
 from edgekd.plan.stage import first_weights
 from edgekd.profile import override
+from edgekd.proof.criteria import quality_criterion
 from edgekd.proof.validate import judge_latency
 from edgekd.report.verdict import read_verdict
 from edgekd.request import Request, load_request
@@ -239,29 +240,74 @@ def doubtful(interval):
 
     def judge(*given, **settings):
         found = judge_latency(*given, **settings)
-        budget = found.budget_ms
-        return dataclasses.replace(found, outcome="inconclusive", interval=(interval[0] * budget, interval[1] * budget))
+        ends = tuple(end * found.budget_ms for end in interval)
+        return dataclasses.replace(found, outcome="inconclusive", interval=ends)
 
     return judge
 
 
-def test_budget_too_near_to_tell_asks_for_a_smaller_student(shared_session, request_, tmp_path, monkeypatch):
-    judge = doubtful((0.9, 1.2))
+def doubtful_at_first(monkeypatch, interval):
+    """The first try's two measurements cannot tell, later ones can."""
     calls = []
 
-    def first_doubtful(*given, **settings):
+    def judge(*given, **settings):
         calls.append(given)
-        return (judge if len(calls) <= 2 else judge_latency)(*given, **settings)
+        return (doubtful(interval) if len(calls) <= 2 else judge_latency)(*given, **settings)
 
-    monkeypatch.setattr(attempts, "judge_latency", first_doubtful)
+    monkeypatch.setattr(attempts, "judge_latency", judge)
+
+
+def test_budget_too_near_to_tell_asks_for_a_smaller_student(shared_session, request_, tmp_path, monkeypatch):
+    doubtful_at_first(monkeypatch, (0.9, 1.2))
     result = compress(shared_session, request_, tmp_path / "b")
-    assert "plan again, predictions times 1.2" in result.tries[0].action
+    assert "too near the budget to tell: plan again" in result.tries[0].action
     assert len(result.tries) == 2
+    assert result.outcome == "met"
+    assert result.tries[1].measured_ms < result.tries[0].measured_ms
+
+
+def test_unchanged_teacher_too_near_to_tell_gives_way_to_its_int8_file(shared_session, request_, tmp_path, monkeypatch):
+    doubtful_at_first(monkeypatch, (0.9, 1.2))
+    profile = override(request_.profile, {"budget.latency_ms": 0.1, "search.always_distill": False})
+    result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
+    assert [t.what for t in result.tries] == ["teacher, unchanged, FP32", "teacher, unchanged, INT8"]
     assert result.outcome == "met"
 
 
 def test_the_smallest_student_stays_where_nobody_can_tell(shared_session, request_, tmp_path, monkeypatch):
-    monkeypatch.setattr(attempts, "judge_latency", doubtful((0.9, 1e6)))
+    monkeypatch.setattr(attempts, "judge_latency", doubtful((0.9, 1.2)))
+    monkeypatch.setattr(make, "best_slices", only_once(make.best_slices))
     result = compress(shared_session, request_, tmp_path / "b")
-    assert [t.action.startswith("latency p95: inconclusive") for t in result.tries] == [True]
+    assert result.tries[-1].action.startswith("latency p95: inconclusive")
     assert result.outcome == "inconclusive"
+
+
+def only_once(search):
+    """A search that finds the same students whatever they may take."""
+    found = {}
+
+    def again(value, costs, heads, ffn, budget_ms):
+        key = (costs.width, costs.precision)
+        return found.setdefault(key, search(value, costs, heads, ffn, budget_ms))
+
+    return again
+
+
+def test_a_smaller_student_that_keeps_too_little_is_not_shipped(shared_session, request_, tmp_path, monkeypatch):
+    """The first try cannot be told from the budget, the second one meets it and misses on quality: the first stays."""
+    doubtful_at_first(monkeypatch, (0.9, 1.2))
+    calls = []
+
+    def quality(*given, **settings):
+        calls.append(given)
+        found = quality_criterion(*given, **settings)
+        return found if len(calls) == 1 else found.model_copy(update={"outcome": "missed"})
+
+    monkeypatch.setattr(attempts, "quality_criterion", quality)
+    result = compress(shared_session, request_, tmp_path / "b")
+    assert result.outcome == "inconclusive"
+    assert len(result.tries) >= 2
+    verdict = read_verdict(tmp_path / "b" / "verdict.json")
+    assert verdict.outcome == "inconclusive"
+    assert result.latency.judged.at(95).value_ms == pytest.approx(result.tries[0].measured_ms)
+    assert load(tmp_path / "b").predict("turn the lamp")
