@@ -13,7 +13,7 @@ class GraphOptions(Spec):
     """Variants of the written graph: the same function, at another speed on another runtime.
 
     Attributes:
-        fused_qkv: Compute queries, keys and values in one product.
+        fused_qkv: Compute queries, keys and values in one product; where one token alone asks, keys and values.
         residual: Node that adds the residual. "sum" keeps onnxruntime from fusing it with the norm, where the file
             carries inferred shapes, into SkipLayerNormalization: slower on the CPU than the two apart.
         opset: ONNX opset. LayerNormalization exists from 17, Gelu from 20: below, GELU is written out, in the

@@ -66,7 +66,8 @@ def write_student(shape: EncoderShape, weights: Weights, options: GraphOptions =
     the layer's name, such as "layers.0.ffn.up", or "layers.0.attention.qkv" for the three in one.
 
     Where the head reads the first token alone, the last layer's keys and values are of all tokens, and everything
-    after them of the first: the same logits, without the work that no output depends on.
+    after them of the first: the same logits, without the work that no output depends on. The two in one are named
+    "layers.5.attention.kv" there.
 
     Args:
         shape: The encoder's shape.

@@ -147,7 +147,14 @@ class Probe(Spec):
         Raises:
             UsageError: The probe did not measure this kind of teacher, its width, a precision or this length.
         """
-        index = next((i for i, known in enumerate(self.teachers) if _kind(known) == _kind(teacher)), None)
+        alike = [i for i, known in enumerate(self.teachers) if _kind(known) == _kind(teacher)]
+        # Where the graphs computed every token of their last layer, nothing tells what one token of it costs.
+        index = next((i for i in alike if self.teachers[i].pooled or not teacher.pooled), None)
+        if index is None and alike:
+            raise UsageError(
+                "the probe measured a teacher that reads every token, and this one reads the first alone: "
+                "make a kit for it with `edgekd probe make plan-kit.zip --teacher ...` and probe again"
+            )
         if index is None:
             raise UsageError(
                 "the probe measured other shapes than this teacher's "

@@ -132,12 +132,19 @@ class EncoderShape(Spec):
         """All parameters."""
         return sum(_size(shape) for shape in self.weight_shapes().values())
 
-    def flops(self, length: int) -> float:
-        """Operations (multiply and add count 2) of one text of `length` tokens through all layers, as in training."""
+    def flops(self, length: int, *, whole: bool = True) -> float:
+        """Operations (multiply and add count 2) of one text of `length` tokens through the layers.
+
+        Args:
+            length: Tokens.
+            whole: Of the last layer too, all tokens, as where hidden states are read; False: what the head reads.
+        """
         d, total = self.hidden, 0.0
-        for heads, ffn in zip(self.heads, self.ffn, strict=True):
+        for layer, (heads, ffn) in enumerate(zip(self.heads, self.ffn, strict=True)):
             inner = heads * self.head_size
-            total += 2.0 * length * (4 * d * inner + 2 * d * ffn) + 4.0 * length * length * inner
+            # Keys and values are always of all tokens; queries, output and FFN of those that somebody reads.
+            read = 1 if self.pooled and not whole and layer == self.depth - 1 else length
+            total += 2.0 * (2 * length * d * inner + read * (2 * d * inner + 2 * d * ffn)) + 4.0 * read * length * inner
         return total
 
     def describe(self) -> str:

@@ -116,11 +116,11 @@ def training_flops(inputs: Inputs, spec: Distill, shape: EncoderShape, stages: S
     total = 0.0
     for stage, made in zip(spec.stages, stages, strict=True):
         texts = made.result["steps"] * stage.training.batch_size
-        total += _STEP * texts * _flops(inputs, shape)
+        total += _STEP * texts * _flops(inputs, shape, whole=stage.loss.family in ("hidden", "attention"))
         total += len(made.result["points"]) * len(inputs.validation.encodings) * _flops(inputs, shape)
         if stage.online:
             assert inputs.teacher.hosted is not None
-            total += texts * _flops(inputs, inputs.teacher.hosted[0])
+            total += texts * _flops(inputs, inputs.teacher.hosted[0], whole=True)
     return total
 
 
@@ -146,12 +146,13 @@ def finetune_flops(inputs: Inputs, spec: Distill) -> float:
     if stage.max_steps is not None:
         texts = min(texts, stage.max_steps * stage.training.batch_size)
     looks = stage.training.evaluations * len(inputs.validation.encodings)
-    return (_STEP * texts + looks) * _flops(inputs, inputs.teacher.hosted[0])
+    # A fine-tune computes every token of every layer: that is how encoders are trained elsewhere.
+    return (_STEP * texts + looks) * _flops(inputs, inputs.teacher.hosted[0], whole=True)
 
 
-def _flops(inputs: Inputs, shape: EncoderShape) -> float:
-    """Of one text's forward pass."""
-    return shape.flops(round(float(np.mean(inputs.encodings.lengths))))
+def _flops(inputs: Inputs, shape: EncoderShape, *, whole: bool = False) -> float:
+    """Of one text's forward pass, for its logits or, `whole`, for its hidden states."""
+    return shape.flops(round(float(np.mean(inputs.encodings.lengths))), whole=whole)
 
 
 class _Chains:

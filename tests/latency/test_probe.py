@@ -35,11 +35,11 @@ def true_ms(shape, length, precision):
     return (0.2 + work * length / 16) * (0.5 if precision == "int8" else 1.0)
 
 
-def device(path, lengths=(16, 32), **changes):
+def device(path, lengths=(16, 32), teacher=TEACHER, **changes):
     """A device.json whose latencies follow a formula; its tail is 1.5."""
     graphs = []
     for precision in ("fp32", "int8"):
-        for shape in design(TEACHER, 32):
+        for shape in design(teacher, 32):
             for length in lengths:
                 ms = true_ms(shape, length, precision)
                 rounds = (RoundSample(0, (ms,) * 9 + (1.5 * ms,)),) * 4
@@ -52,7 +52,7 @@ def device(path, lengths=(16, 32), **changes):
         "schema_version": 1, "kind": "device", "edgekd": "0.1.0", "writer": WRITER_VERSION,
         "machine": read_machine().to_json(), "fingerprint": "f" * 16, "instruction_set": "arm64", "versions": {},
         "session": SessionSpec(threads=3).model_dump(mode="json"), "batch_size": 1,
-        "graph_options": GraphOptions().model_dump(mode="json"), "teachers": [TEACHER.model_dump(mode="json")],
+        "graph_options": GraphOptions().model_dump(mode="json"), "teachers": [teacher.model_dump(mode="json")],
         "text_work_ms": 1.0, "disturbed_share": 0.0, "graphs": graphs, "finished": "2026-01-01T00:00:00+00:00",
     } | changes  # fmt: skip
     kit.write_sealed(path, content)
@@ -96,6 +96,14 @@ def test_a_teacher_that_reads_every_token_pays_for_its_whole_last_layer(probe):
     layers = [4] * 4, [64] * 4
     # A layer's price is known up to its constant, which the kit's last layers have left in `fixed`.
     assert every.whole_ms(*layers) == pytest.approx(true_ms(reads_all, 16, "fp32") + 0.05, rel=0.02)
+
+
+def test_a_probe_of_every_token_does_not_know_what_one_costs(tmp_path):
+    reads_all = TEACHER.model_copy(update={"head": HeadShape(kind="token", labels=3)})
+    probe = read_probe(device(tmp_path / "device.json", teacher=reads_all))
+    probe.table(reads_all, [32], ["fp32"], 16)
+    with pytest.raises(UsageError, match="reads every token, and this one reads the first alone: make a kit"):
+        probe.table(TEACHER, [32], ["fp32"], 16)
 
 
 def test_between_two_lengths_a_straight_line(probe):

@@ -101,8 +101,8 @@ def test_lambda_scores_every_candidate_in_one_run_and_costs_what_the_formula_say
     assert {"lambda 0.1", "lambda 0.15", "lambda 0.2", "lambda 0.3", "ratio", "most accurate"} <= set(choice.picks)
     (run,) = chain.trained["elastic run"]
     length = round(inputs.encodings.lengths.mean())
-    sizes = [a.shape.flops(length) for a in choice.considered]
-    student = chain.start.shape.flops(length)
+    sizes = [a.shape.flops(length, whole=False) for a in choice.considered]
+    student = chain.start.shape.flops(length, whole=False)
     each = student + sum(sizes[:-1]) / (len(sizes) - 1) + sizes[-1]
     texts = run.result["steps"] * inputs.profile.distill.stages[-1].training.batch_size
     looks = len(run.result["points"]) * (student + sizes[-1]) + student + sum(sizes)
@@ -171,7 +171,11 @@ def test_flops_of_a_stage_with_the_teacher_beside_it_count_the_teacher(chain_of)
     training = Training(epochs=1, learning_rate=1e-3, batch_size=4)
     alone, beside = Stage(training=training), Stage(loss={"name": "minilmv2"}, training=training)
     length = round(inputs.encodings.lengths.mean())
-    own = (3 * 28 + 2 * len(inputs.validation.encodings)) * start.shape.flops(length)
-    assert training_flops(inputs, Distill(stages=(alone,)), start.shape, [Made]) == pytest.approx(own)
+    read, whole = (start.shape.flops(length, whole=whole) for whole in (False, True))
+    looks = 2 * len(inputs.validation.encodings) * read
+    spent = training_flops(inputs, Distill(stages=(alone,)), start.shape, [Made])
+    assert spent == pytest.approx(3 * 28 * read + looks)
+    # A loss on attention reads every token of the last layer too.
     teacher = 28 * inputs.teacher.hosted[0].flops(length)
-    assert training_flops(inputs, Distill(stages=(beside,)), start.shape, [Made]) == pytest.approx(own + teacher)
+    spent = training_flops(inputs, Distill(stages=(beside,)), start.shape, [Made])
+    assert spent == pytest.approx(3 * 28 * whole + looks + teacher)
