@@ -82,10 +82,10 @@ def try_budget(session: Session, folder: Path, length: int, budget_ms: float) ->
         if factor <= 1 or row["tries"] > REPLANS:
             break
         correction *= factor
-        again = planner.make(correction).choice
-        if again is None or (again.choice, again.precision) == (choice.choice, choice.precision):
+        again = planner.make(correction)
+        if again.choice is None or (again.choice.choice, again.choice.precision) == (choice.choice, choice.precision):
             break
-        plan = planner.make(correction)
+        plan = again
     return row if row["tries"] else row | {"outcome": "no plan", "reason": plan.reason, "used": 0.0}
 
 
