@@ -83,7 +83,7 @@ def try_budget(session: Session, folder: Path, length: int, budget_ms: float) ->
             break
         correction *= factor
         again = planner.make(correction)
-        if again.choice is None or (again.choice.choice, again.choice.precision) == (choice.choice, choice.precision):
+        if again.choice is None or again.choice.same_model(choice):
             break
         plan = again
     return row if row["tries"] else row | {"outcome": "no plan", "reason": plan.reason, "used": 0.0}

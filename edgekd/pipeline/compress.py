@@ -195,10 +195,9 @@ def _leads_on(plan: Plan, made: Attempt) -> bool:
 
     After a miss the nearest is worth a try too; what is only too near the budget is better than what surely misses it.
     """
-    choice, before = plan.choice, made.candidate
-    if choice is None:
+    if plan.choice is None:
         return made.outcome == "missed"
-    return (choice.kind, choice.choice, choice.precision) != (before.kind, before.choice, before.precision)
+    return not plan.choice.same_model(made.candidate)
 
 
 @dataclass

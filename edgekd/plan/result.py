@@ -47,6 +47,10 @@ class Candidate(Spec):
         known = self.measured_ms if self.measured_ms is not None else self.predicted_ms
         return float("inf") if known is None else known
 
+    def same_model(self, other: Candidate) -> bool:
+        """Whether both would be deployed as the same file, whatever was predicted or measured of each."""
+        return (self.kind, self.choice, self.precision) == (other.kind, other.choice, other.precision)
+
     def describe(self) -> str:
         """A short name for people."""
         shape = self.shape.describe() if self.shape is not None else "unchanged"

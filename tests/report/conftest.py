@@ -145,6 +145,28 @@ def criteria(fixed):
     )
 
 
+MACHINE = {
+    "cpu_model": "AMD EPYC 7B13",
+    "architecture": "x86_64",
+    "instruction_sets": ["avx2"],
+    "physical_cores": 1,
+    "logical_cores": 2,
+    "cpu_quota": 2.0,
+    "governor": None,
+    "memory_mb": 16033.5,
+    "container": ["docker"],
+    "gpu": None,
+    "load_average": 0.31,
+}
+VERSIONS = {
+    "edgekd": "0.1.0",
+    "onnxruntime": "1.31.1",
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+    "python": "3.11.9",
+}
+
+
 def make_sample():
     fixed, replay = timing("128 tokens", 8.35, 0.14, 0), timing("2,000 real texts", 2.6, 0.5, 1)
     names = ("model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "config.json", "tokenizer.json")
@@ -196,26 +218,8 @@ def make_sample():
             Try(what="3 layers x 384, INT8", predicted_ms=9.2, measured_ms=10.9, action="table corrected by 1.18"),
             Try(what="4 layers x 288, INT8", predicted_ms=9.06, measured_ms=fixed.at(95).value_ms, action="accepted"),
         ),
-        machine={
-            "cpu_model": "AMD EPYC 7B13",
-            "architecture": "x86_64",
-            "instruction_sets": ["avx2"],
-            "physical_cores": 1,
-            "logical_cores": 2,
-            "cpu_quota": 2.0,
-            "governor": None,
-            "memory_mb": 16033.5,
-            "container": ["docker"],
-            "gpu": None,
-            "load_average": 0.31,
-        },
-        versions={
-            "edgekd": "0.1.0",
-            "onnxruntime": "1.31.1",
-            "torch": "2.13.0",
-            "transformers": "5.23.0",
-            "python": "3.11.9",
-        },
+        machine=MACHINE,
+        versions=VERSIONS,
         files={name: hashlib.sha256(name.encode()).hexdigest() for name in names},
         timings={"teach": 92.4, "plan": 31.0, "label": 12.2, "distill": 204.9, "export": 3.2, "validate": 41.7},
         started=START,
