@@ -38,7 +38,16 @@ from edgekd.errors import EdgekdError
 from edgekd.inputs import Inputs, prepare
 from edgekd.models.initialize import Slice, slice_weights
 from edgekd.models.teacher import load_teacher
-from edgekd.pipeline.chain import Chain, gap_of, lengthened, make_chain, training_flops
+from edgekd.pipeline.chain import (
+    REFRESH,
+    REFRESH_RATE,
+    Chain,
+    gap_of,
+    lengthened,
+    make_chain,
+    refreshing,
+    training_flops,
+)
 from edgekd.plan.assistants import MULTIPLES, Assistant, Gap
 from edgekd.plan.result import Candidate
 from edgekd.plan.spec import AssistantsSpec, FixedAssistants, LambdaAssistants
@@ -57,9 +66,6 @@ STUDENTS = {
     "5%": Slice(layers=(2, 5), heads=(3, 3), ffn=(160, 160)),
 }
 
-# A slice that is cut out of the elastic run is trained on for this share of the steps, to see what it lacks.
-REFRESH = 0.1
-
 
 @dataclass(frozen=True)
 class Edition:
@@ -68,7 +74,7 @@ class Edition:
     Attributes:
         sets: Names of the data sets.
         students: Names of the students.
-        sizes: Which of the five candidates become assistants, by their place; `lambda` always scores all five.
+        sizes: Which of the five candidates become assistants, by their place; all five are scored and trained alone.
         steps: Of every run.
         seeds: Seeds, from 0.
         unlabelled: Unlabelled texts at most; None: all.
@@ -226,7 +232,7 @@ class Group:
         }
 
     def assistant_row(self, elastic: Chain, assistant: Assistant) -> dict[str, Any]:
-        """One candidate: its score in the elastic run and, where the edition has it, alone and as a teacher."""
+        """One candidate: its score in the elastic run, alone and, where the edition has it, as a teacher."""
         assert elastic.choice is not None
         place = elastic.choice.considered.index(assistant)
         row: dict[str, Any] = {
@@ -236,26 +242,26 @@ class Group:
             "elastic": assistant.score,
             "t": assistant.tradeoff(0.2),
         }
-        if place not in self.edition.sizes:
-            return row
         chain = self.chain(FixedAssistants(shapes=(assistant.choice,)))
         (alone,) = next(iter(chain.trained.values()))
-        return row | {
+        row |= {
             "alone": alone.result["validation"],
             "refreshed": self.refreshed(elastic, assistant).result["validation"],
             "seconds": alone.result["seconds"],
             "flops": sum(chain.flops.values()),
-            **self.scores(self.taught(chain.start, chain.lesson, self.spec, f"through {100 * assistant.share:.0f}%")),
         }
+        if place not in self.edition.sizes:
+            return row
+        title = f"through {100 * assistant.share:.0f}%"
+        return row | self.scores(self.taught(chain.start, chain.lesson, self.spec, title))
 
     def refreshed(self, elastic: Chain, assistant: Assistant) -> Artefact:
         """The slice of the elastic run, trained on alone for a tenth of the steps."""
         assert elastic.choice is not None
         base = start_of(load_student(elastic.trained["elastic run"][0].path), self.start.labels)
         whole = elastic.choice.considered[-1].choice  # the candidates are nested: the last holds all
-        return self.taught(
-            cut(base, whole, assistant.choice), self.inputs.lesson(), lengthened(self.spec, REFRESH), "refreshed"
-        )
+        start = cut(base, whole, assistant.choice)
+        return self.taught(start, self.inputs.lesson(), refreshing(self.spec), "refreshed")
 
 
 def main() -> None:
@@ -309,6 +315,7 @@ def finished(
         key = {
             "set": place[0], "student": STUDENTS[place[1]].model_dump(mode="json"), "seed": place[2],
             "edition": asdict(edition), "labels": LABELS,
+            "refresh": [REFRESH, REFRESH_RATE],
             "versions": [elastic_training.VERSION, distillation.VERSION],
         }  # fmt: skip
 

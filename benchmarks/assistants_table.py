@@ -102,10 +102,8 @@ def gains(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def _exhaustive(cell: Cell) -> float:
-    """FLOPs of a student through each of the five; what was not run costs in proportion to its size."""
-    rows = tried(cell)
-    shares, flops = [row["share"] for row in rows], [row["flops"] for row in rows]
-    return sum(float(np.interp(row["share"], shares, flops)) + cell["none"]["flops"] for row in cell["assistants"])
+    """FLOPs of a student through each of the five; what was not run costs as much as the student did alone."""
+    return sum(float(row["flops"]) + cell["none"]["flops"] for row in cell["assistants"])
 
 
 def costs(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -119,7 +117,7 @@ def costs(cells: Sequence[Cell]) -> dict[str, Any]:
         "of_exhaustive": float(np.mean([a / b for a, b in zip(found, exhaustive, strict=True)])),
         "assistants_in_exhaustive": len(cells[0]["assistants"]),
         "elastic_seconds": float(np.mean([c["lambda"]["seconds"] for c in cells])),
-        "exhaustive_seconds": float(np.mean([sum(2 * row["seconds"] for row in tried(c)) for c in cells])),
+        "exhaustive_seconds": float(np.mean([sum(2 * row["seconds"] for row in c["assistants"]) for c in cells])),
     }
 
 
@@ -131,16 +129,22 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
         "t": [([r["t"] for r in tried(c)], [r["score"] for r in tried(c)]) for c in cells],
         "size alone (1 - s)": [([-r["share"] for r in tried(c)], [r["score"] for r in tried(c)]) for c in cells],
         "elastic score with the score alone": [
-            ([r["elastic"] for r in tried(c)], [r["alone"] for r in tried(c)]) for c in cells
+            ([r["elastic"] for r in c["assistants"]], [r["alone"] for r in c["assistants"]]) for c in cells
         ],
     }
-    lacking = [100 * (row["alone"] - row["refreshed"]) for cell in cells for row in tried(cell)]
+    sizes = [100 * np.array([row["alone"] - row["refreshed"] for row in cell["assistants"]]) for cell in cells]
+    lacking = [float(lack) for size in sizes for lack in size]
     return {
         "correlation": {name: dict(zip(("rho", "p"), correlation(p), strict=True)) for name, p in pairs.items()},
         "regret": regrets(cells),
         "gains": gains(cells),
         "cost": costs(cells),
-        "refreshed_slice": {"limit": _FIDELITY, "worst": max(lacking), "each": lacking},
+        "refreshed_slice": {
+            "limit": _FIDELITY,
+            "worst": max(lacking),
+            "each": lacking,
+            "by_size": np.mean(sizes, axis=0).tolist(),
+        },
     }
 
 
@@ -168,9 +172,10 @@ def markdown(tables: Mapping[str, Any], not_run: Sequence[tuple[str, str, int]])
             "",
             f"lambda costs {cost['finetunes']:.2f} fine-tunes of the teacher, {cost['of_exhaustive']:.2f} of the "
             f"search over {cost['assistants_in_exhaustive']} assistants; {cost['elastic_seconds']:.0f} s against "
-            f"{cost['exhaustive_seconds']:.0f} s of those tried",
+            f"{cost['exhaustive_seconds']:.0f} s",
             f"a slice trained on for a tenth of the steps is at most {slices['worst']:.2f} points below the assistant "
-            f"that was trained alone (limit {slices['limit']:g})",
+            f"that was trained alone (limit {slices['limit']:g}); by size, mean over the seeds: "
+            + ", ".join(f"{lack:+.2f}" for lack in slices["by_size"]),
         ]
     if not_run:
         lines += ["", "not run: " + "; ".join(f"{name}, {student}, seed {seed}" for name, student, seed in not_run)]

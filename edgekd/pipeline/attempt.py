@@ -13,17 +13,18 @@ import numpy as np
 
 from edgekd.bundle import write_core
 from edgekd.distill.batches import fingerprint
+from edgekd.distill.elastic import ElasticRun
 from edgekd.distill.label import logits_of
 from edgekd.distill.losses.spec import HardCE
 from edgekd.distill.predict import predict_rows
-from edgekd.distill.spec import Stage
+from edgekd.distill.spec import Distill, Stage
 from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.export.stage import export_student, model_file, onnx_rows
 from edgekd.inputs import Inputs
 from edgekd.latency.measure import MAX_DISTURBED, Judgement, samples_needed
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.pipeline import collect
-from edgekd.pipeline.chain import Chain, lengthened, make_chain, training_flops
+from edgekd.pipeline.chain import Chain, lengthened, make_chain, refreshing, training_flops
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device, Planner, core_of, first_weights, wanted_of, weights_again
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
@@ -179,6 +180,7 @@ def attempt(
     *,
     longer: bool = False,
     previous: Attempt | None = None,
+    shared: ElasticRun | None = None,
 ) -> Attempt:
     """Make and measure what the plan chose.
 
@@ -190,14 +192,24 @@ def attempt(
         longer: Train longer than the profile says.
         previous: The try before; a student that fits inside its student goes on from that one's weights, the same
             student begins where it began.
+        shared: An elastic run that the first try's student is cut out of, where it is among its slices.
     """
     if candidate.kind == "teacher":
         return _measured(planner, plan, candidate, planner.exported, work, None, [])
     planner = planner.of_student
     start = first_weights(planner.session, planner.inputs, candidate)
     chain = make_chain(planner.session, planner.inputs, candidate, start)
-    begun = _going_on(planner, candidate, previous) or chain.start
-    stages = train_student(planner.session, planner.inputs, begun, chain.lesson, longer=longer)
+    before = _going_on(planner, candidate, previous)
+    cut = None if before is not None or chain.taken else _out_of(shared, candidate, start.labels)
+    spec = planner.inputs.profile.distill
+    if cut is not None:
+        said = "cut out of the family's elastic run, and trained on for a tenth of the steps"
+        planner.progress.say(f"student: {said}")
+        if chain.choice is not None:
+            chain = replace(chain, choice=replace(chain.choice, reason=f"{chain.choice.reason}; the student is {said}"))
+        spec = refreshing(spec)
+    begun = before or cut or chain.start
+    stages = train_student(planner.session, planner.inputs, begun, chain.lesson, longer=longer, spec=spec)
     student = stages[-1]
     exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
     made = _measured(planner, plan, candidate, exported, work, start, stages)
@@ -213,6 +225,15 @@ def _going_on(planner: Planner, candidate: Candidate, previous: Attempt | None) 
     return weights_again(
         planner.session, planner.inputs, load_student(previous.student.path), previous.candidate, candidate
     )
+
+
+def _out_of(shared: ElasticRun | None, candidate: Candidate, labels: tuple[str, ...]) -> Start | None:
+    """The student as an elastic run left it; None where it was not among the slices."""
+    if shared is None or candidate.choice is None or candidate.choice not in shared.slices:
+        return None
+    assert candidate.shape is not None
+    whole = candidate.shape.hidden == shared.base.config.encoder_shape.hidden
+    return shared.cut(candidate.choice, labels) if whole else None
 
 
 def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
@@ -275,9 +296,11 @@ def shipped_answers(planner: Planner, attempt: Attempt) -> np.ndarray:
     return _answers(planner, attempt.exported, attempt.precision)
 
 
-def train_student(session: Session, inputs: Inputs, start: Start, lesson: Lesson, *, longer: bool) -> list[Artefact]:
-    """Distil a student as the profile says, or the last stage `longer`; one artefact a stage."""
-    spec = inputs.profile.distill
+def train_student(
+    session: Session, inputs: Inputs, start: Start, lesson: Lesson, *, longer: bool, spec: Distill | None = None
+) -> list[Artefact]:
+    """Distil a student by `spec`, else by the profile, its last stage `longer` where asked; one artefact a stage."""
+    spec = spec or inputs.profile.distill
     spec = lengthened(spec, _LONGER) if longer else spec
     return distill(session.store, session.engine, start, inputs.task, lesson, spec, "student: distil")
 

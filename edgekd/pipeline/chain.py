@@ -35,6 +35,12 @@ from edgekd.plan.stage import importance_of
 from edgekd.session import Session
 from edgekd.store import Artefact
 
+REFRESH = 0.1
+"""Share of the steps that a slice of an elastic run is trained on for, alone."""
+
+REFRESH_RATE = 0.4
+"""Share of the learning rate that it has then: it begins near its end, and at the whole rate it unlearns."""
+
 # Forward and backward pass of a training step, in forward passes.
 _STEP = 3.0
 
@@ -104,6 +110,14 @@ def lengthened(spec: Distill, factor: float) -> Distill:
     return spec.model_copy(update={"stages": (*first, last)})
 
 
+def refreshing(spec: Distill) -> Distill:
+    """How a slice that was cut out of an elastic run is trained on: a short and gentle last stage."""
+    (*_, last) = lengthened(spec, REFRESH).stages
+    training = last.training.model_copy(update={"learning_rate": REFRESH_RATE * last.training.learning_rate})
+    stage = last.model_copy(update={"training": training})
+    return spec.model_copy(update={"stages": (stage,), "near_rate": 1.0})  # however near: the rate is gentle already
+
+
 def training_flops(inputs: Inputs, spec: Distill, shape: EncoderShape, stages: Sequence[Artefact]) -> float:
     """Floating-point operations in the layers of what was trained: its steps, its looks, and a teacher beside it.
 
@@ -116,11 +130,11 @@ def training_flops(inputs: Inputs, spec: Distill, shape: EncoderShape, stages: S
     total = 0.0
     for stage, made in zip(spec.stages, stages, strict=True):
         texts = made.result["steps"] * stage.training.batch_size
-        total += _STEP * texts * _flops(inputs, shape, whole=stage.loss.family in ("hidden", "attention"))
-        total += len(made.result["points"]) * len(inputs.validation.encodings) * _flops(inputs, shape)
+        total += _STEP * texts * text_flops(inputs, shape, whole=stage.loss.family in ("hidden", "attention"))
+        total += len(made.result["points"]) * len(inputs.validation.encodings) * text_flops(inputs, shape)
         if stage.online:
             assert inputs.teacher.hosted is not None
-            total += texts * _flops(inputs, inputs.teacher.hosted[0], whole=True)
+            total += texts * text_flops(inputs, inputs.teacher.hosted[0], whole=True)
     return total
 
 
@@ -129,7 +143,7 @@ def elastic_flops(inputs: Inputs, run: ElasticRun, batch_size: int) -> float:
     shape = run.base.config.encoder_shape
 
     def size(choice: Slice) -> float:
-        return _flops(inputs, shape.model_copy(update={"heads": choice.heads, "ffn": choice.ffn}))
+        return text_flops(inputs, shape.model_copy(update={"heads": choice.heads, "ffn": choice.ffn}))
 
     ends = size(run.slices[0]) + size(run.whole)
     middles = [size(choice) for choice in run.slices[1:] if choice != run.whole]
@@ -147,11 +161,11 @@ def finetune_flops(inputs: Inputs, spec: Distill) -> float:
         texts = min(texts, stage.max_steps * stage.training.batch_size)
     looks = stage.training.evaluations * len(inputs.validation.encodings)
     # A fine-tune computes every token of every layer: that is how encoders are trained elsewhere.
-    return (_STEP * texts + looks) * _flops(inputs, inputs.teacher.hosted[0], whole=True)
+    return (_STEP * texts + looks) * text_flops(inputs, inputs.teacher.hosted[0], whole=True)
 
 
-def _flops(inputs: Inputs, shape: EncoderShape, *, whole: bool = False) -> float:
-    """Of one text's forward pass, for its logits or, `whole`, for its hidden states."""
+def text_flops(inputs: Inputs, shape: EncoderShape, *, whole: bool = False) -> float:
+    """Of a text's forward pass at the mean length, for its logits or, `whole`, for its hidden states."""
     return shape.flops(round(float(np.mean(inputs.encodings.lengths))), whole=whole)
 
 
@@ -281,5 +295,5 @@ class _Chains:
             label(session.store, session.engine, teacher, assistant.id, encodings, "transfer", "assistant")
         )
         name = f"answers of {shape.describe()}"
-        self.flops[name] = len(encodings) * _flops(inputs, shape)
+        self.flops[name] = len(encodings) * text_flops(inputs, shape)
         return lesson(inputs.task, inputs.transfer, encodings, rows, inputs.validation, teacher, assistant.id)

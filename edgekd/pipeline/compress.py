@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from edgekd.bundle import claim, publish
 from edgekd.data.split import TaskData
 from edgekd.demo import demo_profile, demo_sources, demo_tfidf
+from edgekd.distill.elastic import ElasticRun
 from edgekd.errors import UsageError
 from edgekd.export.deploy import write_deploy
 from edgekd.inputs import Inputs, prepare
@@ -56,7 +57,13 @@ class _Clock:
 
 
 def compress(
-    session: Session, request: Request, out: Path, *, overwrite: bool = False, with_baselines: bool = True
+    session: Session,
+    request: Request,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    with_baselines: bool = True,
+    shared: ElasticRun | None = None,
 ) -> Result:
     """Make a bundle that meets the request's budget, or the best there is with its proof.
 
@@ -66,6 +73,7 @@ def compress(
         out: The bundle's folder.
         overwrite: Replace a folder of another request.
         with_baselines: Train what the student is compared with; a benchmark over seeds needs it once.
+        shared: An elastic run of this teacher: a student that is among its slices is cut out of it and trained on.
 
     Returns:
         The result, as the bundle's report and verdict hold it.
@@ -88,7 +96,7 @@ def compress(
     with clock.stage("plan"):
         plan = pinned or by_accuracy(planner, planner.make())
     say_plan(session, plan)
-    final, tries = _attempts(planner, plan, work, clock, pinned=pinned is not None)
+    final, tries = _attempts(planner, plan, work, clock, pinned is not None, shared)
     with clock.stage("baselines"):
         rows = _quality(session, request, planner, final, with_baselines)
     with clock.stage("evidence"):
@@ -149,7 +157,9 @@ def say_plan(session: Session, plan: Plan) -> None:
     session.engine.progress.say(f"plan: {name}; {plan.reason}")
 
 
-def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: bool) -> tuple[Attempt, list[Try]]:
+def _attempts(
+    planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: bool, shared: ElasticRun | None
+) -> tuple[Attempt, list[Try]]:
     """Try the plan's choice; plan again where it does not meet the budget, train longer after a miss on quality.
 
     A try that was merely too near the budget is kept: where a smaller student does worse, it is what is shipped.
@@ -162,7 +172,8 @@ def _attempts(planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: b
         kept = _Kept(Path(folder) / "bundle")
         while True:
             with clock.stage("distil, export, validate"):
-                made = attempt(planner, plan, plan.choice or plan.nearest(), work, longer=longer, previous=made)
+                candidate = plan.choice or plan.nearest()
+                made = attempt(planner, plan, candidate, work, longer=longer, previous=made, shared=shared)
             can_replan = not pinned and plan.chosen is not None and replans < REPLANS
             action = made.next_action(can_replan=can_replan, trained_longer=longer)
             if action == "without INT8":

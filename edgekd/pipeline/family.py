@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Literal
 
 from edgekd.bundle import check_out
+from edgekd.distill.elastic import ElasticRun
 from edgekd.errors import UsageError
-from edgekd.pipeline.compress import compress
+from edgekd.models.initialize import Slice
+from edgekd.pipeline.compress import compress, gather, planner_of
+from edgekd.pipeline.finals import by_accuracy
+from edgekd.pipeline.together import cost_together, train_together
+from edgekd.plan.stage import Device
 from edgekd.profile import override
 from edgekd.report.record import Record
 from edgekd.report.result import Outcome, Result
 from edgekd.request import Request
 from edgekd.session import Session
 from edgekd.store import write_json
+from edgekd.targets.build import build_target
 
 
 class Member(Record):
@@ -44,10 +50,16 @@ class Member(Record):
 
 
 class Family(Record):
-    """What family.json holds: the members, the tightest budget first."""
+    """What family.json holds: the members, the tightest budget first.
+
+    Attributes:
+        metric: Of their scores.
+        elastic: Whether their students were trained in one elastic run.
+    """
 
     schema_version: Literal[1] = 1
     metric: str
+    elastic: bool = False
     members: tuple[Member, ...]
 
 
@@ -62,6 +74,8 @@ def compress_family(
     """Make a bundle for every budget, in folders of `out`, and family.json beside them.
 
     The teacher's answers, importance and the device's table are made once. So is a student that two budgets lead to.
+    The students are trained in one elastic run and a little on their own after it where that costs fewer
+    floating-point operations than one by one; it does from four on.
 
     Args:
         session: Store and engine.
@@ -87,13 +101,14 @@ def compress_family(
     for folder, asked in requests.items():
         check_out(out / folder, asked, overwrite)
     out.mkdir(parents=True, exist_ok=True)
+    shared = _shared_run(session, list(requests.values()))
     members: list[Member] = []
     results: list[Result] = []
     students: dict[tuple[str, str], float] = {}
     for number, budget in enumerate(budgets, 1):
         session.engine.progress.say(f"family: {budget:g} ms, {number} of {len(budgets)}")
         folder = folder_of(budget)
-        result = compress(session, requests[folder], out / folder, overwrite=overwrite)
+        result = compress(session, requests[folder], out / folder, overwrite=overwrite, shared=shared)
         # The shipped file alone tells precision and weights; an unchanged teacher has no student.
         identity = (result.files[result.model_file], result.files.get("student/model.safetensors", ""))
         same = students.setdefault(identity, budget)
@@ -101,9 +116,41 @@ def compress_family(
             session.engine.progress.say(f"family: {budget:g} ms leads to the model of {same:g} ms; it is trained once")
         members.append(_member(result, budget, folder, None if same == budget else same))
         results.append(result)
-        family = Family(metric=result.data.metric, members=tuple(members))
+        family = Family(metric=result.data.metric, elastic=shared is not None, members=tuple(members))
         write_json(out / "family.json", family.model_dump(mode="json"))
     return family, results
+
+
+def _shared_run(session: Session, requests: Sequence[Request]) -> ElasticRun | None:
+    """The elastic run that the members' students are cut out of; None where training each alone costs less."""
+    spec = requests[0].profile.distill
+    last = spec.stages[-1]
+    # An elastic run learns the teacher's logits alone. Up to three members it trains as many slices a step as there are
+    # members, and each of them on its own after it.
+    plain = len(spec.stages) == 1 and last.loss.family == "prediction" and last.data == "transfer"
+    if len(requests) < 4 or not plain or spec.init.name != "slice" or spec.assistants.name not in ("none", "auto"):
+        return None
+    planners = []
+    slices: list[Slice] = []
+    for request in requests:
+        device = Device.of(build_target(request.profile.target), session.store)
+        planner = planner_of(session, gather(session, request), device)
+        planners.append(planner)
+        hosted, choice = planner.inputs.teacher.hosted, by_accuracy(planner, planner.make()).choice
+        if hosted is None or choice is None or choice.choice is None or choice.shape is None:
+            continue  # the unchanged teacher, or nothing, fits
+        if choice.shape.hidden == hosted[0].hidden and choice.choice not in slices:
+            slices.append(choice.choice)
+    if len(slices) < 4:
+        return None
+    cost = cost_together(planners[0].inputs, slices)
+    if cost >= 1:
+        return None
+    session.engine.progress.say(
+        f"family: {len(slices)} students in one elastic run, {cost:.2f} times the operations of one by one"
+    )
+    run, _ = train_together(planners[0], slices, spec, f"family: elastic run of {len(slices)} students")
+    return run
 
 
 def _member(result: Result, budget: float, folder: str, same_as: float | None) -> Member:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from edgekd.distill.elastic import ElasticRun, hull, train_elastic
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
 from edgekd.pipeline.chain import elastic_flops, finetune_flops, lengthened
+from edgekd.pipeline.together import train_together
 from edgekd.plan.assistants import standard_error
 from edgekd.plan.result import Candidate, Plan
-from edgekd.plan.stage import Planner, importance_of
+from edgekd.plan.stage import Planner
 
 # Students that compete at most; and what share of the student's training each round has, the last one ever after.
 _MOST = 8
@@ -79,7 +78,8 @@ def _compete(planner: Planner, left: list[Slice], notes: dict[Slice, str]) -> tu
     spent, number = 0.0, 0
     while True:
         share = _ROUNDS[min(number, len(_ROUNDS) - 1)]
-        run, first = _round(planner, left, share, number + 1)
+        spec = lengthened(planner.inputs.profile.distill, share)
+        run, first = train_together(planner, left, spec, f"select: round {number + 1}, {len(left)} students")
         spent += elastic_flops(planner.inputs, run, planner.inputs.profile.distill.stages[-1].training.batch_size)
         scores = run.scores[first:]
         notes |= {c: f"{100 * s:.1f}% in round {number + 1}" for c, s in zip(left, scores, strict=True)}
@@ -95,30 +95,6 @@ def _compete(planner: Planner, left: list[Slice], notes: dict[Slice, str]) -> tu
     if scores[0] - scores[1] > doubt:
         return left[0], "the most accurate", spent
     return left[0], "keeps most of the two best, which validation cannot tell apart,", spent
-
-
-def _round(planner: Planner, left: Sequence[Slice], share: float, number: int) -> tuple[ElasticRun, int]:
-    """An elastic run of what is left, and where that begins among its slices."""
-    session, inputs = planner.session, planner.inputs
-    hosted, spec = inputs.teacher.hosted, lengthened(inputs.profile.distill, share)
-    assert hosted is not None
-    core = common(left)
-    slices = [*left] if core is None or core in left else [core, *left]
-    run = train_elastic(
-        session.store, session.engine, hosted, importance_of(session, inputs).importance, slices, inputs.task,
-        inputs.lesson(), spec.schedule(kept=0.0)[-1], spec.seed, f"select: round {number}, {len(left)} students",
-    )  # fmt: skip
-    return run, len(slices) - len(left)
-
-
-def common(slices: Sequence[Slice]) -> Slice | None:
-    """What all of these keep; None where they share no layer."""
-    sizes = [dict(zip(s.layers, zip(s.heads, s.ffn, strict=True), strict=True)) for s in slices]
-    layers = [layer for layer in hull(slices).layers if all(layer in each for each in sizes)]
-    if not layers:
-        return None
-    heads, ffn = ([min(each[layer][part] for each in sizes) for layer in layers] for part in (0, 1))
-    return Slice(layers=tuple(layers), heads=tuple(heads), ffn=tuple(ffn))
 
 
 def _said(plan: Plan, why: str) -> Plan:

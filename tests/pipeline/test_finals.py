@@ -5,31 +5,16 @@ import pytest
 
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
-from edgekd.pipeline import finals
+from edgekd.pipeline import finals, together
 from edgekd.pipeline.compress import compress, gather, planner_of
-from edgekd.pipeline.finals import by_accuracy, common
+from edgekd.pipeline.finals import by_accuracy
 from edgekd.plan.result import Candidate, Plan
-from edgekd.plan.stage import Device
 from edgekd.profile import override
-from edgekd.request import Request
-from edgekd.targets.build import build_target
 
 DEEP = Slice(layers=(0, 1, 2), heads=(1, 1, 1), ffn=(8, 8, 8))
 WIDE = Slice(layers=(0, 2), heads=(2, 1), ffn=(16, 24))
 FLAT = Slice(layers=(0,), heads=(4,), ffn=(48,))
 ALONE = Slice(layers=(1,), heads=(4,), ffn=(48,))
-
-
-@pytest.fixture(scope="module")
-def request_(tiny_teacher, intent_data, fast_profile):
-    changes = {"search.select": "accuracy", "distill.stages.0.training.epochs": 4}
-    return Request(teacher=str(tiny_teacher), data=str(intent_data), profile=override(fast_profile, changes))
-
-
-@pytest.fixture(scope="module")
-def planner(shared_session, request_):
-    device = Device.of(build_target(request_.profile.target), shared_session.store)
-    return planner_of(shared_session, gather(shared_session, request_), device)
 
 
 def plan_of(planner, *students, chosen=0):
@@ -49,11 +34,6 @@ def plan_of(planner, *students, chosen=0):
     )  # fmt: skip
 
 
-def test_common_is_what_all_keep():
-    assert common([DEEP, WIDE, FLAT]) == Slice(layers=(0,), heads=(1,), ffn=(8,))
-    assert common([WIDE, ALONE]) is None
-
-
 @pytest.fixture
 def scripted(monkeypatch):
     """Rounds whose scores are given by slice; returns the rounds that were run."""
@@ -69,7 +49,7 @@ def scripted(monkeypatch):
             ]
             return type("Run", (), {"slices": slices, "scores": [scores.get(s, 0) for s in slices], "counts": counts})
 
-        monkeypatch.setattr(finals, "train_elastic", run)
+        monkeypatch.setattr(together, "train_elastic", run)
         monkeypatch.setattr(finals, "elastic_flops", lambda *a: 1e6)
         return rounds
 

@@ -1,0 +1,36 @@
+"""Slices trained in one elastic run: what they have in common, and what it costs."""
+
+import pytest
+
+from edgekd.distill.spec import Distill, Stage, Training
+from edgekd.models.initialize import Slice
+from edgekd.pipeline.chain import REFRESH, REFRESH_RATE, refreshing
+from edgekd.pipeline.together import common, cost_together
+
+DEEP = Slice(layers=(0, 1, 2), heads=(1, 1, 1), ffn=(8, 8, 8))
+WIDE = Slice(layers=(0, 2), heads=(2, 1), ffn=(16, 24))
+FLAT = Slice(layers=(0,), heads=(4,), ffn=(48,))
+ALONE = Slice(layers=(1,), heads=(4,), ffn=(48,))
+
+
+def test_common_is_what_all_keep():
+    assert common([DEEP, WIDE, FLAT]) == Slice(layers=(0,), heads=(1,), ffn=(8,))
+    assert common([WIDE, ALONE]) is None
+
+
+def test_three_nested_slices_cost_no_less_together(planner):
+    nested = [Slice(layers=(0, 1, 2), heads=(h,) * 3, ffn=(8 * h,) * 3) for h in (1, 2, 4)]
+    assert cost_together(planner.inputs, nested) == pytest.approx(1 + REFRESH)
+
+
+def test_five_cost_less(planner):
+    sizes = [(1, 8), (2, 16), (3, 24), (4, 32), (4, 48)]
+    nested = [Slice(layers=(0, 1, 2), heads=(h,) * 3, ffn=(f,) * 3) for h, f in sizes]
+    assert 0.5 < cost_together(planner.inputs, nested) < 0.8
+
+
+def test_a_slice_is_trained_on_briefly_and_gently():
+    asked = Distill(stages=(Stage(training=Training(epochs=5, learning_rate=1e-3), max_steps=200),))
+    (stage,) = refreshing(asked).schedule(kept=0.9)
+    assert (stage.max_steps, stage.training.epochs) == (200 * REFRESH, 5 * REFRESH)
+    assert stage.training.learning_rate == pytest.approx(REFRESH_RATE * 1e-3)
