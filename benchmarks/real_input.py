@@ -9,19 +9,25 @@ Finished steps are kept in the store, so an interrupted run goes on where it was
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from record import write_record
 
+from edgekd.bundle import write_core
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data
 from edgekd.export.stage import onnx_rows
+from edgekd.latency.measure import compare
+from edgekd.latency.ratio import round_ratio
+from edgekd.latency.timer import BundleJob
 from edgekd.pipeline.compress import compress, gather, planner_of
-from edgekd.plan.stage import Device
+from edgekd.plan.stage import Device, Planner
 from edgekd.profile import Profile, load, override
 from edgekd.report.result import Result
 from edgekd.request import Request
@@ -99,11 +105,31 @@ def run_set(
         "retained_mean": mean(shares),
         "points_allowed": goal.points,
         "points_lost": lost,
+        "side_by_side": side_by_side(planner, [out / f"{name}-{seed}" for seed in range(goal.seeds)]),
         "reached": mean(shares) >= goal.kept
         and all(points <= goal.points[part] for part, points in lost.items())
         and all(run["latency"]["outcome"] == "met" for run in runs),
         "runs": runs,
     }
+
+
+def side_by_side(planner: Planner, bundles: Sequence[Path]) -> dict[str, Any]:
+    """The bundles and the FP32 teacher in turns, end to end: the budget's own measurement met another hour."""
+    with TemporaryDirectory() as folder:
+        write_core(Path(folder) / "teacher", planner.core("fp32"))
+        texts = tuple(planner.texts)
+        jobs = [BundleJob("teacher", Path(folder) / "teacher", texts)]
+        jobs += [BundleJob(bundle.name, bundle, texts) for bundle in bundles]
+        found = compare(jobs, planner.device.target, processes=3, rounds=20, calls=20)
+    teacher = found["teacher"]
+    return {
+        name: {
+            "p50_ms": measured.percentile(50), "p95_ms": measured.percentile(95),
+            "p95_of_teacher": measured.percentile(95) / teacher.percentile(95),
+            "median_ratio_by_round": round_ratio(teacher, measured), "disturbed": measured.disturbed_share,
+        }
+        for name, measured in found.items()
+    }  # fmt: skip
 
 
 def _budget(profile: Profile, budget_ms: float, seed: int) -> Profile:
@@ -141,7 +167,8 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name in options.sets:
         found[name] = run_set(session, name, options.data, options.out, options.share, options.baselines, options.plans)
-        print(name, {k: v for k, v in found[name].items() if k != "runs"})
+        print(name, {k: v for k, v in found[name].items() if k not in ("runs", "side_by_side")})
+        print("  side by side:", found[name]["side_by_side"])
         for run in found[name]["runs"]:
             print(
                 "  ", run["outcome"], run["student"]["shape"], f"{100 * run['retained']:.2f}%", run["latency"]["value"]

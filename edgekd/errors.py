@@ -13,6 +13,7 @@ Budget met (0), missed (1), inconclusive (5) and unmeasured (6) are verdicts, no
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from enum import IntEnum
 from types import ModuleType
 
@@ -78,3 +79,12 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         if error.name is not None and error.name.partition(".")[0] != module.partition(".")[0]:
             raise
         raise UnavailableError(f"{module} is needed to {purpose}: pip install 'edgekd[{extra}]'") from error
+
+
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """What a wrong name was meant to be, as the end of an error's line; None where nothing is near it."""
+    import difflib  # a deployed runtime starts without it
+
+    names = {one.casefold(): one for one in known}
+    close = difflib.get_close_matches(name.casefold(), names, n=1)
+    return f"did you mean {names[close[0]]!r}?" if close else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from edgekd.data.spec import Transfer
 from edgekd.distill.spec import Distill, Teach
-from edgekd.errors import UsageError
+from edgekd.errors import UsageError, meant
 from edgekd.graph.spec import Export
 from edgekd.models.spec import Spec
 from edgekd.plan.spec import Search
@@ -170,10 +169,7 @@ def override(profile: Profile, changes: Mapping[str, Any], source: str = "flags"
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """What a wrong name was meant to be, or all that there are."""
-    names = {one.casefold(): one for one in known}
-    close = difflib.get_close_matches(name.casefold(), names, n=1)
-    return f"did you mean {names[close[0]]!r}?" if close else f"known: {', '.join(names.values())}"
+    return meant(name, known) or f"known: {', '.join(known)}"
 
 
 def _place(content: Any, location: Sequence[int | str]) -> str:
@@ -213,5 +209,5 @@ def _complaint(model: type[BaseModel], content: Mapping[str, Any], error: Any) -
         field = parent.model_fields.get(part) if hasattr(parent, "model_fields") else None
         parent = field.annotation if field is not None else None
     names = list(getattr(parent, "model_fields", {}))
-    close = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
-    return f"{place}: unknown setting" + (f", did you mean {close[0]!r}?" if close else "")
+    hint = meant(str(error["loc"][-1]), names)
+    return f"{place}: unknown setting" + (f", {hint}" if hint else "")

@@ -14,6 +14,7 @@ from edgekd.errors import (
     NoiseError,
     UnavailableError,
     UsageError,
+    meant,
     require,
 )
 
@@ -28,6 +29,11 @@ CODES = {
     "UNMEASURED": 6,
     "INTERRUPTED": 130,
 }
+
+
+def test_a_wrong_name_is_set_right_whatever_its_case() -> None:
+    assert meant("CPu", ["cpu", "cuda"]) == "did you mean 'cpu'?"
+    assert meant("kuber", ["cpu", "cuda"]) is None
 
 
 def test_exit_codes_are_frozen() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from edgekd import __version__
-from edgekd.errors import EdgekdError, ExitCode
+from edgekd.errors import EdgekdError, ExitCode, meant
 
 # Name: (module, one-line help). The group holds the short helps itself: listing them loads no command.
 COMMANDS = {
@@ -48,10 +48,8 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            raise click.UsageError(f"no command {args[0]!r}" + (f", did you mean {close[0]!r}?" if close else ""))
+            hint = meant(args[0], COMMANDS)
+            raise click.UsageError(f"no command {args[0]!r}" + (f", {hint}" if hint else ""))
         return super().resolve_command(ctx, args)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import UnavailableError, UsageError
+from edgekd.errors import UnavailableError, UsageError, meant
 from edgekd.report.result import Result
 
 PROJECT = "edgekd"
@@ -42,8 +41,7 @@ def check_tracker(name: str, folder: Path | None) -> None:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     if name not in LOGGER_TYPE_TO_CLASS:
-        close = difflib.get_close_matches(name, LOGGER_TYPE_TO_CLASS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}"
+        hint = meant(name, LOGGER_TYPE_TO_CLASS) or f"known: {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}"
         raise UsageError(f"--track {name}: no such tracker; {hint}")
     if folder is not None and not LOGGER_TYPE_TO_CLASS[name].requires_logging_directory:
         raise UsageError(f"--track-dir goes without --track {name}: its own settings say where runs are kept")
