@@ -33,6 +33,7 @@ from edgekd.models.initialize import Slice, slice_weights
 from edgekd.pipeline.compress import compress, gather, planner_of
 from edgekd.pipeline.family import compress_family
 from edgekd.pipeline.finals import by_accuracy, fitting
+from edgekd.plan.result import Plan
 from edgekd.plan.stage import Device, Planner, importance_of
 from edgekd.profile import Profile, load, override
 from edgekd.report.result import Result
@@ -105,12 +106,14 @@ def run_family(request: Request, budgets: Sequence[float], out: Path, threads: i
     }  # fmt: skip
 
 
-def run_selection(planner: Planner) -> dict[str, Any]:
+def run_selection(planner: Planner, plan: Plan) -> dict[str, Any]:
     """The choice by accuracy at one budget, and every competitor trained alone."""
-    plan = planner.make()
+    competitors = fitting(planner, plan)
+    if len(competitors) < 2 or plan.choice is None:
+        return {"budget_ms": planner.budget_ms, "competitors": [], "reason": "nothing to choose from", "reached": None}
     chosen = by_accuracy(planner, plan)
     assert chosen.choice is not None
-    scores = {choice: trained_alone(planner, choice) for choice in fitting(planner, plan)}
+    scores = {choice: trained_alone(planner, choice) for choice in competitors}
     rows = [
         {"choice": choice.model_dump(mode="json"), "test": score, "chosen": choice == chosen.choice.choice}
         for choice, score in scores.items()
@@ -176,11 +179,11 @@ def main() -> None:
         print({k: v for k, v in content["family"].items() if k not in ("members", "singles")})
     if options.only != "family":
         changes = {"search.select": "accuracy", "search.finalists": options.finalists}
-        content["selection"] = [
-            run_selection(planner(asked(**changes, **{"budget.latency_ms": budget}))) for budget in budgets
-        ]
+        planners = [planner(asked(**changes, **{"budget.latency_ms": budget})) for budget in budgets]
+        plans = [each.make() for each in planners]  # all before the first is trained: a plan wants a quiet machine
+        content["selection"] = [run_selection(each, plan) for each, plan in zip(planners, plans, strict=True)]
         for found in content["selection"]:
-            print(found["budget_ms"], f"{found['points_behind_best']:.2f} points behind the best;", found["reason"])
+            print(found["budget_ms"], found.get("points_behind_best"), "points behind the best;", found["reason"])
     print("written:", write_record("family" if options.only is None else f"family_{options.only}", content))
 
 
