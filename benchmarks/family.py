@@ -3,7 +3,8 @@
     python benchmarks/family.py --data ../shared/data --out ./out
 
 Family: three budgets in one run against three runs of one budget each, every run with a store of its own, so that
-nothing but the teacher is shared; seconds of the whole, and each member's test score beside its single run's.
+nothing but the teacher is shared; seconds of the whole, and each member's test score beside its single run's. Elastic:
+the same of five budgets, whose students share an elastic run where that costs less.
 Selection: at each budget, every student that competes by accuracy is also trained alone; the choice is held against
 the best of them on test. The teacher, a fine-tuned MiniLM-L6, sees 10 labels a class of clinc150; 4,000 texts are
 unlabelled. Finished steps of the selection are in the store; the timed runs begin anew each time.
@@ -45,8 +46,8 @@ from edgekd.tasks.spec import TextClassification
 
 LABELS, UNLABELLED, VALIDATION = 10, 4000, 1000
 
-# Budgets as shares of the teacher's FP32 p95.
-SHARES = (0.12, 0.25, 0.5)
+# Budgets as shares of the teacher's FP32 p95: of a family trained one by one, and of one that shares an elastic run.
+SHARES, MANY_SHARES = (0.12, 0.25, 0.5), (0.12, 0.2, 0.3, 0.4, 0.5)
 COST_GOAL, MEMBER_GOAL, SELECT_GOAL = 0.7, 0.5, 0.3
 
 
@@ -83,6 +84,7 @@ def summary(result: Result) -> dict[str, Any]:
     return {
         "budget_ms": result.budget_ms, "outcome": result.outcome, "score": shipped.score,
         "student": None if chosen is None else chosen.shape, "model": shipped.name, "timings": result.timings,
+        "elastic": bool(result.origin),
     }  # fmt: skip
 
 
@@ -147,7 +149,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400, help="of each student")
     parser.add_argument("--finalists", type=int, default=4, help="students that compete by accuracy, at most")
     parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
-    parser.add_argument("--only", choices=("family", "selection"))
+    parser.add_argument("--only", choices=("family", "elastic", "selection"))
     options = parser.parse_args()
     session = Session(Store(default_root()), Engine.detect(options.threads, ConsoleProgress(error_console())))
     folder = options.out / "family-data"
@@ -174,10 +176,14 @@ def main() -> None:
     p95 = planner(asked()).latency.p95_ms["fp32"]
     budgets = [round(share * p95, 2) for share in SHARES]
     content: dict[str, Any] = {"teacher_p95_ms": p95, "budgets_ms": budgets, "steps": options.steps}
-    if options.only != "selection":
+    if options.only in (None, "elastic"):
+        many = [round(share * p95, 2) for share in MANY_SHARES]
+        content["elastic"] = run_family(asked(), many, options.out / "elastic", options.threads)
+        print({k: v for k, v in content["elastic"].items() if k not in ("members", "singles")})
+    if options.only in (None, "family"):
         content["family"] = run_family(asked(), budgets, options.out, options.threads)
         print({k: v for k, v in content["family"].items() if k not in ("members", "singles")})
-    if options.only != "family":
+    if options.only in (None, "selection"):
         changes = {"search.select": "accuracy", "search.finalists": options.finalists}
         planners = [planner(asked(**changes, **{"budget.latency_ms": budget})) for budget in budgets]
         plans = [each.make() for each in planners]  # all before the first is trained: a plan wants a quiet machine

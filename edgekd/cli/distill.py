@@ -64,7 +64,7 @@ def command(**flags: Any) -> None:
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
     inputs = gather(session, request).of_student
     chain = make_chain(session, inputs, candidate, first_weights(session, inputs, candidate))
-    student = train_student(session, inputs, chain.start, chain.lesson, longer=False)[-1]
+    student = train_student(session, inputs, chain.start, chain.lesson, inputs.profile.distill, longer=False)[-1]
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(student.path, out, ignore=shutil.ignore_patterns("manifest.json"))
     inputs.reader.save_tokenizer(out)

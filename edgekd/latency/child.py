@@ -25,8 +25,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-LEAD_IN = 2
-"""Untimed calls at the start of a round: they refill the caches that other jobs and the kernel have used."""
+LEAD_IN, LEAD_IN_NS = 2, 3_000_000
+"""Untimed calls at the start of a round, and how long they last at least: they refill the caches that other jobs, the
+kernel and the garbage collector have used. A small model's first calls after these take up to three times as long."""
 
 _KERNEL_SIZE = 192
 _KERNEL_BLOCK_NS = 6_000_000
@@ -185,8 +186,16 @@ def warm_up(call: Call, max_ns: int = _WARM_MAX_NS) -> int:
         best = median
 
 
-def time_calls(call: Call, calls: int) -> tuple[list[int], list[tuple[int, int, int]]]:
+def time_calls(
+    call: Call, calls: int, lead_in: int = 0, lead_in_ns: int = 0
+) -> tuple[list[int], list[tuple[int, int, int]]]:
     """Time single calls with the garbage collector off.
+
+    Args:
+        call: What to call.
+        calls: How often.
+        lead_in: Calls before these that are not timed, at least; the collector has run before them.
+        lead_in_ns: For how long they go on, at least.
 
     Returns:
         Nanoseconds of each call, and its parts where the job has parts.
@@ -195,6 +204,10 @@ def time_calls(call: Call, calls: int) -> tuple[list[int], list[tuple[int, int, 
     gc.collect()
     gc.disable()
     try:
+        began, led = clock(), 0
+        while led < lead_in or clock() - began < lead_in_ns:
+            call()
+            led += 1
         for _ in range(calls):
             start = clock()
             part = call()
@@ -304,8 +317,7 @@ class Child:
     def _round(self, command: dict[str, Any]) -> dict[str, Any]:
         call = self._calls[command["job"]]
         before = self._kernel.block()
-        time_calls(call, LEAD_IN)
-        total, parts = time_calls(call, command["calls"])
+        total, parts = time_calls(call, command["calls"], LEAD_IN, LEAD_IN_NS)
         after = self._kernel.block()
         return {
             "total_ns": total,

@@ -75,6 +75,7 @@ class Attempt:
         chain: The assistants between teacher and student; None for the unchanged teacher.
         stages: What each stage of the student's training gave.
         begun: What its training began with: `start`, an assistant's slice, or that of the try before.
+        elastic: Whether it was cut out of an elastic run, and trained on a little.
     """
 
     plan: Plan
@@ -93,6 +94,7 @@ class Attempt:
     chain: Chain | None = None
     stages: tuple[Artefact, ...] = ()
     begun: Start | None = None
+    elastic: bool = False
 
     @property
     def measured_ms(self) -> float | None:
@@ -118,7 +120,7 @@ class Attempt:
         return self.candidate.precision == "int8" and int8 is not None and not int8["kept"]
 
     def next_action(self, *, can_replan: bool, trained_longer: bool) -> str:
-        """What should follow: "done", "without INT8", "plan again" or "train longer"."""
+        """What should follow: "done", "without INT8", "plan again", "train alone" or "train longer"."""
         outcomes = {criterion.kind: criterion.outcome for criterion in self.criteria}
         if can_replan and self.int8_refused:
             return "without INT8"
@@ -127,7 +129,7 @@ class Attempt:
         if can_replan and (outcomes["latency"] == "missed" or (doubtful and self.miss_factor > 1)):
             return "plan again"
         if outcomes["quality"] == "missed" and not trained_longer and self.student is not None:
-            return "train longer"
+            return "train alone" if self.elastic else "train longer"
         return "done"
 
     def as_try(self, action: str) -> Try:
@@ -138,6 +140,7 @@ class Attempt:
             "done": "; ".join(f"{c.name}: {c.outcome}" for c in self.criteria),
             "without INT8": "INT8 costs too much quality: plan again without it",
             "plan again": f"{where}: plan again, predictions times {self.miss_factor:.2f}",
+            "train alone": "too much quality lost: train it alone, for the whole schedule",
             "train longer": f"too much quality lost: train {_LONGER:g} times as long",
         }
         return Try(
@@ -192,36 +195,32 @@ def attempt(
         longer: Train longer than the profile says.
         previous: The try before; a student that fits inside its student goes on from that one's weights, the same
             student begins where it began.
-        shared: An elastic run that the first try's student is cut out of, where it is among its slices.
+        shared: An elastic run that the student is cut out of, where it is among its slices.
     """
     if candidate.kind == "teacher":
         return _measured(planner, plan, candidate, planner.exported, work, None, [])
     planner = planner.of_student
     start = first_weights(planner.session, planner.inputs, candidate)
     chain = make_chain(planner.session, planner.inputs, candidate, start)
-    before = _going_on(planner, candidate, previous)
-    cut = None if before is not None or chain.taken else _out_of(shared, candidate, start.labels)
+    cut = None if chain.taken else _out_of(shared, candidate, start.labels)
+    begun = cut or _going_on(planner, candidate, previous) or chain.start
     spec = planner.inputs.profile.distill
     if cut is not None:
-        said = "cut out of the family's elastic run, and trained on for a tenth of the steps"
-        planner.progress.say(f"student: {said}")
-        if chain.choice is not None:
-            chain = replace(chain, choice=replace(chain.choice, reason=f"{chain.choice.reason}; the student is {said}"))
+        planner.progress.say("student: cut out of the family's elastic run")
         spec = refreshing(spec)
-    begun = before or cut or chain.start
-    stages = train_student(planner.session, planner.inputs, begun, chain.lesson, longer=longer, spec=spec)
+    stages = train_student(planner.session, planner.inputs, begun, chain.lesson, spec, longer=longer)
     student = stages[-1]
     exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
     made = _measured(planner, plan, candidate, exported, work, start, stages)
-    return replace(made, begun=begun, chain=chain, stages=tuple(stages))
+    return replace(made, begun=begun, chain=chain, stages=tuple(stages), elastic=cut is not None)
 
 
 def _going_on(planner: Planner, candidate: Candidate, previous: Attempt | None) -> Start | None:
     """Where the try before leads: to what it began with, for the same student; for one inside it, to its weights."""
     if previous is None or previous.student is None:
         return None
-    if previous.candidate.choice == candidate.choice:
-        return previous.begun
+    if previous.candidate.same_student(candidate):
+        return None if previous.elastic else previous.begun
     return weights_again(
         planner.session, planner.inputs, load_student(previous.student.path), previous.candidate, candidate
     )
@@ -297,10 +296,9 @@ def shipped_answers(planner: Planner, attempt: Attempt) -> np.ndarray:
 
 
 def train_student(
-    session: Session, inputs: Inputs, start: Start, lesson: Lesson, *, longer: bool, spec: Distill | None = None
+    session: Session, inputs: Inputs, start: Start, lesson: Lesson, spec: Distill, *, longer: bool
 ) -> list[Artefact]:
-    """Distil a student by `spec`, else by the profile, its last stage `longer` where asked; one artefact a stage."""
-    spec = spec or inputs.profile.distill
+    """Distil a student, its last stage `longer` than `spec` says where asked; one artefact a stage."""
     spec = lengthened(spec, _LONGER) if longer else spec
     return distill(session.store, session.engine, start, inputs.task, lesson, spec, "student: distil")
 

@@ -29,9 +29,9 @@ from edgekd.plan.assistants import (
     scored,
     standard_error,
 )
-from edgekd.plan.result import Candidate
+from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.spec import FixedAssistants, LambdaAssistants
-from edgekd.plan.stage import importance_of
+from edgekd.plan.stage import Planner, importance_of
 from edgekd.session import Session
 from edgekd.store import Artefact
 
@@ -94,6 +94,18 @@ def make_chain(session: Session, inputs: Inputs, candidate: Candidate, start: St
     return _Chains(session, inputs, candidate, start).make()
 
 
+def check_chain(planner: Planner, plan: Plan) -> None:
+    """Refuse a chain of the user's own that does not go with the student that was planned.
+
+    Raises:
+        UsageError: See `fixed`.
+    """
+    spec, choice = planner.inputs.profile.distill.assistants, plan.choice
+    if not isinstance(spec, FixedAssistants) or choice is None or choice.choice is None or choice.shape is None:
+        return
+    fixed(gap_of(planner.session, planner.inputs, choice.choice, choice.shape.hidden), spec.shapes)
+
+
 def gap_of(session: Session, inputs: Inputs, student: Slice, width: int) -> Gap:
     """What lies between the teacher and a student of this width that keeps this of it."""
     assert inputs.teacher.hosted is not None
@@ -105,7 +117,7 @@ def lengthened(spec: Distill, factor: float) -> Distill:
     """The same with a last stage that is so many times as long."""
     *first, last = spec.stages
     training = last.training.model_copy(update={"epochs": factor * last.training.epochs})
-    steps = None if last.max_steps is None else round(factor * last.max_steps)
+    steps = None if last.max_steps is None else max(1, round(factor * last.max_steps))
     last = last.model_copy(update={"training": training, "max_steps": steps})
     return spec.model_copy(update={"stages": (*first, last)})
 

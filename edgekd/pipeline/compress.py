@@ -56,6 +56,23 @@ class _Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A request that was planned before: a family plans all of its members before it trains the first.
+
+    Attributes:
+        planner: Teacher, data and device.
+        plan: The plan.
+        shared: The elastic run that students are cut out of which are among its slices.
+        origin: What the report is to say of such a student.
+    """
+
+    planner: Planner
+    plan: Plan
+    shared: ElasticRun | None = None
+    origin: str = ""
+
+
 def compress(
     session: Session,
     request: Request,
@@ -63,7 +80,7 @@ def compress(
     *,
     overwrite: bool = False,
     with_baselines: bool = True,
-    shared: ElasticRun | None = None,
+    planned: Planned | None = None,
 ) -> Result:
     """Make a bundle that meets the request's budget, or the best there is with its proof.
 
@@ -73,7 +90,7 @@ def compress(
         out: The bundle's folder.
         overwrite: Replace a folder of another request.
         with_baselines: Train what the student is compared with; a benchmark over seeds needs it once.
-        shared: An elastic run of this teacher: a student that is among its slices is cut out of it and trained on.
+        planned: The same request, planned before.
 
     Returns:
         The result, as the bundle's report and verdict hold it.
@@ -89,20 +106,18 @@ def compress(
     if pinned is not None and request.profile.search.select == "accuracy":
         raise UsageError("--select accuracy goes without --plan, which has chosen already")
     work = claim(out, request, overwrite)
-    device = Device.of(build_target(request.profile.target), session.store)
-    with clock.stage("teacher and data"):
-        inputs = gather(session, request)
-    planner = planner_of(session, inputs, device)
-    with clock.stage("plan"):
-        plan = pinned or by_accuracy(planner, planner.make())
-    say_plan(session, plan)
-    final, tries = _attempts(planner, plan, work, clock, pinned is not None, shared)
+    planned = planned or _planned(session, request, pinned, clock)
+    planner, device = planned.planner, planned.planner.device
+    say_plan(session, planned.plan)
+    final, tries = _attempts(planned, work, clock, pinned is not None)
     with clock.stage("baselines"):
         rows = _quality(session, request, planner, final, with_baselines)
     with clock.stage("evidence"):
         served = planner if final.student is None else planner.of_student
         _keep_evidence(served, final, work, own_texts=request.bundle_texts)
     result = _result(request, out.name, planner, final, tries, rows, clock.seconds, started)
+    if final.elastic:
+        result = result.model_copy(update={"origin": planned.origin})
     if device.probe is not None:
         _keep_reference(planner, final, work)
     write_deploy(work)
@@ -111,6 +126,16 @@ def compress(
         _verify_kit(planner, work)
     publish(work, out)
     return result
+
+
+def _planned(session: Session, request: Request, pinned: Plan | None, clock: _Clock) -> Planned:
+    """Read teacher and data, and plan, unless a plan is given."""
+    device = Device.of(build_target(request.profile.target), session.store)
+    with clock.stage("teacher and data"):
+        inputs = gather(session, request)
+    planner = planner_of(session, inputs, device)
+    with clock.stage("plan"):
+        return Planned(planner, pinned or by_accuracy(planner, planner.make()))
 
 
 def gather(session: Session, request: Request) -> Inputs:
@@ -157,13 +182,12 @@ def say_plan(session: Session, plan: Plan) -> None:
     session.engine.progress.say(f"plan: {name}; {plan.reason}")
 
 
-def _attempts(
-    planner: Planner, plan: Plan, work: Path, clock: _Clock, pinned: bool, shared: ElasticRun | None
-) -> tuple[Attempt, list[Try]]:
+def _attempts(planned: Planned, work: Path, clock: _Clock, pinned: bool) -> tuple[Attempt, list[Try]]:
     """Try the plan's choice; plan again where it does not meet the budget, train longer after a miss on quality.
 
     A try that was merely too near the budget is kept: where a smaller student does worse, it is what is shipped.
     """
+    planner, plan, shared = planned.planner, planned.plan, planned.shared
     tries: list[Try] = []
     correction, longer, replans = 1.0, False, 0
     refused: tuple[Precision, ...] = ()
@@ -193,8 +217,8 @@ def _attempts(
             if action == "done":
                 return kept.better(made, work), tries
             planner.progress.say(f"again: {tries[-1].action}")
-            if action == "train longer":
-                longer = True
+            if action in ("train alone", "train longer"):
+                shared, longer = None, action == "train longer"
                 continue
             if made.outcome == "inconclusive":
                 kept.keep(made, work)

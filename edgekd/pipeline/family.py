@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from edgekd.bundle import check_out
-from edgekd.distill.elastic import ElasticRun
+from edgekd.distill.spec import Distill
 from edgekd.errors import UsageError
+from edgekd.inputs import Inputs
 from edgekd.models.initialize import Slice
-from edgekd.pipeline.compress import compress, gather, planner_of
+from edgekd.pipeline.chain import REFRESH, check_chain
+from edgekd.pipeline.compress import Planned, compress, gather, planner_of
 from edgekd.pipeline.finals import by_accuracy
 from edgekd.pipeline.together import cost_together, train_together
 from edgekd.plan.stage import Device
@@ -36,6 +39,7 @@ class Member(Record):
         score: The metric on test.
         kept: Share of the teacher's metric.
         same_as: The budget, in ms, whose student this is too; None where it is its own.
+        elastic: Whether the student was cut out of an elastic run that the family shares.
     """
 
     budget_ms: float
@@ -47,19 +51,14 @@ class Member(Record):
     score: float
     kept: float | None
     same_as: float | None = None
+    elastic: bool = False
 
 
 class Family(Record):
-    """What family.json holds: the members, the tightest budget first.
-
-    Attributes:
-        metric: Of their scores.
-        elastic: Whether their students were trained in one elastic run.
-    """
+    """What family.json holds: the members, the tightest budget first."""
 
     schema_version: Literal[1] = 1
     metric: str
-    elastic: bool = False
     members: tuple[Member, ...]
 
 
@@ -74,8 +73,8 @@ def compress_family(
     """Make a bundle for every budget, in folders of `out`, and family.json beside them.
 
     The teacher's answers, importance and the device's table are made once. So is a student that two budgets lead to.
-    The students are trained in one elastic run and a little on their own after it where that costs fewer
-    floating-point operations than one by one; it does from four on.
+    Every budget is planned before the first student is trained. From four students on they are trained in one elastic
+    run, and a little on their own after it, where that costs fewer floating-point operations than one by one.
 
     Args:
         session: Store and engine.
@@ -100,57 +99,105 @@ def compress_family(
         raise UsageError("--family: two budgets are too near to each other to have folders of their own")
     for folder, asked in requests.items():
         check_out(out / folder, asked, overwrite)
+    planned = _plan_all(session, list(requests.values()))
     out.mkdir(parents=True, exist_ok=True)
-    shared = _shared_run(session, list(requests.values()))
-    members: list[Member] = []
+    # Of a run before this one: its bundles stand until theirs are replaced.
+    old = _members_in(out)
+    members: dict[str, Member] = {}
     results: list[Result] = []
     students: dict[tuple[str, str], float] = {}
-    for number, budget in enumerate(budgets, 1):
+    for number, ((folder, asked), known) in enumerate(zip(requests.items(), planned, strict=True), 1):
+        budget = known.planner.budget_ms
         session.engine.progress.say(f"family: {budget:g} ms, {number} of {len(budgets)}")
-        folder = folder_of(budget)
-        result = compress(session, requests[folder], out / folder, overwrite=overwrite, shared=shared)
+        result = compress(session, asked, out / folder, overwrite=overwrite, planned=known)
         # The shipped file alone tells precision and weights; an unchanged teacher has no student.
         identity = (result.files[result.model_file], result.files.get("student/model.safetensors", ""))
         same = students.setdefault(identity, budget)
         if same != budget:
             session.engine.progress.say(f"family: {budget:g} ms leads to the model of {same:g} ms; it is trained once")
-        members.append(_member(result, budget, folder, None if same == budget else same))
+        members[folder] = _member(result, budget, folder, None if same == budget else same)
         results.append(result)
-        family = Family(metric=result.data.metric, elastic=shared is not None, members=tuple(members))
+        later = [old[f] for f in requests if f in old and f not in members]
+        family = Family(metric=result.data.metric, members=(*members.values(), *later))
         write_json(out / "family.json", family.model_dump(mode="json"))
     return family, results
 
 
-def _shared_run(session: Session, requests: Sequence[Request]) -> ElasticRun | None:
-    """The elastic run that the members' students are cut out of; None where training each alone costs less."""
-    spec = requests[0].profile.distill
-    last = spec.stages[-1]
-    # An elastic run learns the teacher's logits alone. Up to three members it trains as many slices a step as there are
-    # members, and each of them on its own after it.
-    plain = len(spec.stages) == 1 and last.loss.family == "prediction" and last.data == "transfer"
-    if len(requests) < 4 or not plain or spec.init.name != "slice" or spec.assistants.name not in ("none", "auto"):
-        return None
-    planners = []
-    slices: list[Slice] = []
+def _members_in(out: Path) -> dict[str, Member]:
+    """The members that a run before has left, by folder."""
+    try:
+        family = Family.model_validate_json((out / "family.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {m.folder: m for m in family.members if (out / m.folder / "verdict.json").is_file()}
+
+
+def _plan_all(session: Session, requests: Sequence[Request]) -> list[Planned]:
+    """Every member's plan, before the first is trained: what is wrong with the last budget is known at once."""
+    first = requests[0]
+    device = Device.of(build_target(first.profile.target), session.store)
+    inputs = gather(session, first)
+    found = []
     for request in requests:
-        device = Device.of(build_target(request.profile.target), session.store)
-        planner = planner_of(session, gather(session, request), device)
-        planners.append(planner)
-        hosted, choice = planner.inputs.teacher.hosted, by_accuracy(planner, planner.make()).choice
-        if hosted is None or choice is None or choice.choice is None or choice.shape is None:
-            continue  # the unchanged teacher, or nothing, fits
-        if choice.shape.hidden == hosted[0].hidden and choice.choice not in slices:
-            slices.append(choice.choice)
+        planner = planner_of(session, _with_budget(inputs, request.profile.budget.latency_ms), device)
+        plan = by_accuracy(planner, planner.make())
+        try:
+            check_chain(planner, plan)
+        except UsageError as error:
+            raise UsageError(f"--family {planner.budget_ms:g}: {error}") from error
+        found.append(Planned(planner, plan))
+    return _together(session, found)
+
+
+def _with_budget(inputs: Inputs, budget_ms: float | None) -> Inputs:
+    """The same for another budget: nothing is read again."""
+    own = None if inputs.own is None else _with_budget(inputs.own, budget_ms)
+    return replace(inputs, profile=override(inputs.profile, {"budget.latency_ms": budget_ms}), own=own)
+
+
+def _together(session: Session, found: list[Planned]) -> list[Planned]:
+    """The same, with the elastic run that the students are cut out of where training each alone costs more."""
+    planner = found[0].planner
+    slices = list(dict.fromkeys(s for s in map(_slice, found) if s is not None))
+    # Up to three, as many slices are trained a step as there are students, and each of them on its own after it.
     if len(slices) < 4:
-        return None
-    cost = cost_together(planners[0].inputs, slices)
-    if cost >= 1:
-        return None
-    session.engine.progress.say(
-        f"family: {len(slices)} students in one elastic run, {cost:.2f} times the operations of one by one"
+        return found
+    cost = cost_together(planner.inputs, slices)
+    alone = _needs_alone(planner.inputs.profile.distill)
+    if alone or cost >= 1:
+        why = alone or f"one elastic run would take {cost:.2f} times the operations"
+        session.engine.progress.say(f"family: the students are trained one by one; {why}")
+        return found
+    what = f"one elastic run of {len(slices)} students, {cost:.2f} times the operations of one by one"
+    session.engine.progress.say(f"family: {what}")
+    run, _ = train_together(planner, slices, planner.inputs.profile.distill, f"family: elastic run of {len(slices)}")
+    origin = (
+        f"The student was cut out of {what}, and trained on alone for {100 * REFRESH:.0f}% of the steps; the same "
+        f"--family makes it again, its budget alone another."
     )
-    run, _ = train_together(planners[0], slices, spec, f"family: elastic run of {len(slices)} students")
-    return run
+    return [replace(each, shared=run, origin=origin) for each in found]
+
+
+def _needs_alone(spec: Distill) -> str:
+    """Why an elastic run, which learns the teacher's logits on the texts as they are, cannot train as asked; or ""."""
+    last = spec.stages[-1]
+    if spec.init.name != "slice":
+        return f"distill.init is {spec.init.name}"
+    if spec.assistants.name not in ("none", "auto"):
+        return f"distill.assistants is {spec.assistants.name}"
+    if len(spec.stages) > 1:
+        return "distill has several stages"
+    if last.online or last.hard_weight or last.loss.family != "prediction" or last.data != "transfer":
+        return "its stage learns from more than the teacher's logits on the transfer set"
+    return ""
+
+
+def _slice(planned: Planned) -> Slice | None:
+    """What the plan's student keeps of the teacher; None where it is no student, or a narrower one."""
+    hosted, choice = planned.planner.inputs.teacher.hosted, planned.plan.choice
+    if hosted is None or choice is None or choice.shape is None or choice.shape.hidden != hosted[0].hidden:
+        return None
+    return choice.choice
 
 
 def _member(result: Result, budget: float, folder: str, same_as: float | None) -> Member:
@@ -168,4 +215,5 @@ def _member(result: Result, budget: float, folder: str, same_as: float | None) -
         score=shipped.score,
         kept=None if teacher is None or not teacher.score else shipped.score / teacher.score,
         same_as=same_as,
+        elastic=bool(result.origin),
     )

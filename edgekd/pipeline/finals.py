@@ -79,9 +79,9 @@ def _compete(planner: Planner, left: list[Slice], notes: dict[Slice, str]) -> tu
     while True:
         share = _ROUNDS[min(number, len(_ROUNDS) - 1)]
         spec = lengthened(planner.inputs.profile.distill, share)
-        run, first = train_together(planner, left, spec, f"select: round {number + 1}, {len(left)} students")
+        run, place = train_together(planner, left, spec, f"select: round {number + 1}, {len(left)} students")
         spent += elastic_flops(planner.inputs, run, planner.inputs.profile.distill.stages[-1].training.batch_size)
-        scores = run.scores[first:]
+        scores = [run.scores[place[choice]] for choice in left]
         notes |= {c: f"{100 * s:.1f}% in round {number + 1}" for c, s in zip(left, scores, strict=True)}
         if len(left) <= 2:
             break
@@ -89,7 +89,7 @@ def _compete(planner: Planner, left: list[Slice], notes: dict[Slice, str]) -> tu
         left = [left[i] for i in sorted(ranked)]
         number += 1
     task = planner.inputs.task
-    doubt = standard_error(task.score, run.counts[first], run.counts[first + 1])
+    doubt = standard_error(task.score, *(run.counts[place[choice]] for choice in left))
     if scores[1] - scores[0] > doubt:
         return left[1], "the most accurate", spent
     if scores[0] - scores[1] > doubt:

@@ -24,27 +24,39 @@ def common(slices: Sequence[Slice]) -> Slice | None:
     return Slice(layers=tuple(layers), heads=tuple(heads), ffn=tuple(ffn))
 
 
-def train_together(planner: Planner, slices: Sequence[Slice], spec: Distill, title: str) -> tuple[ElasticRun, int]:
+def train_together(
+    planner: Planner, slices: Sequence[Slice], spec: Distill, title: str
+) -> tuple[ElasticRun, dict[Slice, int]]:
     """One elastic run of these, by the last stage.
 
     Args:
         planner: Teacher and data.
-        slices: At least two.
+        slices: At least two, in any order.
         spec: The schedule.
         title: Title of the progress bar.
 
     Returns:
-        The run, and where `slices` begin among its own: what they have in common may come first.
+        The run, and the place of each slice among its own.
     """
     session, inputs = planner.session, planner.inputs
     hosted = inputs.teacher.hosted
     assert hosted is not None
-    known = _with_core(slices)
+    known = sandwiched(slices)
     run = train_elastic(
         session.store, session.engine, hosted, importance_of(session, inputs).importance, known, inputs.task,
         inputs.lesson(), spec.schedule(kept=0.0)[-1], spec.seed, title,
     )  # fmt: skip
-    return run, len(known) - len(slices)
+    return run, {choice: known.index(choice) for choice in slices}
+
+
+def sandwiched(slices: Sequence[Slice]) -> list[Slice]:
+    """These in the order of a sandwich: what all of them keep first, what holds all of them last, none of them twice.
+
+    Every step trains the first and the last: with one of several that is neither there, it alone would be favoured.
+    """
+    whole, core = hull(slices), common(slices) or min(slices, key=_parts)
+    middle = [choice for choice in dict.fromkeys(slices) if choice not in (core, whole)]
+    return [core, *middle, whole]
 
 
 def cost_together(inputs: Inputs, slices: Sequence[Slice]) -> float:
@@ -58,15 +70,10 @@ def cost_together(inputs: Inputs, slices: Sequence[Slice]) -> float:
     def size(choice: Slice) -> float:
         return text_flops(inputs, teacher.model_copy(update={"heads": choice.heads, "ffn": choice.ffn}))
 
-    first, *others = _with_core(slices)
-    whole = hull(slices)
-    middles = [size(choice) for choice in others if choice != whole]
-    step = size(first) + (float(np.mean(middles)) if middles else 0.0) + size(whole)
-    alone = sum(map(size, slices))
-    return step / alone + REFRESH
+    first, *middle, last = sandwiched(slices)
+    step = size(first) + (float(np.mean([*map(size, middle)])) if middle else 0.0) + size(last)
+    return step / sum(map(size, slices)) + REFRESH
 
 
-def _with_core(slices: Sequence[Slice]) -> list[Slice]:
-    """What all of them keep first, where that is none of them."""
-    core = common(slices)
-    return [*slices] if core is None or core in slices else [core, *slices]
+def _parts(choice: Slice) -> int:
+    return sum(choice.heads) + sum(choice.ffn)

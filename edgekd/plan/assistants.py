@@ -301,6 +301,8 @@ def by_exhaustion(gap: Gap, considered: Sequence[Assistant]) -> Choice:
 def standard_error(score: Callable[[np.ndarray, np.ndarray], float], one: np.ndarray, other: np.ndarray) -> float:
     """Of the difference of two scores on the same texts, by a paired bootstrap.
 
+    At least what one text brings: two models that agree on all of a few texts are not known to be alike.
+
     Args:
         score: The metric, from what each text brings to it (texts, k) and how often each counts (texts,).
         one: What each text brings to a model's metric.
@@ -308,7 +310,7 @@ def standard_error(score: Callable[[np.ndarray, np.ndarray], float], one: np.nda
     """
     rng, n = np.random.default_rng(0), len(one)
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
-    return float(np.std([score(one, times) - score(other, times) for times in drawn]))
+    return max(1 / n, float(np.std([score(one, times) - score(other, times) for times in drawn])))
 
 
 def scored(assistants: Sequence[Assistant], scores: Sequence[float]) -> list[Assistant]:

@@ -49,7 +49,11 @@ class Candidate(Spec):
 
     def same_model(self, other: Candidate) -> bool:
         """Whether both would be deployed as the same file, whatever was predicted or measured of each."""
-        return (self.kind, self.choice, self.precision) == (other.kind, other.choice, other.precision)
+        return self.same_student(other) and self.precision == other.precision
+
+    def same_student(self, other: Candidate) -> bool:
+        """Whether both are the same of the teacher, and as wide, in whatever precision."""
+        return (self.kind, self.choice, self.shape) == (other.kind, other.choice, other.shape)
 
     def describe(self) -> str:
         """A short name for people."""

@@ -58,8 +58,8 @@ from edgekd.store import Artefact, Store
 from edgekd.targets.base import SessionSpec, Target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 
-TABLE_VERSION = 2
-PLAN_VERSION = 4
+TABLE_VERSION = 3
+PLAN_VERSION = 5
 
 
 @dataclass(frozen=True)

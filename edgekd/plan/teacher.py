@@ -19,7 +19,7 @@ from edgekd.store import Artefact, Store
 from edgekd.targets.base import Target
 from edgekd.targets.spec import Precision
 
-VERSION = 1
+VERSION = 2
 
 _PROCESSES, _ROUNDS, _CALLS = 2, 8, 10
 

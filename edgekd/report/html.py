@@ -274,7 +274,7 @@ def _tries(result: Result) -> list[Html | None]:
 
 def _training(result: Result, figure: Html | None) -> Html | None:
     lead = "The weights kept are those of the best validation score."
-    return section("Training", lead, figure)
+    return section("Training", f"{result.origin} {lead}" if result.origin else lead, figure)
 
 
 def _data(result: Result) -> Html | None:

@@ -355,6 +355,7 @@ class Result(Record):
         chain: Assistants considered.
         chain_summary: How they were chosen, and their cost.
         training: One curve a run.
+        origin: Where the student came from, if it was not trained alone.
         quality: The quality table.
         latency: The exported model's, where it was measured.
         parity: Of the export.
@@ -387,6 +388,7 @@ class Result(Record):
     chain: tuple[ChainStep, ...] = ()
     chain_summary: ChainSummary | None = None
     training: tuple[Curve, ...] = ()
+    origin: str = ""
     quality: tuple[QualityRow, ...] = ()
     latency: Latency = Latency()
     parity: Parity | None = None

@@ -160,9 +160,9 @@ def test_plan_that_was_too_hopeful_is_corrected(shared_session, request_, tmp_pa
 
     starts = []
 
-    def train(session, inputs, start, lesson, **asked):
+    def train(session, inputs, start, *asked, **longer):
         starts.append(start)
-        return train_student(session, inputs, start, lesson, **asked)
+        return train_student(session, inputs, start, *asked, **longer)
 
     monkeypatch.setattr(make, "prove", hopeful)
     monkeypatch.setattr(attempts, "train_student", train)

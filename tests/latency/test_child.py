@@ -65,6 +65,24 @@ def test_garbage_is_not_collected_while_timing():
     assert gc.isenabled()
 
 
+def test_calls_after_the_collector_are_not_timed(monkeypatch):
+    """It wears out the caches: the calls right after it belong to the lead-in."""
+    call, happened = Scripted(), []
+    monkeypatch.setattr(child.gc, "collect", lambda: happened.append(call.calls))
+    assert len(child.time_calls(call, 3, lead_in=2)[0]) == 3
+    assert call.calls == 5
+    assert happened == [0]
+
+
+def test_the_lead_in_lasts_a_while(monkeypatch):
+    """A clock of a millisecond a look: after the two calls it goes on until three have passed."""
+    ticks = iter(range(0, 10**9, 1_000_000))
+    monkeypatch.setattr(child.time, "perf_counter_ns", lambda: next(ticks))
+    call = Scripted()
+    assert child.time_calls(call, 4, lead_in=1, lead_in_ns=3_000_000)[0] == [1_000_000] * 4
+    assert call.calls == 4 + 3
+
+
 def test_garbage_collection_comes_back_after_an_error():
     with pytest.raises(ZeroDivisionError):
         child.time_calls(lambda: 1 / 0, 3)

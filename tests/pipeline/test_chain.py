@@ -79,7 +79,7 @@ def test_ratio_trains_an_assistant_and_the_student_is_cut_out_of_it_and_taught_b
     assert chain.lesson.id != inputs.lesson().id
     assert not (chain.lesson.teacher_rows == inputs.rows).all()
     assert chain.lesson.teacher.hosted[0] == assistant.shape
-    made = train_student(shared_session, inputs, chain.start, chain.lesson, longer=False)
+    made = train_student(shared_session, inputs, chain.start, chain.lesson, inputs.profile.distill, longer=False)
     assert made[-1].result["validation"] > 0.7
 
 
@@ -90,7 +90,7 @@ def test_relations_are_read_from_the_assistant(shared_session, request_):
     inputs = gather(shared_session, request_.model_copy(update={"profile": override(request_.profile, changes)}))
     wanted = candidate(inputs.teacher.hosted[0])
     chain = make_chain(shared_session, inputs, wanted, first_weights(shared_session, inputs, wanted))
-    made = train_student(shared_session, inputs, chain.start, chain.lesson, longer=False)
+    made = train_student(shared_session, inputs, chain.start, chain.lesson, inputs.profile.distill, longer=False)
     assert [stage.result["loss"] for stage in made] == ["minilmv2", "kl"]
 
 

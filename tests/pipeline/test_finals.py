@@ -64,7 +64,9 @@ def test_half_go_on_with_a_longer_schedule_and_the_most_accurate_wins(planner, s
     assert found.choice.choice == WIDE
     assert "the most accurate of 3 compared on validation" in found.reason
     (first, _), (second, _) = rounds
-    assert (set(first[-3:]), set(second[-2:])) == ({DEEP, FLAT, WIDE}, {FLAT, WIDE})
+    assert {DEEP, FLAT, WIDE} <= set(first)
+    assert {FLAT, WIDE} <= set(second)
+    assert DEEP not in second
     assert [epochs for _, epochs in rounds] == [1.0, 2.0]
     assert found.candidates[0].note == "80.0% in round 1"
 
