@@ -10,7 +10,6 @@ from typing import Literal
 from edgekd.bundle import check_out
 from edgekd.distill.spec import Distill
 from edgekd.errors import UsageError
-from edgekd.inputs import Inputs
 from edgekd.models.initialize import Slice
 from edgekd.pipeline.chain import REFRESH, check_chain
 from edgekd.pipeline.compress import Planned, compress, gather, planner_of
@@ -134,12 +133,13 @@ def _members_in(out: Path) -> dict[str, Member]:
 
 def _plan_all(session: Session, requests: Sequence[Request]) -> list[Planned]:
     """Every member's plan, before the first is trained: what is wrong with the last budget is known at once."""
-    first = requests[0]
-    device = Device.of(build_target(first.profile.target), session.store)
-    inputs = gather(session, first)
+    first, *_ = requests
+    base = planner_of(session, gather(session, first), Device.of(build_target(first.profile.target), session.store))
     found = []
     for request in requests:
-        planner = planner_of(session, _with_budget(inputs, request.profile.budget.latency_ms), device)
+        budget = request.profile.budget.latency_ms
+        assert budget is not None
+        planner = base.for_budget(budget)
         plan = by_accuracy(planner, planner.make())
         try:
             check_chain(planner, plan)
@@ -147,12 +147,6 @@ def _plan_all(session: Session, requests: Sequence[Request]) -> list[Planned]:
             raise UsageError(f"--family {planner.budget_ms:g}: {error}") from error
         found.append(Planned(planner, plan))
     return _together(session, found)
-
-
-def _with_budget(inputs: Inputs, budget_ms: float | None) -> Inputs:
-    """The same for another budget: nothing is read again."""
-    own = None if inputs.own is None else _with_budget(inputs.own, budget_ms)
-    return replace(inputs, profile=override(inputs.profile, {"budget.latency_ms": budget_ms}), own=own)
 
 
 def _together(session: Session, found: list[Planned]) -> list[Planned]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ from edgekd.plan.probed import overhead_there, predict_teacher
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.teacher import keep_if_quiet, measure_teacher
 from edgekd.plan.value import value_of
+from edgekd.profile import override
 from edgekd.progress import Progress
 from edgekd.proof.validate import fixed_texts
 from edgekd.session import Session
@@ -130,6 +131,7 @@ class Planner:
         device: The device.
         texts: Fixed-length texts of the workload.
         budget_ms: The limit.
+        known: What was measured of teacher and device, whatever the budget.
     """
 
     session: Session
@@ -137,6 +139,16 @@ class Planner:
     device: Device
     texts: Sequence[Text]
     budget_ms: float
+    known: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def for_budget(self, budget_ms: float) -> Planner:
+        """The same for another budget: nothing is read or measured again, be it that the store kept none of it."""
+
+        def changed(inputs: Inputs) -> Inputs:
+            profile = override(inputs.profile, {"budget.latency_ms": budget_ms})
+            return replace(inputs, profile=profile, own=None if inputs.own is None else changed(inputs.own))
+
+        return replace(self, inputs=changed(self.inputs), budget_ms=budget_ms)
 
     @property
     def progress(self) -> Progress:
@@ -167,9 +179,15 @@ class Planner:
         shape = hosted[0] if hosted is not None else None
         return core_of(self.inputs, model_file(self.exported, precision), shape, self.device.target.session_spec())
 
-    @cached_property
+    @property
     def latency(self) -> TeacherLatency:
         """The unchanged teacher, measured end to end."""
+        if "teacher" not in self.known:
+            self.known["teacher"] = self._measure_teacher()
+        found: TeacherLatency = self.known["teacher"]
+        return found
+
+    def _measure_teacher(self) -> TeacherLatency:
         int8 = self.exported.result["int8"]
         dropped: dict[Precision, str] = {}
         if int8 is not None and not int8["kept"]:
@@ -274,7 +292,7 @@ class Planner:
         if own is None:
             return self
         texts = fixed_texts(own.reader.tokenizer, own.transfer.split, own.max_length)
-        return replace(self, inputs=own, texts=texts)
+        return replace(self, inputs=own, texts=texts, known={})
 
     def bench(self) -> Bench:
         """Where this planner's candidates are measured."""
@@ -315,6 +333,12 @@ class Planner:
 
     def table(self, widths: Sequence[int]) -> LatencyTable:
         """The device's latency table, measured once for this kind of teacher and workload."""
+        if "table" not in self.known:
+            self.known["table"] = self._measure_table(widths)
+        found: LatencyTable = self.known["table"]
+        return found
+
+    def _measure_table(self, widths: Sequence[int]) -> LatencyTable:
         profile, hosted = self.inputs.profile, self.inputs.teacher.hosted
         assert hosted is not None
         if self.device.probe is not None:

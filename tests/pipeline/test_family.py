@@ -1,5 +1,7 @@
 """A family of students in one elastic run: when it is taken, and how its members are trained on."""
 
+from dataclasses import replace
+
 import pytest
 
 from edgekd.errors import UsageError
@@ -9,7 +11,9 @@ from edgekd.pipeline.attempt import train_student
 from edgekd.pipeline.chain import REFRESH
 from edgekd.pipeline.compress import gather
 from edgekd.pipeline.family import compress_family
+from edgekd.plan import stage
 from edgekd.plan.stage import first_weights
+from edgekd.plan.teacher import measure_teacher
 from edgekd.profile import override
 from edgekd.proof.criteria import quality_criterion
 
@@ -97,6 +101,21 @@ def test_three_students_are_trained_alone_and_read_once(shared_session, request_
     assert len(read) == 1
     assert [p.planner.budget_ms for p in planned] == [p.plan.budget_ms for p in planned] == [0.02, 0.024, 0.028]
     assert all(p.shared is None for p in planned)
+
+
+def test_the_teacher_is_measured_once_for_all_budgets_though_a_busy_machine_keeps_none_of_it(planner, monkeypatch):
+    calls = []
+
+    def measured(*given):
+        calls.append(given)
+        return measure_teacher(*given)
+
+    monkeypatch.setattr(stage, "measure_teacher", measured)
+    base = replace(planner, known={})
+    found = [base.for_budget(budget) for budget in (0.02, 0.03)]
+    assert found[0].latency is found[1].latency
+    assert len(calls) == 1
+    assert [each.inputs.profile.budget.latency_ms for each in found] == [each.budget_ms for each in found]
 
 
 def test_a_chain_that_one_member_cannot_be_cut_from_is_refused_before_training(shared_session, request_, monkeypatch):
