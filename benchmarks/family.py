@@ -8,8 +8,8 @@ the same of five budgets, whose students share an elastic run where that costs l
 Selection: at each budget, every student that competes by accuracy is also trained alone; the choice is held against
 the best of them on test. That asks a made-up device, so that a busy machine does not say who competes.
 
-The teacher, a fine-tuned MiniLM-L6, sees 10 labels a class of clinc150; 4,000 texts are unlabelled. Finished steps of the
-selection are in the store; the timed runs begin anew each time.
+The teacher, a fine-tuned MiniLM-L6, sees 10 labels a class of clinc150; 4,000 texts are unlabelled. Finished steps of
+the selection are in the store; the timed runs begin anew each time.
 """
 
 from __future__ import annotations
