@@ -151,35 +151,39 @@ def test_the_tokenizer_is_saved_with_its_side_files(folder, tmp_path):
     assert Tokenizer.from_file(str(out / "tokenizer.json")).encode("w3").ids == [8]
 
 
-def refused(folder, *parts, error=UsageError):
+def refused(folder, error=UsageError):
     """The one line with which a teacher is refused."""
     with pytest.raises(error) as caught:
         load_teacher(folder)
     line = str(caught.value)
     assert "\n" not in line
-    for part in parts:
-        assert part in line
     return line
+
+
+def says(line, *parts):
+    """Whether a line has all of these in it."""
+    return all(part in line for part in parts)
 
 
 def test_folders_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused("", "is empty")
-    refused(tmp_path / "none", str(tmp_path / "none"), "no such folder")
-    refused("./none", "no such folder")
-    refused("none", "no such folder")
+    assert "is empty" in refused("")
+    assert says(refused(tmp_path / "none"), str(tmp_path / "none"), "no such folder")
+    assert "no such folder" in refused("./none")
+    assert "no such folder" in refused("none")
     (tmp_path / "file").write_text("x")
-    refused(tmp_path / "file", "is a file")
+    assert "is a file" in refused(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "is empty")
+    assert "is empty" in refused(tmp_path / "empty")
     (tmp_path / "empty" / "notes.txt").write_text("x")
-    refused(tmp_path / "empty", "no config.json")
+    assert "no config.json" in refused(tmp_path / "empty")
 
 
 def test_weights_as_pickle(folder):
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    line = refused(folder, "pickle")
+    line = refused(folder)
+    assert "pickle" in line
     command = shlex.split(line[line.index("python -c") :])
     assert command[:2] == ["python", "-c"]
     exec(command[2], {})
@@ -188,35 +192,35 @@ def test_weights_as_pickle(folder):
 
 def test_no_weights(folder):
     (folder / "model.safetensors").unlink()
-    refused(folder, "model.safetensors is missing")
+    assert "model.safetensors is missing" in refused(folder)
 
 
 def test_adapters(folder):
     (folder / "adapter_config.json").write_text("{}")
-    refused(folder, "adapter", "merge")
+    assert says(refused(folder), "adapter", "merge")
 
 
 def test_cut_off_weights(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:4000])
-    refused(folder, str(folder), "cannot load")
+    assert says(refused(folder), str(folder), "cannot load")
 
 
 def test_weights_without_a_head(folder):
     file = folder / "model.safetensors"
     save_file({n: t for n, t in load_file(file).items() if "classifier" not in n}, file, {"format": "pt"})
-    refused(folder, "no fitting classifier.bias and 1 more", "edgekd teach")
+    assert says(refused(folder), "no fitting classifier.bias and 1 more", "edgekd teach")
 
 
 def test_weights_of_other_labels(folder):
     edit(folder, id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1})
-    refused(folder, "no fitting classifier.bias")
+    assert "no fitting classifier.bias" in refused(folder)
 
 
 @pytest.mark.parametrize("architectures", [None, [], ["BertModel"], ["BertForMaskedLM"]])
 def test_encoders_are_no_teachers(folder, architectures):
     edit(folder, architectures=architectures)
-    refused(folder, "config.json", "edgekd teach")
+    assert says(refused(folder), "config.json", "edgekd teach")
 
 
 def test_several_labels_a_text(folder):
@@ -233,45 +237,45 @@ def test_one_output_is_a_regression(tmp_path):
 
 def test_a_regression_of_several_values(folder):
     edit(folder, problem_type="regression")
-    refused(folder, "config.json", "only one can be taught")
+    assert says(refused(folder), "config.json", "only one can be taught")
 
 
 def test_broken_config(folder):
     file = folder / "config.json"
     text = file.read_text()
     file.write_text(text.replace("{", '{\n"a": ,', 1))
-    refused(folder, f"{file}, line 2", "broken JSON")
+    assert says(refused(folder), f"{file}, line 2", "broken JSON")
     file.write_text("[]")
-    refused(folder, "must hold a JSON object")
+    assert "must hold a JSON object" in refused(folder)
     file.write_bytes(b'{"a": "\xff"}')
-    refused(folder, "not UTF-8")
+    assert "not UTF-8" in refused(folder)
 
 
 @pytest.mark.parametrize("change", [{"model_type": "nonsense"}, {"hidden_size": "wide"}, {"model_type": None}])
 def test_configs_that_transformers_refuses(folder, change):
     edit(folder, **change)
-    refused(folder, str(folder), "cannot load")
+    assert says(refused(folder), str(folder), "cannot load")
 
 
 def test_labels_that_cannot_be(folder):
     edit(folder, id2label={str(i): name for i, name in enumerate(["a", "b", "a", "c", "d"])})
-    refused(folder, "'a' twice")
+    assert "'a' twice" in refused(folder)
     edit(folder, id2label={str(i): f"c{i}" for i in range(1, 6)})
-    refused(folder, "0 to 4")
+    assert "0 to 4" in refused(folder)
 
 
 def test_no_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
-    refused(folder, "no tokenizer.json")
+    assert "no tokenizer.json" in refused(folder)
     (folder / "tokenizer.json").write_text("{}")
-    refused(folder, "tokenizer.json is broken")
+    assert "tokenizer.json is broken" in refused(folder)
 
 
 def test_a_tokenizer_of_another_model(folder):
     made = Tokenizer.from_file(str(folder / "tokenizer.json"))
     made.add_tokens([f"new{i}" for i in range(20)])
     made.save(str(folder / "tokenizer.json"))
-    refused(folder, "ids up to 74", "60 word embeddings")
+    assert says(refused(folder), "ids up to 74", "60 word embeddings")
 
 
 CODE = """
@@ -288,7 +292,7 @@ def test_custom_code_needs_the_flag(folder, monkeypatch, tmp_path):
     (folder / "own.py").write_text(CODE)
     auto = {"AutoConfig": "own.MyConfig", "AutoModelForSequenceClassification": "own.MyModel"}
     edit(folder, model_type="my-own", auto_map=auto)
-    refused(folder, "own code", "--trust-remote-code")
+    assert says(refused(folder), "own code", "--trust-remote-code")
     teacher = load_teacher(folder, trust_remote_code=True)
     assert type(teacher.model).__name__ == "MyModel"
     assert teacher.hosted is None
@@ -315,9 +319,9 @@ def test_the_hub_is_out_of_reach(monkeypatch):
         monkeypatch.setattr(module, "snapshot_download", fetch)
 
     fail(LocalEntryNotFoundError("no\nconnection"))
-    refused("someone/bert", "someone/bert", "local folder", error=UnavailableError)
+    assert says(refused("someone/bert", error=UnavailableError), "someone/bert", "local folder")
     fail(RepositoryNotFoundError("404", response=Mock(headers={})))
-    refused("someone/bert", "neither a folder")
+    assert "neither a folder" in refused("someone/bert")
 
 
 @pytest.mark.parametrize("head", ["sequence", "token"])

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save_model
 
 import edgekd
-from edgekd.errors import UnavailableError, UsageError
+from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.latency import machine
 from edgekd.latency.measure import compare, judge_budget
 from edgekd.latency.timer import BundleJob, GraphJob
@@ -134,8 +134,16 @@ def with_runtime(monkeypatch, providers, builds=("onnxruntime",)):
     monkeypatch.setattr(module, "_installed", lambda name: name in builds)
 
 
-def test_cpu_target_checks_out_here():
+def test_cpu_target_checks_out_here(monkeypatch):
+    asked = []
+
+    def required(name, *given):
+        asked.append(name)
+        return require(name, *given)
+
+    monkeypatch.setattr(module, "require", required)
     build_target(CpuTarget()).check()
+    assert "onnxruntime" in asked
 
 
 @pytest.mark.parametrize(
