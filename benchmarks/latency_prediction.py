@@ -66,9 +66,11 @@ def run_length(length: int, count: int, rounds: int) -> dict[str, Any]:
         ]
         jobs = [GraphJob(f"{i} {k}", path, 1, length) for i, path in enumerate(paths) for k in ("a", "b")]
         measured = compare(jobs, target, processes=1, rounds=rounds, calls=6)
-    return {"length": length, "table_seconds": seconds, "residuals": [c.residual for c in table.costs]} | {
-        precision: judge(precision, cases, table, measured) for precision in PRECISIONS
-    }
+    shapes_disturbed = float(np.mean([found.disturbed_share for found in measured.values()]))
+    return {
+        "length": length, "table_seconds": seconds, "residuals": [c.residual for c in table.costs],
+        "disturbed": {"table": table.disturbed, "shapes": shapes_disturbed},
+    } | {precision: judge(precision, cases, table, measured) for precision in PRECISIONS}  # fmt: skip
 
 
 def judge(
@@ -106,9 +108,8 @@ def main() -> None:
         found.append(run_length(length, options.shapes, options.rounds))
         for precision in PRECISIONS:
             row = {k: v for k, v in found[-1][precision].items() if k != "samples"}
-            print(
-                length, precision, {k: round(v, 4) for k, v in row.items()}, f"table {found[-1]['table_seconds']:.0f} s"
-            )
+            print(length, precision, {k: round(v, 4) for k, v in row.items()}, flush=True)
+        print(f"{length} table {found[-1]['table_seconds']:.0f} s, disturbed {found[-1]['disturbed']}", flush=True)
     print("written:", write_record("latency_prediction", {"lengths": found}))
 
 

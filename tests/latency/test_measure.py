@@ -152,6 +152,25 @@ def test_compare_interleaves_and_counts():
     assert seen == [(i, 30) for i in range(1, 31)]
 
 
+def rounds_of_two(**scripted):
+    found = compare([GraphJob(name, Path("x.onnx")) for name in "ab"], ScriptedTarget(**scripted), processes=1)
+    assert len(found["a"].rounds) == len(found["b"].rounds)
+    return found
+
+
+def test_a_comparison_sits_a_bad_minute_out():
+    """The first half disturbed: rounds are added until seven in ten of those asked are quiet."""
+    found = rounds_of_two(disturb=lambda turn: 2.0 if turn < 10 else 1.0)
+    assert len(found["a"].rounds) == 12
+    assert [sum(m.quiet) for m in found.values()] == [7, 7]
+    assert max(m.percentile(50) for m in found.values()) < 1.5
+
+
+@pytest.mark.parametrize(("scripted", "rounds"), [({"waited": 0.5}, 20), ({"disturb": lambda turn: 1 + (turn < 6)}, 10)])
+def test_a_comparison_sits_no_bad_hour_out_nor_a_moment(scripted, rounds):
+    assert len(rounds_of_two(**scripted)["a"].rounds) == rounds
+
+
 def measurement(quiet=(True, False)):
     rounds = (
         RoundSample(0, (1.0, 2.0), ((0.1, 0.8, 0.1), (0.1, 1.8, 0.1)), 1.0, 0.0),
