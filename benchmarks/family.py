@@ -118,14 +118,13 @@ def run_selection(planner: Planner, plan: Plan) -> dict[str, Any]:
     if len(competitors) < 2 or plan.choice is None:
         return {"budget_ms": planner.budget_ms, "competitors": [], "reason": "nothing to choose from", "reached": None}
     chosen = by_accuracy(planner, plan)
-    assert chosen.choice is not None
+    assert chosen.choice is not None and chosen.choice.choice is not None
     scores = {choice: trained_alone(planner, choice) for choice in competitors}
     rows = [
         {"choice": choice.model_dump(mode="json"), "test": score, "chosen": choice == chosen.choice.choice}
         for choice, score in scores.items()
     ]
-    picked = scores[chosen.choice.choice] if chosen.choice.choice is not None else 0.0
-    behind = 100 * (max(scores.values()) - picked)
+    behind = 100 * (max(scores.values()) - scores[chosen.choice.choice])
     return {
         "budget_ms": planner.budget_ms, "competitors": rows, "reason": chosen.reason,
         "by_importance": scores[plan.choice.choice] if plan.choice and plan.choice.choice in scores else None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,25 +177,34 @@ def check_out(out: Path, request: Request, overwrite: bool) -> None:
             raise UsageError(f"--out {out} holds something else: choose another folder, or add --overwrite")
 
 
-def claim(out: Path, request: Request, overwrite: bool) -> Path:
-    """Return the folder to build in, beside `out`, or refuse.
+@contextmanager
+def claimed(out: Path, request: Request, overwrite: bool) -> Iterator[Path]:
+    """The folder to build in, beside `out` and empty, for this run alone until the end of the block.
 
     Raises:
-        UsageError: See `check_out`; or the folder cannot be made.
+        UsageError: See `check_out`; or the folder cannot be made, or another run builds in it.
     """
     check_out(out, request, overwrite)
     # Hidden, and of a name that nobody but this program gives: what a killed run left there may go.
     work = _beside(out, "work")
-    shutil.rmtree(work, ignore_errors=True)
     try:
-        work.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
+        handle = os.open(work, os.O_RDONLY)
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
-    return work
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"--out {out}: another run is making it; wait for it, or choose another folder") from error
+        _empty(work)
+        yield work
+    finally:
+        os.close(handle)
 
 
 def publish(work: Path, out: Path) -> None:
-    """Put the finished bundle in its place, replacing what `claim` allowed."""
+    """Put the finished bundle in its place, replacing what `claimed` allowed."""
     if out.exists():
         old = _beside(out, "old")
         shutil.rmtree(old, ignore_errors=True)
@@ -207,6 +218,14 @@ def publish(work: Path, out: Path) -> None:
 def _beside(out: Path, what: str) -> Path:
     place = out.resolve()
     return place.with_name(f".{place.name}.edgekd-{what}")
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _request_of(out: Path) -> Request | None:

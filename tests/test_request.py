@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.bundle import claim, publish
+from edgekd.bundle import claimed, publish
 from edgekd.errors import UsageError
 from edgekd.profile import load, override
 from edgekd.request import Request, load_request
@@ -37,17 +37,22 @@ def test_missing_request(tmp_path):
         load_request(tmp_path / "none.yaml")
 
 
+def refused(out, match, asked=None, overwrite=True):
+    with pytest.raises(UsageError, match=match), claimed(out, asked or request(), overwrite):
+        pass
+
+
 def test_claim_builds_beside_and_publish_replaces(tmp_path):
     out = tmp_path / "bundle"
-    work = claim(out, request(), overwrite=False)
-    request().save(work / "edgekd.yaml")
-    assert not out.exists()
-    publish(work, out)
-    again = claim(out, request(), overwrite=False)  # the same request: made again
-    assert (out / "edgekd.yaml").is_file()
-    request().save(again / "edgekd.yaml")
-    (again / "new").write_text("1")
-    publish(again, out)
+    with claimed(out, request(), overwrite=False) as work:
+        request().save(work / "edgekd.yaml")
+        assert not out.exists()
+        publish(work, out)
+    with claimed(out, request(), overwrite=False) as again:  # the same request: made again
+        assert (out / "edgekd.yaml").is_file()
+        request().save(again / "edgekd.yaml")
+        (again / "new").write_text("1")
+        publish(again, out)
     assert (out / "new").is_file()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
 
@@ -56,16 +61,28 @@ def test_claim_refuses_another_request_unless_told(tmp_path):
     out = tmp_path / "bundle"
     out.mkdir()
     request().save(out / "edgekd.yaml")
-    with pytest.raises(UsageError, match="holds something else"):
-        claim(out, request(budget=5.0), overwrite=False)
-    assert claim(out, request(budget=5.0), overwrite=True).is_dir()
+    refused(out, "holds something else", request(budget=5.0), overwrite=False)
+    with claimed(out, request(budget=5.0), overwrite=True) as work:
+        assert work.is_dir()
+
+
+def test_one_run_a_bundle(tmp_path):
+    out = tmp_path / "bundle"
+    with claimed(out, request(), overwrite=False) as work:
+        (work / "left.txt").write_text("x")
+        (work / "folder").mkdir()
+        refused(out, "another run is making it")
+        assert (work / "left.txt").is_file()
+        with claimed(tmp_path / "other", request(), overwrite=False):
+            pass
+    with claimed(out, request(), overwrite=False) as again:  # what a run that failed left there is gone
+        assert list(again.iterdir()) == []
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_only_bundles_are_replaced(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UsageError, match="holds something else, and no bundle"):
-        claim(tmp_path, request(), overwrite=overwrite)
+    refused(tmp_path, "holds something else, and no bundle", overwrite=overwrite)
 
 
 def test_what_the_request_reads_is_never_replaced(tmp_path, monkeypatch):
@@ -74,11 +91,9 @@ def test_what_the_request_reads_is_never_replaced(tmp_path, monkeypatch):
     asked = request().model_copy(update={"data": str(data)})
     request().save(tmp_path / "bundle" / "edgekd.yaml")
     for out in (data, data.parent, tmp_path):
-        with pytest.raises(UsageError, match="is or holds --data"):
-            claim(out, asked, overwrite=True)
+        refused(out, "is or holds --data", asked)
     monkeypatch.chdir(data)
-    with pytest.raises(UsageError, match="is or holds the current folder"):
-        claim(data.parent, request(), overwrite=True)
+    refused(data.parent, "is or holds the current folder")
 
 
 def test_neighbours_of_the_bundle_are_nobodys_business(tmp_path):
@@ -86,18 +101,16 @@ def test_neighbours_of_the_bundle_are_nobodys_business(tmp_path):
     for name in ("bundle.work", "bundle.old"):
         (tmp_path / name).mkdir()
     for _ in range(2):
-        work = claim(out, request(), overwrite=False)
-        request().save(work / "edgekd.yaml")
-        publish(work, out)
+        with claimed(out, request(), overwrite=False) as work:
+            request().save(work / "edgekd.yaml")
+            publish(work, out)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "bundle.old", "bundle.work"]
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
-    with pytest.raises(UsageError, match="--out /proc/x"):
-        claim(Path("/proc/x"), request(), overwrite=False)
+    refused(Path("/proc/x"), "--out /proc/x")
 
 
 def test_claim_refuses_a_file(tmp_path):
     (tmp_path / "bundle").write_text("x")
-    with pytest.raises(UsageError, match="is a file"):
-        claim(tmp_path / "bundle", request(), overwrite=True)
+    refused(tmp_path / "bundle", "is a file")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edgekd.bundle import claim, publish
+from edgekd.bundle import claimed, publish
 from edgekd.data.split import TaskData
 from edgekd.demo import demo_profile, demo_sources, demo_tfidf
 from edgekd.distill.elastic import ElasticRun
@@ -105,26 +105,26 @@ def compress(
     pinned = read_plan(Path(request.plan)) if request.plan else None
     if pinned is not None and request.profile.search.select == "accuracy":
         raise UsageError("--select accuracy goes without --plan, which has chosen already")
-    work = claim(out, request, overwrite)
-    planned = planned or _planned(session, request, pinned, clock)
-    planner, device = planned.planner, planned.planner.device
-    say_plan(session, planned.plan)
-    final, tries = _attempts(planned, work, clock, pinned is not None)
-    with clock.stage("baselines"):
-        rows = _quality(session, request, planner, final, with_baselines)
-    with clock.stage("evidence"):
-        served = planner if final.student is None else planner.of_student
-        _keep_evidence(served, final, work, own_texts=request.bundle_texts)
-    result = _result(request, out.name, planner, final, tries, rows, clock.seconds, started)
-    if final.elastic:
-        result = result.model_copy(update={"origin": planned.origin})
-    if device.probe is not None:
-        _keep_reference(planner, final, work)
-    write_deploy(work)
-    result = write_reports(work, result, request, final.plan)
-    if device.probe is not None:
-        _verify_kit(planner, work)
-    publish(work, out)
+    with claimed(out, request, overwrite) as work:
+        planned = planned or _planned(session, request, pinned, clock)
+        planner, device = planned.planner, planned.planner.device
+        say_plan(session, planned.plan)
+        final, tries = _attempts(planned, work, clock, pinned is not None)
+        with clock.stage("baselines"):
+            rows = _quality(session, request, planner, final, with_baselines)
+        with clock.stage("evidence"):
+            served = planner if final.student is None else planner.of_student
+            _keep_evidence(served, final, work, own_texts=request.bundle_texts)
+        result = _result(request, out.name, planner, final, tries, rows, clock.seconds, started)
+        if final.elastic:
+            result = result.model_copy(update={"origin": planned.origin})
+        if device.probe is not None:
+            _keep_reference(planner, final, work)
+        write_deploy(work)
+        result = write_reports(work, result, request, final.plan)
+        if device.probe is not None:
+            _verify_kit(planner, work)
+        publish(work, out)
     return result
 
 

@@ -166,7 +166,9 @@ def test_a_comparison_sits_a_bad_minute_out():
     assert max(m.percentile(50) for m in found.values()) < 1.5
 
 
-@pytest.mark.parametrize(("scripted", "rounds"), [({"waited": 0.5}, 20), ({"disturb": lambda turn: 1 + (turn < 6)}, 10)])
+@pytest.mark.parametrize(
+    ("scripted", "rounds"), [({"waited": 0.5}, 20), ({"disturb": lambda turn: 1 + (turn < 6)}, 10)]
+)
 def test_a_comparison_sits_no_bad_hour_out_nor_a_moment(scripted, rounds):
     assert len(rounds_of_two(**scripted)["a"].rounds) == rounds
 
