@@ -118,7 +118,8 @@ def run_selection(planner: Planner, plan: Plan) -> dict[str, Any]:
     if len(competitors) < 2 or plan.choice is None:
         return {"budget_ms": planner.budget_ms, "competitors": [], "reason": "nothing to choose from", "reached": None}
     chosen = by_accuracy(planner, plan)
-    assert chosen.choice is not None and chosen.choice.choice is not None
+    assert chosen.choice is not None
+    assert chosen.choice.choice is not None
     scores = {choice: trained_alone(planner, choice) for choice in competitors}
     rows = [
         {"choice": choice.model_dump(mode="json"), "test": score, "chosen": choice == chosen.choice.choice}

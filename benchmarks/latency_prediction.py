@@ -2,13 +2,16 @@
 
     python benchmarks/latency_prediction.py
 
-For each length: the latency table is measured, then random shapes twice, interleaved: the second measurement of the
-same graphs is the noise floor that no prediction can beat.
+For each length: the latency table is measured as a plan measures it; then its graphs again and random shapes twice, all
+in turns. The second measurement of the same graphs is the noise floor that no prediction can beat. "beside" is the
+table of the same minutes: what the form of the prediction is worth. "before" is the plan's, whose minutes are others:
+what a user gets, the machine's own drift included.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -20,11 +23,12 @@ from record import write_record
 from edgekd.graph.spec import GraphOptions
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import compare
-from edgekd.latency.table import LatencyTable, measure_table, narrowed, write_graph
+from edgekd.latency.table import LatencyTable, measure_table, narrowed, table_graphs, table_of, write_graph
 from edgekd.latency.timer import GraphJob
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.plan.make import widths_of
 from edgekd.plan.spec import Search
+from edgekd.progress import Progress
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget, Precision
 
@@ -53,24 +57,32 @@ def run_length(length: int, count: int, rounds: int) -> dict[str, Any]:
     target, instruction_set = build_target(CpuTarget()), detect_instruction_set()
     widths = widths_of(TEACHER, Search().widths)
     started = time.monotonic()
-    table = measure_table(
+    before = measure_table(
         target, TEACHER, widths, PRECISIONS, batch_size=1, length=length, options=GraphOptions(),
         instruction_set=instruction_set,
     )  # fmt: skip
     seconds = time.monotonic() - started
     cases = [(p, shape) for p in PRECISIONS for shape in random_shapes(count, widths, seed=length)]
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "table").mkdir()
+        graphs = table_graphs(
+            Path(folder) / "table", TEACHER, widths, PRECISIONS, batch_size=1, length=length, options=GraphOptions(),
+            instruction_set=instruction_set, progress=Progress(),
+        )  # fmt: skip
         paths = [
             write_graph(Path(folder) / f"{i}.onnx", shape, precision, GraphOptions(), instruction_set)
             for i, (precision, shape) in enumerate(cases)
         ]
         jobs = [GraphJob(f"{i} {k}", path, 1, length) for i, path in enumerate(paths) for k in ("a", "b")]
-        measured = compare(jobs, target, processes=1, rounds=rounds, calls=6)
+        measured = compare([*(g.job for g in graphs), *jobs], target, processes=1, rounds=rounds, calls=6)
+    beside = table_of(graphs, measured, TEACHER)
     shapes_disturbed = float(np.mean([found.disturbed_share for found in measured.values()]))
     return {
-        "length": length, "table_seconds": seconds, "residuals": [c.residual for c in table.costs],
-        "disturbed": {"table": table.disturbed, "shapes": shapes_disturbed},
-    } | {precision: judge(precision, cases, table, measured) for precision in PRECISIONS}  # fmt: skip
+        "length": length, "table_seconds": seconds, "residuals": [c.residual for c in beside.costs],
+        "disturbed": {"before": before.disturbed, "beside": shapes_disturbed},
+        "beside": {precision: judge(precision, cases, beside, measured) for precision in PRECISIONS},
+        "before": {precision: judge(precision, cases, before, measured) for precision in PRECISIONS},
+    }  # fmt: skip
 
 
 def judge(
@@ -106,9 +118,9 @@ def main() -> None:
     found = []
     for length in options.lengths:
         found.append(run_length(length, options.shapes, options.rounds))
-        for precision in PRECISIONS:
-            row = {k: v for k, v in found[-1][precision].items() if k != "samples"}
-            print(length, precision, {k: round(v, 4) for k, v in row.items()}, flush=True)
+        for precision, table in itertools.product(PRECISIONS, ("beside", "before")):
+            row = {k: round(v, 4) for k, v in found[-1][table][precision].items() if k != "samples"}
+            print(length, precision, table, row, flush=True)
         print(f"{length} table {found[-1]['table_seconds']:.0f} s, disturbed {found[-1]['disturbed']}", flush=True)
     print("written:", write_record("latency_prediction", {"lengths": found}))
 

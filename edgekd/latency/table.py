@@ -14,7 +14,8 @@ moves the file, never the latency).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from edgekd.errors import UsageError
 from edgekd.graph.quantize import quantize_like
 from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import random_weights, save_model, write_student
-from edgekd.latency.measure import compare
+from edgekd.latency.measure import Measurement, compare
 from edgekd.latency.timer import GraphJob
 from edgekd.models.spec import EncoderShape, Spec
 from edgekd.progress import Progress
@@ -161,28 +162,81 @@ def measure_table(
         progress: Where progress is shown.
     """
     progress = progress or Progress()
-    shapes = [(w, shape) for w in widths for shape in design(teacher, w)]
-    plan = [(w, p, shape) for w, shape in shapes for p in precisions]
     with tempfile.TemporaryDirectory(prefix="edgekd-table-") as folder:
-        jobs = []
-        with progress.bar("plan: write the graphs of the latency table", len(shapes)) as bar:
-            for i, (_, shape) in enumerate(shapes):
-                made = write_graphs(Path(folder) / str(i), shape, precisions, options, instruction_set)
-                for path in made:
-                    jobs.append(GraphJob(path.name, path, batch_size, length, min(shape.vocabulary, VOCABULARY)))
-                bar.update(i + 1)
+        graphs = table_graphs(
+            Path(folder), teacher, widths, precisions, batch_size=batch_size, length=length, options=options,
+            instruction_set=instruction_set, progress=progress,
+        )  # fmt: skip
         with progress.bar("plan: measure the latency table", 1) as bar:
             measured = compare(
-                jobs, target, processes=1, rounds=rounds, calls=calls, progress=lambda a, b: bar.update(a / b)
-            )
-    medians = np.array([measured[job.name].percentile(50) for job in jobs])
-    disturbed = float(np.mean([found.disturbed_share for found in measured.values()]))
+                [graph.job for graph in graphs], target, processes=1, rounds=rounds, calls=calls,
+                progress=lambda a, b: bar.update(a / b),
+            )  # fmt: skip
+    return table_of(graphs, measured, teacher)
+
+
+@dataclass(frozen=True)
+class TableGraph:
+    """A graph that the table is read off.
+
+    Attributes:
+        shape: Its shape.
+        precision: As deployed.
+        job: What is timed.
+    """
+
+    shape: EncoderShape
+    precision: Precision
+    job: GraphJob
+
+
+def table_graphs(
+    folder: Path,
+    teacher: EncoderShape,
+    widths: Sequence[int],
+    precisions: Sequence[Precision],
+    *,
+    batch_size: int,
+    length: int,
+    options: GraphOptions,
+    instruction_set: str,
+    progress: Progress,
+) -> list[TableGraph]:
+    """Write what `measure_table` times into a folder; see there for the arguments."""
+    shapes = [shape for width in widths for shape in design(teacher, width)]
+    graphs = []
+    with progress.bar("plan: write the graphs of the latency table", len(shapes)) as bar:
+        for i, shape in enumerate(shapes):
+            made = write_graphs(folder / str(i), shape, precisions, options, instruction_set)
+            for precision, path in zip(precisions, made, strict=True):
+                job = GraphJob(path.name, path, batch_size, length, min(shape.vocabulary, VOCABULARY))
+                graphs.append(TableGraph(shape, precision, job))
+            bar.update(i + 1)
+    return graphs
+
+
+def table_of(graphs: Sequence[TableGraph], measured: Mapping[str, Measurement], teacher: EncoderShape) -> LatencyTable:
+    """Fit the table to what was measured of its graphs, all of one batch size and length.
+
+    Args:
+        graphs: Of `table_graphs`.
+        measured: By the job's name; others may be among them.
+        teacher: The shape that the graphs were designed for.
+    """
+    groups: dict[tuple[int, Precision], list[TableGraph]] = {}
+    for graph in graphs:
+        groups.setdefault((graph.shape.hidden, graph.precision), []).append(graph)
     costs = []
-    for width in widths:
-        for precision in precisions:
-            mine = [i for i, (w, p, _) in enumerate(plan) if (w, p) == (width, precision)]
-            costs.append(fit(width, precision, [plan[i][2] for i in mine], medians[mine], teacher))
-    return LatencyTable(batch_size=batch_size, length=length, costs=tuple(costs), disturbed=disturbed)
+    for (width, precision), mine in groups.items():
+        medians = np.array([measured[graph.job.name].percentile(50) for graph in mine])
+        costs.append(fit(width, precision, [graph.shape for graph in mine], medians, teacher))
+    job = graphs[0].job
+    return LatencyTable(
+        batch_size=job.batch_size,
+        length=job.length,
+        costs=tuple(costs),
+        disturbed=float(np.mean([measured[graph.job.name].disturbed_share for graph in graphs])),
+    )
 
 
 def write_graph(
