@@ -1,9 +1,10 @@
 """Elastic training: one set of weights that holds many students, each of them a prefix slice of it.
 
 Heads and neurons are ordered by importance, so that a smaller number of them is a prefix; layers are kept or left out.
-Every step trains the largest slice, the smallest and one at random between them on the same texts and the same logits
-of the teacher, with one optimiser step: the sandwich of slimmable networks (Yu and Huang, 2019, arXiv:1903.05134),
-as MiniDisc (arXiv:2205.14570) trains its candidates, but for that it trains all of them every step.
+Every step trains the first slice, which the others have in common, and one of the others at random, on the same texts
+and the same logits of the teacher, with one optimiser step. The sandwich of slimmable networks (Yu and Huang, 2019,
+arXiv:1903.05134) trains the largest every step as well, MiniDisc (arXiv:2205.14570) all of them: that costs two to four
+times as much a step, and more steps are worth more (docs/assistants.md).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from edgekd.store import Artefact, Store
 from edgekd.tasks.base import Task
 from edgekd.tasks.spec import Output
 
-VERSION = 1
+VERSION = 2
 
 
 def hull(slices: Sequence[Slice]) -> Slice:
@@ -105,13 +106,13 @@ class Elastic(nn.Module):
 
 
 @dataclass(frozen=True)
-class SandwichObjective:
-    """The mean loss of the largest slice, the smallest, and one drawn between them, on the teacher's logits.
+class ElasticObjective:
+    """The mean loss of the first slice and of one drawn among the others, on the teacher's logits.
 
     Attributes:
         loss: Between two rows of logits.
         rows: The teacher's logits, computed before, (rows, labels); on the device.
-        slices: The smallest first, the largest last.
+        slices: At least two; the first is trained at every step.
         output: What a logit row means.
     """
 
@@ -123,7 +124,7 @@ class SandwichObjective:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
-        chosen = sandwich(self.slices)
+        chosen = draw(self.slices)
         taught = batch.of(self.rows)
         found = model(list(chosen.values()), batch.inputs)
         return {
@@ -132,12 +133,14 @@ class SandwichObjective:
         }
 
 
-def sandwich(slices: Sequence[Slice]) -> dict[str, Slice]:
-    """What one step trains; the middle is drawn from torch's generator, which the loop seeds at every step."""
-    chosen = {"smallest": slices[0]}
-    if len(slices) > 2:
-        chosen["middle"] = slices[1 + int(torch.randint(len(slices) - 2, ()))]
-    return chosen | {"largest": slices[-1]}
+def draw(slices: Sequence[Slice]) -> dict[str, Slice]:
+    """What one step trains; drawn from torch's generator, which the loop seeds at every step."""
+    return {"first": slices[0], "drawn": slices[1 + int(torch.randint(len(slices) - 1, ()))]}
+
+
+def mean_step(sizes: Sequence[float]) -> float:
+    """What a step costs on the mean, by what each slice costs, in their order."""
+    return sizes[0] + float(np.mean(sizes[1:]))
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ class ElasticRun:
         artefact: Where it is kept.
         base: The trained weights.
         whole: What they are of the teacher.
-        slices: The slices that were trained, the smallest first.
+        slices: The slices that were trained; the first of them at every step.
         scores: The validation metric of each, at most 1.
         counts: What each text brings to the metric, (slices, texts, k).
     """
@@ -194,15 +197,15 @@ def train_elastic(
 ) -> ElasticRun:
     """Train all slices of a teacher in one run, and score each on validation.
 
-    The weights kept are those of the best look at validation, where the smallest slice and the largest count alike.
+    The weights kept are those of the best look at validation, where the first slice and the last count alike.
 
     Args:
         store: Where the run is kept.
         engine: Where to compute.
         hosted: The teacher's shape and weights.
         importance: Scores of its heads and neurons.
-        slices: At least two, in the teacher's layers; the smallest first. Where the last does not hold all others, the
-            smallest that does is trained beside them as the largest.
+        slices: At least two, in the teacher's layers; first the one to train at every step, such as what all others
+            hold.
         task: The task, whose metric scores them.
         lesson: The texts, and the teacher's logits on them.
         stage: Its schedule, and its loss where that is on logits; else KL is taken.
@@ -213,11 +216,10 @@ def train_elastic(
     loss: LossSpec = stage.loss if stage.loss.family == "prediction" else KL()
     whole = hull(slices)
     base = Start(*slice_weights(*hosted, importance, whole, ranked=True), task.labels)
-    trained = tuple(slices) if slices[-1] == whole else (*slices, whole)
     key = {
         "base": base.id,
         "whole": whole.model_dump(mode="json"),
-        "slices": [choice.model_dump(mode="json") for choice in trained],
+        "slices": [choice.model_dump(mode="json") for choice in slices],
         "lesson": lesson.id,
         "loss": loss.model_dump(mode="json"),
         "training": stage.training.model_dump(mode="json"),
@@ -226,12 +228,11 @@ def train_elastic(
     }
 
     def build(work: Path) -> dict[str, Any]:
-        return _train(engine, base, whole, trained, task, lesson, stage, loss, seed, title, work)
+        return _train(engine, base, whole, tuple(slices), task, lesson, stage, loss, seed, title, work)
 
     made = store.make("elastic", VERSION, key, build)
     counts = np.load(made.path / "counts.npy", allow_pickle=False)
-    scores = tuple(made.result["scores"][: len(slices)])
-    return ElasticRun(made, load_student(made.path), whole, tuple(slices), scores, counts[: len(slices)])
+    return ElasticRun(made, load_student(made.path), whole, tuple(slices), tuple(made.result["scores"]), counts)
 
 
 def _train(
@@ -249,7 +250,7 @@ def _train(
 ) -> dict[str, Any]:
     check_prediction(loss, lesson.teacher_rows.shape[1], task.output)
     model = Elastic(base.model(), whole)
-    objective = SandwichObjective(
+    objective = ElasticObjective(
         loss, torch.from_numpy(lesson.teacher_rows).to(torch.device(engine.device)), slices, task.output
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edgekd.distill.elastic import ElasticRun, train_elastic
+from edgekd.distill.elastic import ElasticRun, mean_step, train_elastic
 from edgekd.distill.label import label, logits_of
 from edgekd.distill.spec import Distill
 from edgekd.distill.student import Lesson, Start, distill, lesson, load_student, start_of
@@ -34,6 +34,9 @@ from edgekd.plan.spec import FixedAssistants, LambdaAssistants
 from edgekd.plan.stage import Planner, importance_of
 from edgekd.session import Session
 from edgekd.store import Artefact
+
+ELASTIC_LENGTH = 1.4
+"""Steps of an elastic run over those of a student alone: each slice but the first has its share of them."""
 
 REFRESH = 0.1
 """Share of the steps that a slice of an elastic run is trained on for, alone."""
@@ -157,11 +160,10 @@ def elastic_flops(inputs: Inputs, run: ElasticRun, batch_size: int) -> float:
     def size(choice: Slice) -> float:
         return text_flops(inputs, shape.model_copy(update={"heads": choice.heads, "ffn": choice.ffn}))
 
-    ends = size(run.slices[0]) + size(run.whole)
-    middles = [size(choice) for choice in run.slices[1:] if choice != run.whole]
+    sizes = [size(choice) for choice in run.slices]
     result, validation = run.artefact.result, len(inputs.validation.encodings)
-    steps = _STEP * result["steps"] * batch_size * (ends + (float(np.mean(middles)) if middles else 0.0))
-    return float(steps + validation * (len(result["points"]) * ends + ends + sum(middles)))
+    steps = _STEP * result["steps"] * batch_size * mean_step(sizes)
+    return float(steps + validation * (len(result["points"]) * (sizes[0] + sizes[-1]) + sum(sizes)))
 
 
 def finetune_flops(inputs: Inputs, spec: Distill) -> float:
@@ -236,7 +238,7 @@ class _Chains:
             chosen = by_ratio(self.gap)
             return replace(chosen, reason=f"a student of less width is no slice of an elastic run; {chosen.reason}")
         session, inputs, task = self.session, self.inputs, self.inputs.task
-        stage = self.spec.schedule(kept=0.0)[-1]  # the rate that its smallest slice needs
+        stage = lengthened(self.spec, ELASTIC_LENGTH).schedule(kept=0.0)[-1]  # the rate that its smallest slice needs
         slices = [self.student, *(a.choice for a in candidates)]
         run = train_elastic(
             session.store, session.engine, self.hosted, self.importance, slices, task, inputs.lesson(), stage,

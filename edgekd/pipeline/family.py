@@ -11,7 +11,7 @@ from edgekd.bundle import check_out
 from edgekd.distill.spec import Distill
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
-from edgekd.pipeline.chain import REFRESH, check_chain
+from edgekd.pipeline.chain import ELASTIC_LENGTH, REFRESH, check_chain, lengthened
 from edgekd.pipeline.compress import Planned, compress, gather, planner_of
 from edgekd.pipeline.finals import by_accuracy
 from edgekd.pipeline.together import cost_together, train_together
@@ -153,8 +153,7 @@ def _together(session: Session, found: list[Planned]) -> list[Planned]:
     """The same, with the elastic run that the students are cut out of where training each alone costs more."""
     planner = found[0].planner
     slices = list(dict.fromkeys(s for s in map(_slice, found) if s is not None))
-    # Up to three, as many slices are trained a step as there are students, and each of them on its own after it.
-    if len(slices) < 4:
+    if len(slices) < 2:
         return found
     cost = cost_together(planner.inputs, slices)
     alone = _needs_alone(planner.inputs.profile.distill)
@@ -164,7 +163,8 @@ def _together(session: Session, found: list[Planned]) -> list[Planned]:
         return found
     what = f"one elastic run of {len(slices)} students, {cost:.2f} times the operations of one by one"
     session.engine.progress.say(f"family: {what}")
-    run, _ = train_together(planner, slices, planner.inputs.profile.distill, f"family: elastic run of {len(slices)}")
+    spec = lengthened(planner.inputs.profile.distill, ELASTIC_LENGTH)
+    run, _ = train_together(planner, slices, spec, f"family: elastic run of {len(slices)}")
     origin = (
         f"The student was cut out of {what}, and trained on alone for {100 * REFRESH:.0f}% of the steps; the same "
         f"--family makes it again, its budget alone another."

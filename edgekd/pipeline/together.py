@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from edgekd.distill.elastic import ElasticRun, hull, train_elastic
+from edgekd.distill.elastic import ElasticRun, hull, mean_step, train_elastic
 from edgekd.distill.spec import Distill
 from edgekd.inputs import Inputs
 from edgekd.models.initialize import Slice
-from edgekd.pipeline.chain import REFRESH, text_flops
+from edgekd.pipeline.chain import ELASTIC_LENGTH, REFRESH, text_flops
 from edgekd.plan.stage import Planner, importance_of
 
 
@@ -41,7 +39,7 @@ def train_together(
     session, inputs = planner.session, planner.inputs
     hosted = inputs.teacher.hosted
     assert hosted is not None
-    known = sandwiched(slices)
+    known = in_order(slices)
     run = train_elastic(
         session.store, session.engine, hosted, importance_of(session, inputs).importance, known, inputs.task,
         inputs.lesson(), spec.schedule(kept=0.0)[-1], spec.seed, title,
@@ -49,20 +47,19 @@ def train_together(
     return run, {choice: known.index(choice) for choice in slices}
 
 
-def sandwiched(slices: Sequence[Slice]) -> list[Slice]:
-    """These in the order of a sandwich: what all of them keep first, what holds all of them last, none of them twice.
+def in_order(slices: Sequence[Slice]) -> list[Slice]:
+    """What all of these keep, which every step trains, and then these, none of them twice.
 
-    Every step trains the first and the last: with one of several that is neither there, it alone would be favoured.
+    Every step trains the first: with one of several that is no part of the others, it alone would be favoured.
     """
-    whole, core = hull(slices), common(slices) or min(slices, key=_parts)
-    middle = [choice for choice in dict.fromkeys(slices) if choice not in (core, whole)]
-    return [core, *middle, whole]
+    core = common(slices) or min(slices, key=_parts)
+    return [core, *(choice for choice in dict.fromkeys(slices) if choice != core)]
 
 
 def cost_together(inputs: Inputs, slices: Sequence[Slice]) -> float:
     """What training these in one elastic run, and each a little on its own after it, costs of training each alone.
 
-    In floating-point operations, at equal steps.
+    In floating-point operations, the run being `ELASTIC_LENGTH` times as long.
     """
     assert inputs.teacher.hosted is not None
     teacher = inputs.teacher.hosted[0]
@@ -70,9 +67,7 @@ def cost_together(inputs: Inputs, slices: Sequence[Slice]) -> float:
     def size(choice: Slice) -> float:
         return text_flops(inputs, teacher.model_copy(update={"heads": choice.heads, "ffn": choice.ffn}))
 
-    first, *middle, last = sandwiched(slices)
-    step = size(first) + (float(np.mean([*map(size, middle)])) if middle else 0.0) + size(last)
-    return step / sum(map(size, slices)) + REFRESH
+    return ELASTIC_LENGTH * mean_step([*map(size, in_order(slices))]) / sum(map(size, slices)) + REFRESH
 
 
 def _parts(choice: Slice) -> int:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgekd.distill.elastic import Elastic, SandwichObjective, cut, hull, sandwich, train_elastic
+from edgekd.distill.elastic import Elastic, ElasticObjective, cut, draw, hull, mean_step, train_elastic
 from edgekd.distill.losses.prediction import kl_divergence
 from edgekd.distill.losses.spec import KL
 from edgekd.distill.objective import Batch
@@ -92,25 +92,27 @@ def test_gradients_reach_the_prefix_of_the_base_alone(teacher):
     assert set(elastic.state_dict()) == {f"base.{name}" for name in elastic.base.state_dict()}
 
 
-def test_sandwich_is_ends_and_one_between():
+def test_a_step_trains_the_first_and_one_of_the_others():
     torch.manual_seed(0)
-    drawn = [sandwich((SMALL, MIDDLE, MIDDLE.model_copy(update={"heads": (2, 4)}), LARGE)) for _ in range(40)]
-    assert all((d["smallest"], d["largest"]) == (SMALL, LARGE) for d in drawn)
-    assert {d["middle"].heads for d in drawn} == {(2, 3), (2, 4)}
-    assert set(sandwich((SMALL, LARGE))) == {"smallest", "largest"}
+    drawn = [draw((SMALL, MIDDLE, LARGE)) for _ in range(40)]
+    assert all(d["first"] == SMALL for d in drawn)
+    assert {d["drawn"] for d in drawn} == {MIDDLE, LARGE}
+    assert draw((SMALL, LARGE)) == {"first": SMALL, "drawn": LARGE}
+    assert mean_step([1.0, 2.0, 5.0]) == 4.5
 
 
 @torch.no_grad()
-def test_loss_is_the_mean_over_the_sandwich(teacher):
+def test_loss_is_the_mean_over_the_two(teacher):
     given = texts()
     encodings = Encodings(given["input_ids"].numpy().astype(np.int32).ravel(), np.arange(6) * 7)
     rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     elastic = Elastic(ranked(teacher, LARGE).model(), LARGE).eval()
-    terms = SandwichObjective(KL(temperature=2), rows, SLICES)(elastic, Batch(encodings, np.arange(5), given))
+    pair = (SMALL, LARGE)
+    terms = ElasticObjective(KL(temperature=2), rows, pair)(elastic, Batch(encodings, np.arange(5), given))
     by_hand = [
-        kl_divergence(rows, cut(start_of(elastic.base, LABELS), LARGE, c).model()(**given).logits, 2) for c in SLICES
+        kl_divergence(rows, cut(start_of(elastic.base, LABELS), LARGE, c).model()(**given).logits, 2) for c in pair
     ]
-    assert float(sum(terms.values())) == pytest.approx(float(sum(by_hand)) / 3, rel=1e-4)
+    assert float(sum(terms.values())) == pytest.approx(float(sum(by_hand)) / 2, rel=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ def test_lambda_scores_every_candidate_in_one_run_and_costs_what_the_formula_say
     length = round(inputs.encodings.lengths.mean())
     sizes = [a.shape.flops(length, whole=False) for a in choice.considered]
     student = chain.start.shape.flops(length, whole=False)
-    each = student + sum(sizes[:-1]) / (len(sizes) - 1) + sizes[-1]
+    each = student + sum(sizes) / len(sizes)
     texts = run.result["steps"] * inputs.profile.distill.stages[-1].training.batch_size
     looks = len(run.result["points"]) * (student + sizes[-1]) + student + sum(sizes)
     expected = 3 * texts * each + len(inputs.validation.encodings) * looks

@@ -82,7 +82,7 @@ def test_what_an_elastic_run_cannot_learn_is_trained_alone(fast_profile, changes
     assert bool(found) == bool(why)
 
 
-def test_three_students_are_trained_alone_and_read_once(shared_session, request_, tmp_path, monkeypatch):
+def test_two_students_are_trained_alone_and_read_once(shared_session, request_, tmp_path, monkeypatch):
     read = []
 
     def once(session, request):
@@ -95,11 +95,11 @@ def test_three_students_are_trained_alone_and_read_once(shared_session, request_
         shared_session,
         [
             asked.model_copy(update={"profile": override(asked.profile, {"budget.latency_ms": budget})})
-            for budget in (0.02, 0.024, 0.028)
+            for budget in (0.02, 0.028)
         ],
     )
     assert len(read) == 1
-    assert [p.planner.budget_ms for p in planned] == [p.plan.budget_ms for p in planned] == [0.02, 0.024, 0.028]
+    assert [p.planner.budget_ms for p in planned] == [p.plan.budget_ms for p in planned] == [0.02, 0.028]
     assert all(p.shared is None for p in planned)
 
 
