@@ -72,7 +72,7 @@ def compress_family(
     """Make a bundle for every budget, in folders of `out`, and family.json beside them.
 
     The teacher's answers, importance and the device's table are made once. So is a student that two budgets lead to.
-    Every budget is planned before the first student is trained. From four students on they are trained in one elastic
+    Every budget is planned before the first student is trained. From three students on they are trained in one elastic
     run, and a little on their own after it, where that costs fewer floating-point operations than one by one.
 
     Args:
