@@ -4,7 +4,8 @@
 
 Family: three budgets in one run against three runs of one budget each, every run with a store of its own, so that
 nothing but the teacher is shared; seconds of the whole, and each member's test score beside its single run's. Elastic:
-the same of five budgets, whose students share an elastic run where that costs less.
+the same of five budgets. With --made-up both ask a made-up device, whose plans no busy machine moves and which takes no
+time: then the cost is of everything but measuring, and a member's plan is its single run's.
 Selection: at each budget, every student that competes by accuracy is also trained alone; the choice is held against
 the best of them on test. That asks a made-up device, so that a busy machine does not say who competes.
 
@@ -171,6 +172,7 @@ def main() -> None:
     parser.add_argument(
         "--budgets", type=float, nargs="+", help="milliseconds of the family, not shares of the teacher's"
     )
+    parser.add_argument("--made-up", action="store_true", help="families on a made-up device")
     parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
     parser.add_argument("--only", choices=("family", "elastic", "selection"))
     options = parser.parse_args()
@@ -196,15 +198,16 @@ def main() -> None:
         device = Device.of(build_target(request.profile.target), session.store)
         return planner_of(session, gather(session, request), device)
 
-    p95 = planner(asked()).latency.p95_ms["fp32"]
+    place = {"target": MADE_UP} if options.made_up else {}
+    p95 = planner(asked(**place)).latency.p95_ms["fp32"]
     budgets = options.budgets or [round(share * p95, 2) for share in SHARES]
     content: dict[str, Any] = {"teacher_p95_ms": p95, "budgets_ms": budgets, "steps": options.steps}
     if options.only in (None, "elastic"):
         many = [round(share * p95, 2) for share in MANY_SHARES]
-        content["elastic"] = run_family(asked(), many, options.out / "elastic", options.threads)
+        content["elastic"] = run_family(asked(**place), many, options.out / "elastic", options.threads)
         print({k: v for k, v in content["elastic"].items() if k not in ("family", "singles")})
     if options.only in (None, "family"):
-        content["family"] = run_family(asked(), budgets, options.out, options.threads)
+        content["family"] = run_family(asked(**place), budgets, options.out, options.threads)
         print({k: v for k, v in content["family"].items() if k not in ("family", "singles")})
     if options.only in (None, "selection"):
         # What is chosen by accuracy among those that fit does not ask how latency was measured: a made-up device.
@@ -216,7 +219,8 @@ def main() -> None:
         content["selection"] = [run_selection(each, plan) for each, plan in zip(planners, plans, strict=True)]
         for found in content["selection"]:
             print(found["budget_ms"], found.get("points_behind_best"), "points behind the best;", found["reason"])
-    print("written:", write_record("family" if options.only is None else f"family_{options.only}", content))
+    name = "_".join(["family", *([options.only] if options.only else []), *(["made_up"] if options.made_up else [])])
+    print("written:", write_record(name, content))
 
 
 if __name__ == "__main__":
