@@ -123,6 +123,8 @@ def run_family(request: Request, budgets: Sequence[float], out: Path, threads: i
     cost = family["seconds"] / sum(each["seconds"] for each in singles)
     pairs = zip(family["bundles"], singles, strict=True)
     gaps = [100 * (alone["bundles"][0]["score"] - member["score"]) for member, alone in pairs]
+    for each in (family, *singles):
+        del each["asked"]  # names folders of this machine
     return {
         "family": family, "singles": singles, "cost": cost, "points_behind_single": gaps,
         "reached": {"cost": cost <= COST_GOAL, "members": max(gaps) <= MEMBER_GOAL},
