@@ -47,7 +47,8 @@ def test_compare_through_the_cpu_target(tmp_path):
     ]
     found = compare(jobs, build_target(CpuTarget()), processes=1, rounds=2, calls=5)
     assert found["small"].percentile(50) < found["large"].percentile(50)
-    assert found["small"].samples(quiet_only=False).size == 10
+    # Two rounds of five calls, and up to twice as many where the machine is disturbed.
+    assert found["small"].samples(quiet_only=False).size in (10, 15, 20)
 
 
 def test_errors_of_the_child_keep_their_class_and_leave_it_alive(tmp_path, graph):
