@@ -51,7 +51,7 @@ from edgekd.tasks.spec import TextClassification
 
 LABELS, UNLABELLED, VALIDATION = 10, 4000, 1000
 
-# Budgets as shares of the teacher's FP32 p95: of a family trained one by one, and of one that shares an elastic run.
+# Budgets as shares of the teacher's FP32 p95, of the smaller family and of the larger.
 SHARES, MANY_SHARES = (0.12, 0.25, 0.5), (0.12, 0.2, 0.3, 0.4, 0.5)
 MADE_UP = {"kind": "fake", "gflops": 20.0}
 

@@ -216,7 +216,7 @@ def compare(
     done = 0
     with target.timer(jobs, processes) as timer:
         for turn in range(_COMPARE_PATIENCE * wanted):
-            if turn >= wanted and _quiet_count(taken, baseline_ms) >= (1.0 - MAX_DISTURBED) * total:
+            if turn >= wanted and _all_quiet(taken, baseline_ms).sum() >= (1.0 - MAX_DISTURBED) * total:
                 break
             for index in shuffle.permutation(len(jobs)):
                 name = jobs[index].name
@@ -371,15 +371,15 @@ def _quiet(rounds: Sequence[RoundSample], baseline_ms: float | None) -> NDArray[
     return core & caches
 
 
-def _quiet_count(taken: dict[str, list[RoundSample]], baseline_ms: float | None) -> int:
-    return int(_quiet([r for rounds in taken.values() for r in rounds], baseline_ms).sum())
+def _all_quiet(taken: dict[str, list[RoundSample]], baseline_ms: float | None) -> NDArray[np.bool_]:
+    """Classify the rounds of all jobs together, job by job: the reference kernels are the same for all."""
+    return _quiet([r for rounds in taken.values() for r in rounds], baseline_ms)
 
 
 def _measurements(
     taken: dict[str, list[RoundSample]], timer: Timer, baseline_ms: float | None
 ) -> dict[str, Measurement]:
-    """Classify the rounds of all jobs together: the reference kernels are the same for all."""
-    flags = iter(_quiet([r for rounds in taken.values() for r in rounds], baseline_ms).tolist())
+    flags = iter(_all_quiet(taken, baseline_ms).tolist())
     return {
         name: Measurement(name, tuple(rounds), tuple(next(flags) for _ in rounds), timer.load_reports(name))
         for name, rounds in taken.items()

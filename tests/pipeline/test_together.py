@@ -33,6 +33,12 @@ def test_three_nested_slices_cost_less_together_and_two_do_not(planner):
     assert cost_together(planner.inputs, nested) == pytest.approx(ELASTIC_LENGTH * 4 / 7 + REFRESH, abs=0.05)
 
 
+def test_five_cost_less(planner):
+    sizes = [(1, 8), (2, 16), (3, 24), (4, 32), (4, 48)]
+    nested = [Slice(layers=(0, 1, 2), heads=(h,) * 3, ffn=(f,) * 3) for h, f in sizes]
+    assert 0.5 < cost_together(planner.inputs, nested) < 0.8
+
+
 def test_a_slice_is_trained_on_briefly_and_gently():
     asked = Distill(stages=(Stage(training=Training(epochs=5, learning_rate=1e-3), max_steps=200),))
     (stage,) = refreshing(asked).schedule(kept=0.9)
