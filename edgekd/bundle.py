@@ -182,29 +182,59 @@ def claimed(out: Path, request: Request, overwrite: bool) -> Iterator[Path]:
     """The folder to build in, beside `out` and empty, for this run alone until the end of the block.
 
     Raises:
-        UsageError: See `check_out`; or the folder cannot be made, or another run builds in it.
+        UsageError: See `check_out` and `locked`.
     """
     check_out(out, request, overwrite)
-    # Hidden, and of a name that nobody but this program gives: what a killed run left there may go.
-    work = _beside(out, "work")
+    with locked(out):
+        check_out(out, request, overwrite)  # another run may have finished since
+        # Hidden, and of a name that nobody but this program gives: what a killed run left there may go.
+        work = _beside(out, "work")
+        emptied(work)
+        try:
+            yield work
+        finally:
+            if work.is_dir() and not any(work.iterdir()):
+                work.rmdir()  # refused before there was anything to keep
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep other runs from making `out` until the end of the block.
+
+    The lock is a file beside it, which nothing replaces: a folder that is made anew would take its lock along.
+
+    Raises:
+        UsageError: Another run makes it, or nothing can be written there.
+    """
+    path = _beside(out, "lock")
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        handle = os.open(work, os.O_RDONLY)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a")
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
-    try:
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            if not os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                raise BlockingIOError  # its holder removed it between the two lines above, and a third run came
+        except (BlockingIOError, FileNotFoundError) as error:
             raise UsageError(f"--out {out}: another run is making it; wait for it, or choose another folder") from error
-        _empty(work)
-        yield work
-    finally:
-        os.close(handle)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
-def publish(work: Path, out: Path) -> None:
-    """Put the finished bundle in its place, replacing what `claimed` allowed."""
+def publish(work: Path, out: Path, request: Request, overwrite: bool) -> None:
+    """Put the finished bundle in its place, replacing what `claimed` allowed, if it is still no more than that.
+
+    Raises:
+        UsageError: What must not be replaced has come to `out` since; the bundle waits in `work`.
+    """
+    try:
+        check_out(out, request, overwrite)
+    except UsageError as error:
+        raise UsageError(f"{error}; the finished bundle is in {work}") from error
     if out.exists():
         old = _beside(out, "old")
         shutil.rmtree(old, ignore_errors=True)
@@ -215,17 +245,20 @@ def publish(work: Path, out: Path) -> None:
         work.rename(out)
 
 
-def _beside(out: Path, what: str) -> Path:
-    place = out.resolve()
-    return place.with_name(f".{place.name}.edgekd-{what}")
-
-
-def _empty(folder: Path) -> None:
+def emptied(folder: Path) -> Path:
+    """The folder, made if it is not there, with nothing in it."""
+    folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+    return folder
+
+
+def _beside(out: Path, what: str) -> Path:
+    place = out.resolve()
+    return place.with_name(f".{place.name}.edgekd-{what}")
 
 
 def _request_of(out: Path) -> Request | None:

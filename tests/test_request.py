@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,12 +50,12 @@ def test_claim_builds_beside_and_publish_replaces(tmp_path):
     with claimed(out, request(), overwrite=False) as work:
         request().save(work / "edgekd.yaml")
         assert not out.exists()
-        publish(work, out)
+        publish(work, out, request(), overwrite=False)
     with claimed(out, request(), overwrite=False) as again:  # the same request: made again
         assert (out / "edgekd.yaml").is_file()
         request().save(again / "edgekd.yaml")
         (again / "new").write_text("1")
-        publish(again, out)
+        publish(again, out, request(), overwrite=False)
     assert (out / "new").is_file()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
 
@@ -71,6 +72,8 @@ def test_claim_refuses_another_request_unless_told(tmp_path):
 def test_one_run_a_bundle(tmp_path):
     out = tmp_path / "bundle"
     with claimed(out, request(), overwrite=False) as work:
+        shutil.rmtree(work)  # a run may make its folder anew
+        work.mkdir()
         (work / "left.txt").write_text("x")
         (work / "folder").mkdir()
         assert "another run is making it" in refused(out)
@@ -79,6 +82,19 @@ def test_one_run_a_bundle(tmp_path):
             pass
     with claimed(out, request(), overwrite=False) as again:  # what a run that failed left there is gone
         assert list(again.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # neither a lock nor an empty folder is left
+
+
+def test_what_comes_while_a_run_works_is_not_replaced(tmp_path):
+    out = tmp_path / "bundle"
+    with claimed(out, request(), overwrite=False) as work:
+        request().save(work / "edgekd.yaml")
+        out.mkdir()
+        (out / "thesis.tex").write_text("x")
+        with pytest.raises(UsageError, match="holds something else.*the finished bundle is in"):
+            publish(work, out, request(), overwrite=False)
+    assert (out / "thesis.tex").is_file()
+    assert (work / "edgekd.yaml").is_file()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -105,7 +121,7 @@ def test_neighbours_of_the_bundle_are_nobodys_business(tmp_path):
     for _ in range(2):
         with claimed(out, request(), overwrite=False) as work:
             request().save(work / "edgekd.yaml")
-            publish(work, out)
+            publish(work, out, request(), overwrite=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "bundle.old", "bundle.work"]
 
 

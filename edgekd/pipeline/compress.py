@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edgekd.bundle import claimed, publish
+from edgekd.bundle import claimed, emptied, publish
 from edgekd.data.split import TaskData
 from edgekd.demo import demo_profile, demo_sources, demo_tfidf
 from edgekd.distill.elastic import ElasticRun
@@ -124,7 +124,7 @@ def compress(
         result = write_reports(work, result, request, final.plan)
         if device.probe is not None:
             _verify_kit(planner, work)
-        publish(work, out)
+        publish(work, out, request, overwrite)
     return result
 
 
@@ -257,8 +257,7 @@ class _Kept:
         """The last try, or the one set aside where that came out better; its bundle is then in `work` again."""
         if self.attempt is None or last.outcome != "missed":
             return last
-        shutil.rmtree(work)
-        shutil.copytree(self.folder, work)
+        shutil.copytree(self.folder, emptied(work), dirs_exist_ok=True)
         return self.attempt
 
 
