@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekd.data.demo.generate import GRAMMAR, demo_encoder, generate_demo, tfidf_baseline
 from edgekd.data.read import read_data
 from edgekd.data.split import TaskData
 from edgekd.profile import Profile, override
-from edgekd.session import Session, teach_from
+from edgekd.request import Request
 from edgekd.store import Artefact, Store
+
+if TYPE_CHECKING:
+    from edgekd.session import Session
 
 VERSION = 1
 
@@ -40,6 +44,11 @@ def demo_profile(profile: Profile) -> Profile:
     return override(profile, _SETTINGS)
 
 
+def kept_request(request: Request) -> Request:
+    """The request as its bundle keeps it: the demo's with the demo's settings, which make it again."""
+    return request.model_copy(update={"profile": demo_profile(request.profile)}) if request.demo else request
+
+
 def demo_folder(store: Store) -> Artefact:
     """The generated data, made again when the grammar changes."""
 
@@ -55,6 +64,8 @@ def demo_sources(session: Session, profile: Profile) -> tuple[Path, TaskData]:
     Raises:
         UnavailableError: The `demo` extra is not installed.
     """
+    from edgekd.session import teach_from  # computes, which a dry run needs not
+
     encoder = demo_encoder()
     data = read_data(demo_folder(session.store).path)
     return teach_from(session, str(encoder), data, profile).path, data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def command(**flags: Any) -> int:
     request = _request(flags | {"latency_ms": budgets[0]} if budgets else flags)
     console = error_console()
     if flags["dry_run"]:
-        _dry_run(request, flags)
+        _dry_run(request, flags, budgets)
         return 0
     _require_everything(request.profile, flags)
     if budgets:
@@ -143,12 +144,14 @@ def _checked(profile: Profile) -> Profile:
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def _dry_run(request: Request, flags: dict[str, Any]) -> None:
+def _dry_run(request: Request, flags: dict[str, Any], budgets: Sequence[float]) -> None:
     import yaml
 
     from edgekd.bundle import check_out
     from edgekd.data.hub import is_hub_id
+    from edgekd.demo import kept_request
     from edgekd.distill.spec import CheckpointInit
+    from edgekd.pipeline.members import requests_of
     from edgekd.plan.result import read_plan
 
     named = {"--teacher": request.teacher, "--data": request.data}
@@ -163,12 +166,15 @@ def _dry_run(request: Request, flags: dict[str, Any]) -> None:
     init = request.profile.distill.init
     if isinstance(init, CheckpointInit) and not Path(init.folder).is_dir():
         raise UsageError(f"distill.init.folder {init.folder}: no such folder")
-    if flags["family"] is None:
+    request = kept_request(request)
+    if budgets:
+        requests_of(request, budgets, flags["out"], flags["overwrite"])
+    else:
         check_out(flags["out"], request, flags["overwrite"])
     known = "teacher and data: not read; plan: not measured yet"
     if elsewhere:
         known += f"; not here, so taken from the hub: {', '.join(f'{flag} {name}' for flag, name in elsewhere.items())}"
-    if flags["family"] is not None:
+    if budgets:
         known += f"; a bundle for each of --family {flags['family']}, with its own budget"
     try:
         _require_everything(request.profile, flags)

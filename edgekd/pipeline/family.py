@@ -7,16 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from edgekd.bundle import check_out
 from edgekd.distill.spec import Distill
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
 from edgekd.pipeline.chain import ELASTIC_LENGTH, REFRESH, check_chain, lengthened
 from edgekd.pipeline.compress import Planned, compress, gather, planner_of
 from edgekd.pipeline.finals import by_accuracy
+from edgekd.pipeline.members import requests_of
 from edgekd.pipeline.together import cost_together, train_together
 from edgekd.plan.stage import Device
-from edgekd.profile import override
 from edgekd.report.record import Record
 from edgekd.report.result import Outcome, Result
 from edgekd.request import Request
@@ -61,11 +60,6 @@ class Family(Record):
     members: tuple[Member, ...]
 
 
-def folder_of(budget_ms: float) -> str:
-    """Name of a member's folder, such as "2.5ms"."""
-    return f"{budget_ms:g}ms"
-
-
 def compress_family(
     session: Session, request: Request, budgets: Sequence[float], out: Path, *, overwrite: bool = False
 ) -> tuple[Family, list[Result]]:
@@ -83,21 +77,10 @@ def compress_family(
         overwrite: Replace bundles of other requests.
 
     Raises:
-        UsageError: `out` is a bundle, or a file.
+        UsageError: See `requests_of`.
         EdgekdError: A request, the data or the machine make it impossible.
     """
-    if out.is_file() or (out / "verdict.json").is_file():
-        raise UsageError(f"--out {out} is {'a file' if out.is_file() else 'a bundle'}: a family needs its own folder")
-    requests = {
-        folder_of(budget): request.model_copy(
-            update={"profile": override(request.profile, {"budget.latency_ms": budget})}
-        )
-        for budget in budgets
-    }
-    if len(requests) < len(budgets):
-        raise UsageError("--family: two budgets are too near to each other to have folders of their own")
-    for folder, asked in requests.items():
-        check_out(out / folder, asked, overwrite)
+    requests = requests_of(request, budgets, out, overwrite)
     planned = _plan_all(session, list(requests.values()))
     out.mkdir(parents=True, exist_ok=True)
     # Of a run before this one: its bundles stand until theirs are replaced.

@@ -5,7 +5,9 @@ import json
 import pytest
 import yaml
 
+from edgekd.demo import demo_profile
 from edgekd.pipeline import family
+from edgekd.request import Request
 from tests.cli.test_cli import refused, run
 
 
@@ -41,6 +43,26 @@ def test_family_does_not_go_into_a_bundle(capsys, tmp_path):
     (tmp_path / "verdict.json").write_text("{}")
     line = refused(capsys, "compress", "--demo", "--family", "5,10", "--out", tmp_path)
     assert "is a bundle: a family needs its own folder" in line
+
+
+def test_dry_run_refuses_what_the_run_refuses(capsys, tmp_path):
+    (tmp_path / "verdict.json").write_text("{}")
+    common = ("compress", "--demo", "--dry-run", "--out")
+    assert "is a bundle" in refused(capsys, *common, tmp_path, "--family", "5,10")
+    assert "is a file" in refused(capsys, *common, tmp_path / "verdict.json", "--family", "5,10")
+    assert "too near to each other" in refused(capsys, *common, tmp_path / "new", "--family", "5,5.0000001")
+
+
+@pytest.mark.parametrize(("flags", "folder"), [(("--latency-ms", "5"), ""), (("--family", "5,10"), "5ms")])
+def test_dry_run_of_the_demo_knows_its_own_bundle(capsys, tmp_path, flags, folder):
+    bundle, arguments = tmp_path / "out" / folder, ("compress", "--demo", "--dry-run", "--out", tmp_path / "out")
+    _, printed, _ = run(capsys, *arguments, *flags, "--json")
+    bundle.mkdir(parents=True)
+    request = Request.model_validate(json.loads(printed)["request"])
+    assert request.profile == demo_profile(request.profile)
+    request.save(bundle / "edgekd.yaml")
+    code, _, err = run(capsys, *arguments, *flags)
+    assert code == 0, err
 
 
 def test_every_budget_gets_a_bundle_and_the_same_student_is_said_so(
