@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
@@ -20,9 +23,14 @@ _ROUNDS = (0.25, 0.5)
 def by_accuracy(planner: Planner, plan: Plan) -> Plan:
     """The plan with the most accurate of the students that fit as its choice, where `search.select` asks for it.
 
-    All slices of a round share one elastic run with a schedule of its own, so each is trained on the same texts; what
-    is common to all of them is trained every step, that none has an advantage. The two last must differ by more than
-    the standard error of their difference on validation, else the one that keeps more importance is taken.
+    All slices of a round share one elastic run with a schedule of its own, so each is trained on the same texts. What
+    is common to all of them is trained every step, and each of the others has its share. They are compared at the look
+    where what is common and the last of them, which keeps least importance, are best (`train_elastic`): a small
+    advantage for that one, and for one that holds no more than what is common.
+
+    Where validation is too small to rank, importance decides: the one that keeps most of it goes on to the last two
+    unless those that do are ahead of it by more than the standard error of the difference, and is taken unless the
+    other is.
 
     Args:
         planner: Teacher and data.
@@ -39,7 +47,8 @@ def by_accuracy(planner: Planner, plan: Plan) -> Plan:
         raise UsageError(f"search.select accuracy compares slices of the teacher, but distill.init is {init}")
     found = fitting(planner, plan)
     if len(found) < 2:
-        return _said(plan, "nothing else that fits is a slice of the teacher to compare its accuracy with")
+        why = "accuracy was not compared: only slices of the teacher can be, and fewer than two fit"
+        return plan.model_copy(update={"reason": f"{plan.reason}; {why}"})
     notes: dict[Slice, str] = {}
     best, why, spent = _compete(planner, list(found), notes)
     candidates = tuple(
@@ -47,8 +56,12 @@ def by_accuracy(planner: Planner, plan: Plan) -> Plan:
         for c in plan.candidates
     )
     cost = spent / finetune_flops(planner.inputs, profile.distill)
-    plan = plan.model_copy(update={"candidates": candidates, "chosen": found[best]})
-    return _said(plan, f"{why} of {len(found)} compared on validation, at the cost of {cost:.2f} fine-tunes")
+    kept = f"{100 * plan.candidates[found[best]].kept:.0f}%"
+    reason = why.format(number=len(found), kept=kept) + f"; this comparison cost {cost:.2f} fine-tunes"
+    # Why importance alone chose another is no longer true; what else is said of the plan is.
+    _, _, other = plan.reason.partition("; ")
+    reason = "; ".join(part for part in (reason, other) if part)
+    return plan.model_copy(update={"candidates": candidates, "chosen": found[best], "reason": reason})
 
 
 def fitting(planner: Planner, plan: Plan) -> dict[Slice, int]:
@@ -74,7 +87,10 @@ def fitting(planner: Planner, plan: Plan) -> dict[Slice, int]:
 
 
 def _compete(planner: Planner, left: list[Slice], notes: dict[Slice, str]) -> tuple[Slice, str, float]:
-    """The winner, in what it is best, and the floating-point operations; `left` is in the order of importance kept."""
+    """The winner, why it is, and the floating-point operations; `left` is in the order of importance kept.
+
+    The reason has places for the `number` of competitors and for what the winner has `kept`.
+    """
     spent, number = 0.0, 0
     while True:
         share = _ROUNDS[min(number, len(_ROUNDS) - 1)]
@@ -82,20 +98,45 @@ def _compete(planner: Planner, left: list[Slice], notes: dict[Slice, str]) -> tu
         run, place = train_together(planner, left, spec, f"select: round {number + 1}, {len(left)} students")
         spent += elastic_flops(planner.inputs, run, planner.inputs.profile.distill.stages[-1].training.batch_size)
         scores = [run.scores[place[choice]] for choice in left]
+        counts = [run.counts[place[choice]] for choice in left]
         notes |= {c: f"{100 * s:.1f}% in round {number + 1}" for c, s in zip(left, scores, strict=True)}
         if len(left) <= 2:
             break
-        ranked = sorted(range(len(left)), key=lambda i: -scores[i])[: math.ceil(len(left) / 2)]
-        left = [left[i] for i in sorted(ranked)]
+        left = [left[i] for i in _better_half(planner, scores, counts)]
         number += 1
-    task = planner.inputs.task
-    doubt = standard_error(task.score, *(run.counts[place[choice]] for choice in left))
-    if scores[1] - scores[0] > doubt:
-        return left[1], "the most accurate", spent
-    if scores[0] - scores[1] > doubt:
-        return left[0], "the most accurate", spent
-    return left[0], "keeps most of the two best, which validation cannot tell apart,", spent
+    ahead, doubt = abs(scores[1] - scores[0]), standard_error(planner.inputs.task.score, *counts)
+    if ahead > doubt:
+        best = left[scores.index(max(scores))]
+        return (
+            best,
+            "the most accurate of {number} compared on validation, keeps {kept} of the teacher's importance",
+            spent,
+        )
+    why = (
+        "keeps {kept} of the teacher's importance, the more of the two best of {number} compared on validation, which "
+        f"({_texts(planner)}) is too small to rank them: they differ by {_points(ahead, doubt)}"
+    )
+    return left[0], why, spent
 
 
-def _said(plan: Plan, why: str) -> Plan:
-    return plan.model_copy(update={"reason": f"{plan.reason}; {why}"})
+def _better_half(planner: Planner, scores: Sequence[float], counts: Sequence[np.ndarray]) -> list[int]:
+    """The places of those that go on, in order; the first only drops out where validation can tell that it is worse."""
+    ranked = sorted(range(len(scores)), key=lambda i: -scores[i])[: math.ceil(len(scores) / 2)]
+    if 0 not in ranked:
+        last = ranked[-1]
+        behind, doubt = scores[last] - scores[0], standard_error(planner.inputs.task.score, counts[last], counts[0])
+        if behind <= doubt:
+            ranked[-1] = 0
+            planner.progress.say(
+                f"select: validation ({_texts(planner)}) is too small to rank: the student that keeps most importance "
+                f"goes on, though behind another by {_points(behind, doubt)}"
+            )
+    return sorted(ranked)
+
+
+def _texts(planner: Planner) -> str:
+    return f"{len(planner.inputs.validation.encodings)} texts"
+
+
+def _points(difference: float, doubt: float) -> str:
+    return f"{100 * difference:.2f} points, standard error {100 * doubt:.2f}"

@@ -1,5 +1,7 @@
 """Finalists compared by accuracy: who competes, who wins, and what is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,11 +12,22 @@ from edgekd.pipeline.compress import compress, gather, planner_of
 from edgekd.pipeline.finals import by_accuracy
 from edgekd.plan.result import Candidate, Plan
 from edgekd.profile import override
+from edgekd.progress import Progress
 
 DEEP = Slice(layers=(0, 1, 2), heads=(1, 1, 1), ffn=(8, 8, 8))
 WIDE = Slice(layers=(0, 2), heads=(2, 1), ffn=(16, 24))
 FLAT = Slice(layers=(0,), heads=(4,), ffn=(48,))
 ALONE = Slice(layers=(1,), heads=(4,), ffn=(48,))
+
+
+class Shown(Progress):
+    """Lines that were said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
 
 
 def plan_of(planner, *students, chosen=0):
@@ -30,7 +43,7 @@ def plan_of(planner, *students, chosen=0):
     )  # fmt: skip
     return Plan(
         budget_ms=1, percentile=95, limit_ms=1, max_length=16, batch_size=1, overhead_ms=0, tail=1,
-        candidates=candidates, chosen=chosen, reason="keeps most",
+        candidates=candidates, chosen=chosen, reason="keeps most; on a made-up device",
     )  # fmt: skip
 
 
@@ -62,7 +75,10 @@ def test_half_go_on_with_a_longer_schedule_and_the_most_accurate_wins(planner, s
         planner, plan_of(planner, (DEEP, "int8", 0.6, True), (FLAT, "int8", 0.5, True), (WIDE, "int8", 0.4, True))
     )
     assert found.choice.choice == WIDE
-    assert "the most accurate of 3 compared on validation" in found.reason
+    assert found.reason.startswith(
+        "the most accurate of 3 compared on validation, keeps 40% of the teacher's importance; this comparison cost "
+    )
+    assert found.reason.endswith("fine-tunes; on a made-up device")  # not "keeps most": another does
     (first, _), (second, _) = rounds
     # Before them what all of them keep.
     assert (set(first[1:]), set(second[1:])) == ({DEEP, FLAT, WIDE}, {FLAT, WIDE})
@@ -74,7 +90,28 @@ def test_two_that_validation_cannot_tell_apart_are_chosen_by_what_they_keep(plan
     scripted({DEEP: 0.90, WIDE: 0.9001}, texts=50)
     found = by_accuracy(planner, plan_of(planner, (DEEP, "int8", 0.6, True), (WIDE, "int8", 0.5, True), chosen=1))
     assert found.choice.choice == DEEP
-    assert "validation cannot tell apart" in found.reason
+    assert found.reason.startswith(
+        "keeps 60% of the teacher's importance, the more of the two best of 2 compared on validation, which (80 texts) "
+        "is too small to rank them: they differ by 0.01 points, standard error "
+    )
+
+
+def test_one_text_does_not_drop_the_one_that_keeps_most(planner, scripted):
+    students = [(DEEP, "int8", 0.6, True), (FLAT, "int8", 0.5, True), (WIDE, "int8", 0.4, True)]
+    scores = {DEEP: 0.5, FLAT: 0.75, WIDE: 0.75}
+    rounds = scripted(scores, texts=4)
+    shown = Shown()
+    session = replace(planner.session, engine=replace(planner.session.engine, progress=shown))
+    found = by_accuracy(replace(planner, session=session), plan_of(planner, *students))
+    assert found.choice.choice == DEEP
+    assert DEEP in rounds[-1][0][1:]
+    (line,) = shown.lines
+    assert "validation (80 texts) is too small to rank: the student that keeps most importance goes on" in line
+    assert "behind another by 25.00 points, standard error " in line
+    # A thousand texts can tell.
+    rounds = scripted(scores)
+    assert by_accuracy(planner, plan_of(planner, *students)).choice.choice != DEEP
+    assert DEEP not in rounds[-1][0][1:]
 
 
 def test_only_slices_that_fit_compete_and_fp32_is_preferred(planner, scripted):
@@ -89,7 +126,8 @@ def test_one_that_fits_is_left(planner, scripted):
     plan = plan_of(planner, (DEEP, "int8", 0.6, True))
     found = by_accuracy(planner, plan)
     assert found.chosen == plan.chosen
-    assert "nothing else that fits" in found.reason
+    why = "accuracy was not compared: only slices of the teacher can be, and fewer than two fit"
+    assert found.reason == f"{plan.reason}; {why}"
 
 
 def test_students_that_are_not_cut_cannot_be_compared(shared_session, request_, planner):
