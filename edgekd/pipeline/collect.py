@@ -44,6 +44,9 @@ from edgekd.tasks.base import Task
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
 
+# What the rules that choose by t are called among the picks, before their lambda.
+_LAMBDA = "lambda "
+
 
 def data_summary(inputs: Inputs, name: str) -> DataSummary:
     """The data as the report shows them."""
@@ -117,15 +120,19 @@ def chain_steps(chain: Chain | None) -> tuple[ChainStep, ...]:
         return ()
     choice = chain.choice
     taken = {a.choice for a in choice.taken}
+    # The one that teaches the student is what was chosen; those before it follow from its size.
+    chosen = choice.taken[-1].choice if choice.taken else None
+    own = [float(rule.removeprefix(_LAMBDA)) for rule in choice.picks if rule.startswith(_LAMBDA)]
+    weights = sorted({*LAMBDAS, *own})
     shown = {a.choice: a for a in (*choice.taken, *choice.considered)}
     steps = [
         ChainStep(
             name=a.shape.describe(),
             taken=a.choice in taken,
-            reason=choice.reason if a.choice in taken else "",
+            reason=choice.reason if a.choice == chosen else "",
             share=a.share,
             score=a.score,
-            tradeoffs={} if a.score is None else {f"{weight:g}": a.tradeoff(weight) for weight in LAMBDAS},
+            tradeoffs={} if a.score is None else {f"{weight:g}": a.tradeoff(weight) for weight in weights},
             reached=a.reached,
         )
         for a in sorted(shown.values(), key=lambda a: a.share)

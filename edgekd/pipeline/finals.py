@@ -28,9 +28,9 @@ def by_accuracy(planner: Planner, plan: Plan) -> Plan:
     where what is common and the last of them, which keeps least importance, are best (`train_elastic`): a small
     advantage for that one, and for one that holds no more than what is common.
 
-    Where validation is too small to rank, importance decides: the one that keeps most of it goes on to the last two
-    unless those that do are ahead of it by more than the standard error of the difference, and is taken unless the
-    other is.
+    Where validation is too small to rank, importance decides: the one that keeps most of it goes on unless all that go
+    on are ahead of it by more than the standard error of the difference; of the last two, the one that keeps more is
+    taken unless the other is so far ahead.
 
     Args:
         planner: Teacher and data.

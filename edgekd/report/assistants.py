@@ -26,7 +26,7 @@ def assistants(result: Result) -> list[Html | None]:
 
 
 def _step(step: ChainStep, weights: list[str], through: bool) -> list[Node]:
-    said = f"taken: {step.reason}" if step.taken else step.reason
+    said = ": ".join(part for part in ("taken" if step.taken else "", step.reason) if part)
     tradeoffs = [step.tradeoffs.get(weight) for weight in weights]
     cells: list[Node] = [
         join([step.name, tag("span", said, class_="below") if said else None]),

@@ -11,10 +11,10 @@ class ChainStep(Record):
     Attributes:
         name: Its shape in words.
         taken: Whether it taught.
-        reason: One sentence.
+        reason: One sentence, at the one that was chosen; a larger one before it has none.
         share: Its encoder parameters over the teacher's.
         score: Its validation metric m in the elastic run.
-        tradeoffs: t = m + lambda (1 - share), by lambda.
+        tradeoffs: t = m + lambda (1 - share), by lambda; the profile's own is among them.
         reached: Validation metric of the student that was trained through it.
     """
 

@@ -195,15 +195,28 @@ def reasons(result: Result) -> list[str]:
 
 def distillation_note(result: Result) -> str:
     """Says so where the student would have been as good, or better, without its teacher; else empty."""
-    shipped, plain = result.shipped, result.row("student, fine-tuned without distillation")
-    if shipped is None or plain is None or not shipped.name.startswith("student"):
+    lost = "More unlabelled text of your domain is what usually helps."
+    row = result.row("student, fine-tuned without distillation")
+    return _needless(result, row, "Distillation", "fine-tuned without it", lost)
+
+
+def assistant_note(result: Result) -> str:
+    """Says so where the student would have been as good, or better, without its assistant; else empty."""
+    row = result.row("student, no assistant at the same compute")
+    return _needless(result, row, "The assistant", "without it at the same compute", "--assistants none leaves it out.")
+
+
+def _needless(result: Result, without: QualityRow | None, what: str, how: str, lost: str) -> str:
+    """Whether something lost, or made no difference, where the same student was trained without it."""
+    shipped = result.shipped
+    if shipped is None or without is None or not shipped.name.startswith("student"):
         return ""
-    if shipped.score - plain.score >= _TIE:
+    if shipped.score - without.score >= _TIE:
         return ""
-    scores = f"{percent(plain.score)} fine-tuned without it, {percent(shipped.score)} with it"
-    if plain.score - shipped.score >= _TIE:
-        return f"Distillation lost here: {scores}. More unlabelled text of your domain is what usually helps."
-    return f"Distillation made no difference here: {scores}."
+    scores = f"{percent(without.score)} {how}, {percent(shipped.score)} with it"
+    if without.score - shipped.score >= _TIE:
+        return f"{what} lost here: {scores}. {lost}"
+    return f"{what} made no difference here: {scores}."
 
 
 def pitch(result: Result) -> str:

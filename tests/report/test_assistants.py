@@ -42,6 +42,13 @@ def test_none_has_no_empty_columns(sample):
     assert "t, lambda" not in shown
 
 
+def test_one_that_only_leads_to_the_chosen_one_is_taken_without_a_reason(sample):
+    before = step("large one", 0.5, taken=True).model_copy(update={"reason": ""})
+    shown = text_of(sample.model_copy(update={"chain": (step("small one", 0.2, taken=True), before)}))
+    assert shown.count("taken: the best t") == 1
+    assert ">taken<" in shown
+
+
 def test_student_through_each_is_shown_where_it_was_trained(sample):
     shown = text_of(sample.model_copy(update={"chain": (step("a", 0.2, taken=True, reached=0.877),)}))
     assert "Student through it" in shown

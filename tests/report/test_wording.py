@@ -1,6 +1,9 @@
 import pytest
 
 from edgekd.report import wording
+from edgekd.report.html import render
+from edgekd.report.markdown import model_card
+from edgekd.report.result import QualityRow
 
 
 @pytest.mark.parametrize(
@@ -79,3 +82,21 @@ def test_distillation_that_brought_nothing_is_told(sample, ahead, told):
     note = wording.distillation_note(sample.model_copy(update={"quality": tuple(rows)}))
     assert note.startswith(told)
     assert bool(note) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "told"),
+    [(0.01, ""), (0.001, "The assistant made no difference here: "), (-0.01, "The assistant lost here: ")],
+)
+def test_an_assistant_that_brought_nothing_is_told_where_quality_is(sample, ahead, told):
+    score = sample.shipped.score - ahead
+    row = QualityRow(name="student, no assistant at the same compute", score=score)
+    result = sample.model_copy(update={"quality": (*sample.quality, row)})
+    note = wording.assistant_note(result)
+    assert note.startswith(told)
+    assert bool(note) == bool(told)
+    if note:
+        assert f"{100 * score:.1f}% without it at the same compute, 95.1% with it" in note
+        assert note in render(result)
+        assert note in model_card(result)
+    assert wording.assistant_note(sample) == ""
