@@ -260,7 +260,7 @@ class Group:
         assert elastic.choice is not None
         base = start_of(load_student(elastic.trained["elastic run"][0].path), self.start.labels)
         whole = elastic.choice.considered[-1].choice  # the candidates are nested: the last holds all
-        start = cut(base, whole, assistant.choice)
+        start = cut(base, whole, assistant.choice, importance_of(self.session, self.inputs).importance)
         return self.taught(start, self.inputs.lesson(), refreshing(self.spec), "refreshed")
 
 

@@ -91,7 +91,7 @@ def test_what_comes_while_a_run_works_is_not_replaced(tmp_path):
         request().save(work / "edgekd.yaml")
         out.mkdir()
         (out / "thesis.tex").write_text("x")
-        with pytest.raises(UsageError, match="holds something else.*the finished bundle is in"):
+        with pytest.raises(UsageError, match=r"holds something else.*the finished bundle is in"):
             publish(work, out, request(), overwrite=False)
     assert (out / "thesis.tex").is_file()
     assert (work / "edgekd.yaml").is_file()

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -30,7 +31,7 @@ from edgekd.distill.spec import Stage
 from edgekd.distill.student import Lesson, Start, load_student, start_of
 from edgekd.models.families import Hosted
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice, slice_weights
+from edgekd.models.initialize import Slice, ranked_places, slice_weights
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel
 from edgekd.store import Artefact, Store
@@ -151,6 +152,7 @@ class ElasticRun:
         artefact: Where it is kept.
         base: The trained weights.
         whole: What they are of the teacher.
+        importance: Of the teacher's heads and neurons, which says their order in `base`.
         slices: The slices that were trained; the first of them at every step.
         scores: The validation metric of each, at most 1.
         counts: What each text brings to the metric, (slices, texts, k).
@@ -159,28 +161,44 @@ class ElasticRun:
     artefact: Artefact
     base: StudentModel
     whole: Slice
+    importance: Importance
     slices: tuple[Slice, ...]
     scores: tuple[float, ...]
     counts: np.ndarray
 
     def cut(self, choice: Slice, labels: tuple[str, ...]) -> Start:
         """A slice as a stand-alone student, with the weights that it has here."""
-        return cut(start_of(self.base, labels), self.whole, choice)
+        return cut(start_of(self.base, labels), self.whole, choice, self.importance)
 
 
-def cut(base: Start, whole: Slice, choice: Slice) -> Start:
-    """A prefix slice of ranked weights as a stand-alone student.
+def cut(base: Start, whole: Slice, choice: Slice, importance: Importance) -> Start:
+    """A prefix slice of ranked weights as a stand-alone student, its heads and neurons in the teacher's order.
+
+    So it is what `slice_weights` makes of a teacher, and a smaller one can be cut out of it by `slice_again`.
 
     Args:
         base: Shape and weights, heads and neurons in descending order of importance.
         whole: What `base` is of the teacher.
         choice: What is wanted of the teacher, inside `whole`.
+        importance: Scores of the teacher's heads and neurons.
     """
-    heads = [-np.arange(n, dtype=np.float64) for n in base.shape.heads]
-    neurons = [-np.arange(n, dtype=np.float64) for n in base.shape.ffn]
+    order = Importance(
+        heads=[np.zeros(n) for n in base.shape.heads],
+        neurons=[np.zeros(n) for n in base.shape.ffn],
+        layers=np.zeros(base.shape.depth),
+    )
     inside = choice.model_copy(update={"layers": tuple(whole.layers.index(layer) for layer in choice.layers)})
-    ranks = Importance(heads, neurons, np.zeros(base.shape.depth))
-    return Start(*slice_weights(base.shape, base.weights, ranks, inside), base.labels)
+    for place, layer, heads, ffn in zip(inside.layers, choice.layers, choice.heads, choice.ffn, strict=True):
+        order.heads[place] = _as_in_teacher(importance.heads[layer], heads, base.shape.heads[place])
+        order.neurons[place] = _as_in_teacher(importance.neurons[layer], ffn, base.shape.ffn[place])
+    return Start(*slice_weights(base.shape, base.weights, order, inside, ranked=True), base.labels)
+
+
+def _as_in_teacher(scores: NDArray[np.float64], kept: int, known: int) -> NDArray[np.float64]:
+    """Scores (known,) by which the first `kept` of a ranked row come first, in the order that the teacher has them."""
+    order = np.full(known, -float(known))
+    order[:kept] = -np.argsort(np.argsort(ranked_places(scores, kept)))
+    return order
 
 
 def train_elastic(
@@ -228,17 +246,19 @@ def train_elastic(
     }
 
     def build(work: Path) -> dict[str, Any]:
-        return _train(engine, base, whole, tuple(slices), task, lesson, stage, loss, seed, title, work)
+        return _train(engine, base, whole, importance, tuple(slices), task, lesson, stage, loss, seed, title, work)
 
     made = store.make("elastic", VERSION, key, build)
     counts = np.load(made.path / "counts.npy", allow_pickle=False)
-    return ElasticRun(made, load_student(made.path), whole, tuple(slices), tuple(made.result["scores"]), counts)
+    base_model, scores = load_student(made.path), tuple(made.result["scores"])
+    return ElasticRun(made, base_model, whole, importance, tuple(slices), scores, counts)
 
 
 def _train(
     engine: Engine,
     base: Start,
     whole: Slice,
+    importance: Importance,
     slices: tuple[Slice, ...],
     task: Task,
     lesson: Lesson,
@@ -255,7 +275,7 @@ def _train(
     )
 
     def counts(choice: Slice) -> np.ndarray:
-        alone = cut(start_of(model.base, base.labels), whole, choice).model()
+        alone = cut(start_of(model.base, base.labels), whole, choice, importance).model()
         return lesson.judged.counts(task, predict_rows(alone, lesson.judged.encodings, engine))
 
     def score(choice: Slice) -> float:

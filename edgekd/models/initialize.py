@@ -88,7 +88,7 @@ def slice_weights(
     """
     _check(shape, choice)
     sliced = {name: array.copy() for name, array in weights.items() if not name.startswith("layers.")}
-    chosen = _ranked if ranked else _best
+    chosen = ranked_places if ranked else _best
     for new, (old, heads, ffn) in enumerate(zip(choice.layers, choice.heads, choice.ffn, strict=True)):
         kept_heads = chosen(importance.heads[old], heads)
         inner = (kept_heads[:, None] * shape.head_size + np.arange(shape.head_size)).ravel()
@@ -146,14 +146,14 @@ def _check(shape: EncoderShape, choice: Slice) -> None:
             )
 
 
-def _ranked(scores: np.ndarray, count: int) -> np.ndarray:
+def ranked_places(scores: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` highest scores, the highest first; of equals the first."""
     return np.argsort(-scores, kind="stable")[:count]
 
 
 def _best(scores: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` highest scores, ascending; of equals the first."""
-    return np.sort(_ranked(scores, count))
+    return np.sort(ranked_places(scores, count))
 
 
 def random_initial(shape: EncoderShape, seed: int, part: str = "") -> Weights:

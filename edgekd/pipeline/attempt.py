@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.bundle import write_core
+from edgekd.bundle import emptied, write_core
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.elastic import ElasticRun
 from edgekd.distill.label import logits_of
@@ -76,6 +76,7 @@ class Attempt:
         stages: What each stage of the student's training gave.
         begun: What its training began with: `start`, an assistant's slice, or that of the try before.
         elastic: Whether it was cut out of an elastic run, and trained on a little.
+        longer: Whether it was trained longer than the profile says.
     """
 
     plan: Plan
@@ -95,6 +96,7 @@ class Attempt:
     stages: tuple[Artefact, ...] = ()
     begun: Start | None = None
     elastic: bool = False
+    longer: bool = False
 
     @property
     def measured_ms(self) -> float | None:
@@ -212,7 +214,7 @@ def attempt(
     student = stages[-1]
     exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
     made = _measured(planner, plan, candidate, exported, work, start, stages)
-    return replace(made, begun=begun, chain=chain, stages=tuple(stages), elastic=cut is not None)
+    return replace(made, begun=begun, chain=chain, stages=tuple(stages), elastic=cut is not None, longer=longer)
 
 
 def _going_on(planner: Planner, candidate: Candidate, previous: Attempt | None) -> Start | None:
@@ -263,7 +265,10 @@ def baselines(planner: Planner, attempt: Attempt) -> list[QualityRow]:
 def _without_assistants(planner: Planner, attempt: Attempt, start: Start, chain: Chain) -> Artefact:
     """The student taught by the teacher itself, for as many floating-point operations as the whole chain took."""
     inputs, spec = planner.inputs, planner.inputs.profile.distill
-    own = training_flops(inputs, spec, start.shape, attempt.stages)
+    spec = lengthened(spec, _LONGER) if attempt.longer else spec
+    # The last stage alone is stretched, so its own cost is what the chain's is a multiple of.
+    last = spec.model_copy(update={"stages": spec.stages[-1:]})
+    own = training_flops(inputs, last, start.shape, attempt.stages[-1:])
     longer = lengthened(spec, 1 + sum(chain.flops.values()) / own)
     return distill(
         planner.session.store, planner.session.engine, start, inputs.task, inputs.lesson(), longer,
@@ -368,7 +373,7 @@ def _write(
     student: Artefact | None,
 ) -> None:
     """Write what runs into the bundle: the model, its configuration and tokenizer, both precisions, the weights."""
-    shutil.rmtree(work, ignore_errors=True)
+    emptied(work)
     shape = start.shape if start is not None else planner.core("fp32").shape
     session = plan.session or planner.device.target.session_spec()
     write_core(work, core_of(planner.inputs, model_file(exported, precision), shape, session))

@@ -22,7 +22,6 @@ from edgekd.plan.assistants import (
     by_ratio,
     by_tradeoff,
     fixed,
-    holds,
     none_because,
     paid,
     recorded,
@@ -294,8 +293,8 @@ class _Chains:
         return Start(*cut, trained.labels)
 
     def _in_run(self, assistant: Assistant) -> bool:
-        """Whether the elastic run trained it; the first of a chain may be larger than all that is in it."""
-        return self.run is not None and holds(self.run.whole, assistant.choice)
+        """Whether the elastic run trained it; the first of a chain may be larger than all that it did."""
+        return self.run is not None and assistant.choice in self.run.slices
 
     def _taught_by(self, assistant: Start) -> Lesson:
         """The lesson with an assistant as its teacher."""

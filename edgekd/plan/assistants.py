@@ -104,10 +104,21 @@ class Gap:
         found = {a.choice: a for m in MULTIPLES if (a := self.near(min(m * self.share, LARGEST))) is not None}
         return tuple(sorted(found.values(), key=lambda a: a.share))
 
-    def beyond(self, first: Assistant) -> tuple[Assistant, ...]:
-        """The chain that an assistant needs before it, the largest first: one more wherever it is too far."""
+    def beyond(self, first: Assistant, trained: Sequence[Assistant] = ()) -> tuple[Assistant, ...]:
+        """The chain that an assistant needs before it, the largest first: one more wherever it is too far.
+
+        Args:
+            first: The one that teaches the student.
+            trained: Those that are trained already: where some are near enough to the teacher, the nearest in size is
+                taken.
+        """
         chain = [first]
-        while chain[0].share < _TOO_FAR and (more := self.near(RATIO * chain[0].share)) is not None:
+        while chain[0].share < _TOO_FAR:
+            share = RATIO * chain[0].share
+            ready = [a for a in trained if a.share >= _TOO_FAR and holds(a.choice, chain[0].choice)]
+            more = min(ready, key=lambda a: abs(a.share - share)) if ready else self.near(share)
+            if more is None:
+                break
             chain.insert(0, more)
         return tuple(chain)
 
@@ -274,19 +285,19 @@ def by_tradeoff(
         "most accurate": max(considered, key=lambda a: a.score or 0.0),
     }
     best = considered[ranked[0]]
-    chain = gap.beyond(best)
+    chain = gap.beyond(best, considered)
     reason = f"the best t = m + {weight:g} (1 - s), and the other lambdas agree"
     if len(considered) > 1:
         ahead = best.tradeoff(weight) - considered[ranked[1]].tradeoff(weight)
         doubt = error(ranked[0], ranked[1])
         if ahead < doubt:
-            chain, ratio = _ratio(gap)
+            chain, ratio = _ratio(gap, considered)
             reason = (
                 f"validation ({texts} texts) is too small to rank: the two best differ by {100 * ahead:.2f} points of "
                 f"t, standard error {100 * doubt:.2f}; by size instead: {ratio}"
             )
         elif len({a.choice for a in picks.values()}) > 1:
-            chain = gap.beyond(nearest)
+            chain = gap.beyond(nearest, considered)
             reason = f"the lambdas disagree: the one nearest to {RATIO:g} times the student"
     return Choice(tuple(considered), chain, reason, {**picks, **others})
 
@@ -318,14 +329,14 @@ def scored(assistants: Sequence[Assistant], scores: Sequence[float]) -> list[Ass
     return [replace(a, score=score) for a, score in zip(assistants, scores, strict=True)]
 
 
-def _ratio(gap: Gap) -> tuple[tuple[Assistant, ...], str]:
+def _ratio(gap: Gap, trained: Sequence[Assistant] = ()) -> tuple[tuple[Assistant, ...], str]:
     kept = f"the student keeps {100 * gap.share:.0f}% of the teacher's encoder"
     if gap.share >= NEEDS_NONE:
         return (), f"{kept}: an assistant pays only below {100 * NEEDS_NONE:.0f}%"
     first = gap.near(min(RATIO * gap.share, LARGEST))
     if first is None:
         return (), f"{kept}: nothing lies between them"
-    return gap.beyond(first), f"{kept}: {RATIO:g} times that is taken"
+    return gap.beyond(first, trained), f"{kept}: {RATIO:g} times that is taken"
 
 
 def _best(considered: Sequence[Assistant], weight: float) -> Assistant:

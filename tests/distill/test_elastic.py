@@ -19,7 +19,7 @@ from edgekd.distill.objective import Batch
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.student import Start, start_of
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice, random_initial, slice_weights
+from edgekd.models.initialize import Slice, random_initial, slice_again, slice_weights
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.pipeline.compress import gather
 from edgekd.plan.stage import importance_of
@@ -72,10 +72,24 @@ def test_every_slice_computes_what_is_cut_out_of_the_teacher(teacher, choice):
     with torch.inference_mode():
         expected = alone(**texts()).logits
         (found,) = elastic([choice], texts())
-        from_base = cut(base, LARGE, choice).model()(**texts()).logits
+        from_base = cut(base, LARGE, choice, importance).model()(**texts()).logits
     assert torch.allclose(found, expected, atol=1e-5)
     assert torch.allclose(from_base, expected, atol=1e-5)
     assert expected.abs().max() > 0.05
+
+
+@pytest.mark.parametrize("choice", SLICES)
+def test_what_is_cut_has_the_teachers_order_and_can_be_cut_again(teacher, choice):
+    start, importance = teacher
+    cuts = cut(ranked(teacher, LARGE), LARGE, choice, importance)
+    _, expected = slice_weights(start.shape, start.weights, importance, choice)
+    assert set(cuts.weights) == set(expected)
+    for name, array in expected.items():
+        assert np.array_equal(cuts.weights[name], array), name
+    inside = Slice(layers=(choice.layers[0],), heads=(1,), ffn=(max(1, choice.ffn[0] // 2),))
+    _, again = slice_again(cuts.shape, cuts.weights, importance, choice, inside)
+    for name, array in slice_weights(start.shape, start.weights, importance, inside)[1].items():
+        assert np.array_equal(again[name], array), name
 
 
 def test_gradients_reach_the_prefix_of_the_base_alone(teacher):
@@ -107,10 +121,12 @@ def test_loss_is_the_mean_over_the_two(teacher):
     encodings = Encodings(given["input_ids"].numpy().astype(np.int32).ravel(), np.arange(6) * 7)
     rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     elastic = Elastic(ranked(teacher, LARGE).model(), LARGE).eval()
+    importance = teacher[1]
     pair = (SMALL, LARGE)
     terms = ElasticObjective(KL(temperature=2), rows, pair)(elastic, Batch(encodings, np.arange(5), given))
     by_hand = [
-        kl_divergence(rows, cut(start_of(elastic.base, LABELS), LARGE, c).model()(**given).logits, 2) for c in pair
+        kl_divergence(rows, cut(start_of(elastic.base, LABELS), LARGE, c, importance).model()(**given).logits, 2)
+        for c in pair
     ]
     assert float(sum(terms.values())) == pytest.approx(float(sum(by_hand)) / 2, rel=1e-4)
 

@@ -1,12 +1,14 @@
 """Teacher, assistants, student on the fake target: every strategy, its report, its cost, what must not change."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
 from edgekd.distill.spec import Distill, Stage, Training
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
+from edgekd.pipeline import attempt as attempts
 from edgekd.pipeline import chain as chains
 from edgekd.pipeline.attempt import train_student
 from edgekd.pipeline.chain import lengthened, make_chain, training_flops
@@ -112,6 +114,20 @@ def test_lambda_scores_every_candidate_in_one_run_and_costs_what_the_formula_say
     assert sum(chain.flops.values()) < 1.5 * chain.finetune
 
 
+def test_a_chain_takes_nothing_for_trained_that_the_elastic_run_did_not_train(chain_of, monkeypatch):
+    """What lies between two of its slices is inside its weights, but has never answered a text."""
+    between = []
+
+    def beyond(gap, first, trained=()):
+        more = next(a for a in gap._path if a.share > first.share and a.choice not in [t.choice for t in trained])
+        between.append(more)
+        return more, first
+
+    monkeypatch.setattr("edgekd.plan.assistants.Gap.beyond", beyond)
+    chain, _, _ = chain_of(name="lambda", epochs=1)
+    assert f"assistant of {between[-1].describe()}" in chain.trained
+
+
 def test_lambda_leaves_a_narrower_student_to_the_ratio(chain_of):
     chain, start, _ = chain_of(width=16, name="lambda")
     assert "less width" in chain.choice.reason
@@ -160,6 +176,35 @@ def test_bundle_reports_the_assistant_and_the_same_compute_without_it(shared_ses
     assert "Teacher assistants considered" in report
     assert "t, lambda 0.15" in report
     assert "against training the teacher for as many steps" in report
+
+
+@pytest.mark.parametrize("longer", [False, True])
+def test_no_assistant_gets_what_student_and_chain_took_together(
+    chain_of, shared_session, request_, monkeypatch, longer
+):
+    """After several stages too, and where the student was trained longer."""
+    stage = request_.profile.distill.stages[0].model_dump(mode="json")
+    profile = override(request_.profile, {"distill.stages": [stage, stage]})
+    inputs = gather(shared_session, request_.model_copy(update={"profile": profile}))
+    chain, start, _ = chain_of(name="ratio")
+    stages = train_student(shared_session, inputs, start, inputs.lesson(), profile.distill, longer=longer)
+    asked = []
+
+    def fake(*args):
+        asked.append(args[5])
+        return [None]
+
+    monkeypatch.setattr(attempts, "distill", fake)
+    attempts._without_assistants(
+        SimpleNamespace(inputs=inputs, session=shared_session), SimpleNamespace(stages=stages, longer=longer),
+        start, chain,
+    )  # fmt: skip
+    first, last = (stage.training.epochs for stage in asked[0].stages)
+    own = [training_flops(inputs, Distill(stages=(stage,)), start.shape, [made])
+           for stage, made in zip(profile.distill.stages, stages, strict=True)]  # fmt: skip
+    assert first == 10
+    epochs = 20 if longer else 10
+    assert last * own[1] / epochs == pytest.approx(own[1] + sum(chain.flops.values()))
 
 
 def test_flops_of_a_stage_with_the_teacher_beside_it_count_the_teacher(chain_of):

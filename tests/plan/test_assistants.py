@@ -108,6 +108,19 @@ def test_lambda_takes_the_best_where_all_lambdas_agree():
     assert found.picks["most accurate"] == found.considered[3]
 
 
+def test_the_larger_one_of_a_chain_is_one_that_the_run_has_trained():
+    between = gap((0, 1), (1, 1), (32, 24))
+    found = weigh(between, [0.95, 0.60, 0.61, 0.62, 0.63])
+    assert found.picks["lambda 0.2"] == found.considered[0]
+    assert found.considered[0].share < 0.16
+    larger, smaller = found.taken
+    assert smaller == found.considered[0]
+    assert larger in found.considered
+    assert larger.share >= 0.16
+    # Without a run it is as near to 2.5 times as can be.
+    assert between.beyond(smaller)[-2].share == pytest.approx(2.5 * smaller.share, rel=0.1)
+
+
 def test_where_the_lambdas_disagree_the_nearest_to_the_ratio_is_taken():
     between = gap()
     shares = [c.share for c in between.candidates()]
