@@ -11,7 +11,7 @@ from typing import Any
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.parity import Parity
 from edgekd.graph.variants import fused_nodes
-from edgekd.latency.measure import compare
+from edgekd.latency.measure import compare, lacking_share
 from edgekd.latency.ratio import round_ratio
 from edgekd.latency.table import VOCABULARY
 from edgekd.latency.timer import GraphJob
@@ -73,7 +73,7 @@ def choose_graph(
     Returns:
         `chosen`, its name, and `tried`: of each its median in ms, its ratio to the first with the interval (its upper
         end None where the rounds do not bound it), the gap of its logits and what onnxruntime fused in it.
-        `disturbed` is the share of rounds that other load disturbed.
+        `disturbed` is the share of the rounds asked for that no quiet one was had for.
     """
     ids = min(vocabulary, VOCABULARY)
     jobs = [GraphJob(name, path, place.batch_size, place.length, ids) for name, path in forms.items()]
@@ -101,8 +101,7 @@ def choose_graph(
                 "fused": fused_nodes(path),
             }
         )
-    disturbed = max(measured.disturbed_share for measured in found.values())
-    return {"chosen": best, "tried": tried, "disturbed": disturbed}
+    return {"chosen": best, "tried": tried, "disturbed": lacking_share(found.values())}
 
 
 def _gap(prove: Callable[[Path], Parity] | None, path: Path) -> float | None:

@@ -260,7 +260,7 @@ class _Subject:
         if disturbed > MAX_DISTURBED:
             store.forget(made)
             progress.say(
-                f"warning: other load disturbed {100 * disturbed:.0f}% of the measurement of the graph's forms; "
+                f"warning: other load spoiled {100 * disturbed:.0f}% of the measurement of the graph's forms; "
                 "the next run measures again"
             )
         return made.result

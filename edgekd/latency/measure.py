@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,6 @@ MAX_DISTURBED = 0.30
 # A look takes at most so many times the samples it wants, where many are disturbed.
 _PATIENCE = 4
 
-# A comparison takes at most so many times the rounds asked: a bad minute is sat out, a bad hour is not.
-_COMPARE_PATIENCE = 2
-
 PARTS = ("tokenise", "model", "postprocess")
 
 
@@ -41,12 +38,14 @@ class Measurement:
         rounds: In the order of time.
         quiet: One flag a round, from the reference kernels.
         loads: One report a process.
+        asked: Rounds that were asked for; None: as many as there are.
     """
 
     job: str
     rounds: tuple[RoundSample, ...]
     quiet: tuple[bool, ...]
     loads: tuple[LoadReport, ...]
+    asked: int | None = None
 
     @property
     def disturbed_share(self) -> float:
@@ -113,6 +112,7 @@ class Measurement:
             "rounds": [asdict(round_) for round_ in self.rounds],
             "quiet": list(self.quiet),
             "loads": [asdict(load) for load in self.loads],
+            "asked": self.asked,
         }
 
     @classmethod
@@ -125,7 +125,7 @@ class Measurement:
         try:
             rounds = tuple(_round_from_json(round_) for round_ in data["rounds"])
             loads = tuple(LoadReport(**load) for load in data["loads"])
-            return cls(data["job"], rounds, tuple(map(bool, data["quiet"])), loads)
+            return cls(data["job"], rounds, tuple(map(bool, data["quiet"])), loads, data.get("asked"))
         except (KeyError, TypeError) as error:
             raise UsageError(f"the measurement is not one this version writes: {error}") from error
 
@@ -137,6 +137,15 @@ class Measurement:
     def quiet_samples(self) -> int:
         """Number of calls in quiet rounds."""
         return sum(len(r.total_ms) for r, is_quiet in zip(self.rounds, self.quiet, strict=True) if is_quiet)
+
+
+def lacking_share(measurements: Iterable[Measurement]) -> float:
+    """Share of the rounds asked for that no quiet one was had for: a comparison goes on where some are disturbed."""
+    asked, lacking = 0, 0
+    for measurement in measurements:
+        wanted = measurement.asked or len(measurement.quiet)
+        asked, lacking = asked + wanted, lacking + max(0, wanted - sum(measurement.quiet))
+    return lacking / asked
 
 
 @dataclass(frozen=True)
@@ -189,21 +198,21 @@ def compare(
     processes: int = 3,
     rounds: int = 10,
     calls: int = 20,
-    baseline_ms: float | None = None,
+    patience: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Measurement]:
     """Measure several jobs side by side: a load that comes and goes meets them all alike.
 
-    Until the quiet rounds are as many as asked, less `MAX_DISTURBED`, all jobs are measured again, up to twice the
-    rounds asked. That depends on the reference kernels alone, never on the samples.
+    Until the quiet rounds are as many as asked, less `MAX_DISTURBED`, all jobs are measured again: a bad minute is sat
+    out, a bad hour is not. That depends on the reference kernels alone, never on the samples.
 
     Args:
         jobs: What to measure.
         target: Where.
         processes: Fresh processes; each loads every job.
-        rounds: Rounds of each job in each process; up to twice as many on a disturbed machine.
+        rounds: Rounds of each job in each process, on a quiet machine.
         calls: Calls a round.
-        baseline_ms: The reference product's duration on this machine when known to be quiet.
+        patience: At most so many times the rounds asked are taken on a disturbed one.
         progress: Called with the rounds done and their total.
 
     Returns:
@@ -215,16 +224,18 @@ def compare(
     shuffle = np.random.default_rng(0)
     done = 0
     with target.timer(jobs, processes) as timer:
-        for turn in range(_COMPARE_PATIENCE * wanted):
-            if turn >= wanted and _all_quiet(taken, baseline_ms).sum() >= (1.0 - MAX_DISTURBED) * total:
-                break
+        for turn in range(patience * wanted):
+            if turn >= wanted:
+                quiet = _all_quiet(taken).reshape(len(jobs), turn).sum(axis=1)
+                if np.maximum(0, wanted - quiet).sum() / total <= MAX_DISTURBED:  # as `lacking_share` counts
+                    break
             for index in shuffle.permutation(len(jobs)):
                 name = jobs[index].name
                 taken[name].append(timer.round(name, calls))
                 done += 1
                 if progress:
                     progress(min(done, total), total)
-        return _measurements(taken, timer, baseline_ms)
+        return _measurements(taken, timer, wanted)
 
 
 def judge_budget(
@@ -240,7 +251,6 @@ def judge_budget(
     min_samples: int | None = None,
     max_seconds: float = 120.0,
     resamples: int = 2000,
-    baseline_ms: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Judgement:
     """Judge a percentile of a job's latency against a budget, looking at most `looks` times.
@@ -261,7 +271,6 @@ def judge_budget(
         min_samples: Quiet samples before the first look; 200, or 1000 from the 99th percentile.
         max_seconds: No round starts later than this.
         resamples: Draws of the bootstrap.
-        baseline_ms: The reference product's duration on this machine when known to be quiet.
         progress: Called with the samples taken and the most there can be.
 
     Raises:
@@ -271,7 +280,7 @@ def judge_budget(
     first = min_samples or samples_needed(percentile)
     most = first * 2 ** (looks - 1)
     with target.timer([job], processes) as timer:
-        series = _Series(timer, job.name, calls, baseline_ms, time.monotonic() + max_seconds)
+        series = _Series(timer, job.name, calls, time.monotonic() + max_seconds)
         for look in range(1, looks + 1):
             series.extend(first * 2 ** (look - 1), (lambda n: progress(min(n, most), most)) if progress else None)
             judgement = judge_samples(
@@ -336,7 +345,6 @@ class _Series:
     timer: Timer
     name: str
     calls: int
-    baseline_ms: float | None
     deadline: float
     rounds: list[RoundSample] = field(default_factory=list)
 
@@ -355,33 +363,33 @@ class _Series:
             sizes = np.array([len(round_.total_ms) for round_ in self.rounds])
             if progress:
                 progress(int(sizes.sum()))
-            quiet = _quiet(self.rounds, self.baseline_ms)
+            quiet = _quiet(self.rounds)
             enough = int(sizes[quiet].sum()) >= wanted and 1.0 - quiet.mean() <= MAX_DISTURBED
             if enough or sizes.sum() >= _PATIENCE * wanted or self.late():
                 return
 
     def measurement(self) -> Measurement:
         """All rounds so far."""
-        return _measurements({self.name: self.rounds}, self.timer, self.baseline_ms)[self.name]
+        return _measurements({self.name: self.rounds}, self.timer)[self.name]
 
 
-def _quiet(rounds: Sequence[RoundSample], baseline_ms: float | None) -> NDArray[np.bool_]:
-    core = statistics.quiet_rounds([r.reference_ms for r in rounds], [r.waited for r in rounds], baseline_ms)
+def _quiet(rounds: Sequence[RoundSample]) -> NDArray[np.bool_]:
+    core = statistics.quiet_rounds([r.reference_ms for r in rounds], [r.waited for r in rounds])
     caches = statistics.quiet_rounds([r.memory_ms for r in rounds])
     return core & caches
 
 
-def _all_quiet(taken: dict[str, list[RoundSample]], baseline_ms: float | None) -> NDArray[np.bool_]:
+def _all_quiet(taken: dict[str, list[RoundSample]]) -> NDArray[np.bool_]:
     """Classify the rounds of all jobs together, job by job: the reference kernels are the same for all."""
-    return _quiet([r for rounds in taken.values() for r in rounds], baseline_ms)
+    return _quiet([r for rounds in taken.values() for r in rounds])
 
 
 def _measurements(
-    taken: dict[str, list[RoundSample]], timer: Timer, baseline_ms: float | None
+    taken: dict[str, list[RoundSample]], timer: Timer, asked: int | None = None
 ) -> dict[str, Measurement]:
-    flags = iter(_all_quiet(taken, baseline_ms).tolist())
+    flags = iter(_all_quiet(taken).tolist())
     return {
-        name: Measurement(name, tuple(rounds), tuple(next(flags) for _ in rounds), timer.load_reports(name))
+        name: Measurement(name, tuple(rounds), tuple(next(flags) for _ in rounds), timer.load_reports(name), asked)
         for name, rounds in taken.items()
     }
 

@@ -68,7 +68,6 @@ def judge(interval: tuple[float, float], budget: float) -> Outcome:
 def quiet_rounds(
     reference_ms: Sequence[float],
     waited: Sequence[float] | None = None,
-    baseline_ms: float | None = None,
 ) -> NDArray[np.bool_]:
     """Tell quiet rounds from disturbed ones by a fixed kernel timed around each.
 
@@ -78,7 +77,6 @@ def quiet_rounds(
     Args:
         reference_ms: (rounds,) the kernel's duration, in any unit.
         waited: (rounds,) share of that time the process was ready but not running.
-        baseline_ms: The kernel's duration on this machine when known to be quiet.
 
     Returns:
         (rounds,) True where quiet.
@@ -86,10 +84,7 @@ def quiet_rounds(
     times = np.asarray(reference_ms, dtype=np.float64)
     if times.size == 0:
         return np.zeros(0, dtype=np.bool_)
-    base = percentile(times, 10.0)
-    if baseline_ms is not None:
-        base = min(base, baseline_ms)
-    quiet: NDArray[np.bool_] = times <= DISTURBED_RATIO * base
+    quiet: NDArray[np.bool_] = times <= DISTURBED_RATIO * percentile(times, 10.0)
     if waited is not None:
         quiet &= np.asarray(waited, dtype=np.float64) <= WAITED_SHARE
     return quiet

@@ -25,7 +25,7 @@ from edgekd.errors import UsageError
 from edgekd.graph.quantize import quantize_like
 from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import random_weights, save_model, write_student
-from edgekd.latency.measure import Measurement, compare
+from edgekd.latency.measure import Measurement, compare, lacking_share
 from edgekd.latency.timer import GraphJob
 from edgekd.models.spec import EncoderShape, Spec
 from edgekd.progress import Progress
@@ -101,7 +101,7 @@ class LatencyTable(Spec):
         batch_size: Texts a call.
         length: Tokens a text.
         costs: One entry for each width and precision.
-        disturbed: Share of the rounds that other load disturbed.
+        disturbed: Share of the rounds asked for that no quiet one was had for.
     """
 
     batch_size: int
@@ -235,7 +235,7 @@ def table_of(graphs: Sequence[TableGraph], measured: Mapping[str, Measurement], 
         batch_size=job.batch_size,
         length=job.length,
         costs=tuple(costs),
-        disturbed=float(np.mean([measured[graph.job.name].disturbed_share for graph in graphs])),
+        disturbed=lacking_share(measured[graph.job.name] for graph in graphs),
     )
 
 

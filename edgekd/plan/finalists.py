@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.graph.spec import GraphOptions
-from edgekd.latency.measure import Measurement, compare
+from edgekd.latency.measure import Measurement, compare, lacking_share
 from edgekd.latency.ratio import round_ratio
 from edgekd.latency.table import VOCABULARY, write_graph
 from edgekd.latency.timer import BundleJob, GraphJob
@@ -91,10 +91,12 @@ class Proof:
     Attributes:
         value_ms: As measured.
         upper_ms: The upper end of its interval; infinite where the samples cannot bound it.
+        disturbed: Share of the rounds asked for that no quiet one was had for.
     """
 
     value_ms: float
     upper_ms: float
+    disturbed: float = 0.0
 
     def cautious_ms(self, headroom: float) -> float:
         """What is held against the budget less headroom, so that the upper end stays within the whole budget.
@@ -158,15 +160,15 @@ def measure_medians(
     """Measure the finalists in turns.
 
     Returns:
-        Their medians in ms, the model alone; the tail pooled over them; the share of disturbed rounds.
+        Their medians in ms, the model alone; the tail pooled over them; the share of the
+        rounds asked for that no quiet one was had for.
     """
     with tempfile.TemporaryDirectory(prefix="edgekd-finalists-") as name:
         jobs = [bench.graph(Path(name), str(i), candidate, session) for i, candidate in enumerate(candidates)]
         title = f"plan: measure {len(jobs)} finalists"
         found = bench.compare(jobs, expected_ms, _FINALIST_ROUNDS, 1, title)
     taken = [found[job.name] for job in jobs]
-    disturbed = float(np.mean([m.disturbed_share for m in taken]))
-    return [m.percentile(50) for m in taken], tail_of(taken, bench.percentile), disturbed
+    return [m.percentile(50) for m in taken], tail_of(taken, bench.percentile), lacking_share(taken)
 
 
 def prove(bench: Bench, candidate: Candidate, session: SessionSpec, expected_ms: float) -> Proof:
@@ -175,4 +177,5 @@ def prove(bench: Bench, candidate: Candidate, session: SessionSpec, expected_ms:
         job = bench.bundle_of(candidate, session, Path(name))
         title = "plan: measure the choice end to end"
         found = bench.compare([job], expected_ms, _PROOF_ROUNDS, _PROOF_PROCESSES, title)[job.name]
-    return Proof(found.percentile(bench.percentile), found.interval(bench.percentile, _PROOF_CONFIDENCE)[1])
+    upper = found.interval(bench.percentile, _PROOF_CONFIDENCE)[1]
+    return Proof(found.percentile(bench.percentile), upper, lacking_share([found]))

@@ -52,6 +52,7 @@ class TeacherLatency:
         tail: Percentile over median.
         dropped: Precisions that cost too much of the metric, or are too large, with the reason.
         predicted: Where nothing was measured, what the latencies were predicted from.
+        disturbed: Share of the rounds asked for that no quiet one was had for.
     """
 
     measured_ms: dict[Precision, float]
@@ -61,6 +62,7 @@ class TeacherLatency:
     tail: float
     dropped: dict[Precision, str]
     predicted: str = ""
+    disturbed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def frame(profile: Profile, budget_ms: float, max_length: int, latency: TeacherL
         overhead_ms=latency.overhead_ms,
         tail=latency.tail,
         correction=correction,
+        disturbed=latency.disturbed,
         candidates=tuple(candidates),
         chosen=chosen,
         reason=reason,
@@ -244,7 +247,7 @@ def _finals(
     medians, tail, disturbed = measure_medians(bench, finalists, session, expected)
     predicted = [_model_ms(c.best_known_ms, plan) + plan.overhead_ms for c in finalists]
     slower = [(ms + plan.overhead_ms) * asked / (p * plan.correction) for ms, p in zip(medians, predicted, strict=True)]
-    plan = plan.model_copy(update={"disturbed": disturbed, "tail": tail})
+    plan = plan.model_copy(update={"tail": tail}).resting_on(disturbed)
     measured = [
         _over(c.model_copy(update={"measured_ms": (ms + plan.overhead_ms) * tail * asked}), plan, "side by side")
         for c, ms in zip(finalists, medians, strict=True)
@@ -255,7 +258,9 @@ def _finals(
         if not fitting:
             break
         best = max(fitting, key=lambda i: _score(measured[i]))
-        whole = asked * prove(bench, measured[best], session, expected).cautious_ms(plan.headroom)
+        proof = prove(bench, measured[best], session, expected)
+        plan = plan.resting_on(proof.disturbed)
+        whole = asked * proof.cautious_ms(plan.headroom)
         ratio = whole / (measured[best].measured_ms or whole)
         measured = [
             _over(c.model_copy(update={"measured_ms": ratio * (c.measured_ms or 0.0)}), plan, "end to end")

@@ -10,17 +10,18 @@ from typing import Any
 from edgekd.bundle import Core, write_core
 from edgekd.latency.kit import text_work_ms
 from edgekd.latency.machine import fingerprint, read_machine
-from edgekd.latency.measure import compare
+from edgekd.latency.measure import compare, lacking_share
 from edgekd.latency.probe import Probe
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.models.spec import EncoderShape
 from edgekd.plan.make import TeacherLatency
+from edgekd.plan.teacher import keep_if_quiet
 from edgekd.progress import Progress
 from edgekd.store import Store
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget, Precision
 
-VERSION = 1
+VERSION = 2
 
 _ROUNDS, _CALLS = 8, 10
 
@@ -102,9 +103,15 @@ def overhead_there(
                     [job], target, processes=1, rounds=_ROUNDS, calls=_CALLS, progress=lambda a, b: bar.update(a / b)
                 )
         parts = found["teacher"].part_percentiles(50)
-        return {"overhead_ms": parts["tokenise"] + parts["postprocess"], "text_work_ms": text_work_ms()}
+        return {
+            "overhead_ms": parts["tokenise"] + parts["postprocess"],
+            "text_work_ms": text_work_ms(),
+            "disturbed": lacking_share(found.values()),
+        }
 
-    here = store.make("tokenise", VERSION, key, build).result
+    made = store.make("tokenise", VERSION, key, build)
+    here = made.result
+    keep_if_quiet(store, made, here["disturbed"], "tokenising here", progress)
     there = float(here["overhead_ms"]) * probe.text_work_ms / float(here["text_work_ms"])
     progress.say(
         f"plan: tokenising and answering take {here['overhead_ms']:.2f} ms here, so about {there:.2f} ms there "

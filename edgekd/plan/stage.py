@@ -263,7 +263,7 @@ class Planner:
             "make_plan", PLAN_VERSION, key, lambda work: self._make(correction, without).model_dump(mode="json")
         )
         plan = Plan.model_validate(made.result)
-        keep_if_quiet(self.session.store, made, plan.disturbed, self.progress)
+        keep_if_quiet(self.session.store, made, plan.disturbed, "what the plan rests on", self.progress)
         return plan
 
     def _make(self, correction: float, without: Sequence[Precision]) -> Plan:
@@ -275,7 +275,9 @@ class Planner:
         if plan.chosen is not None or inputs.teacher.hosted is None:
             return plan
         search = self._search(inputs.teacher.hosted)
-        return with_students(plan, inputs.profile, self.bench(), search, precisions, self.latency.predicted)
+        plan = with_students(plan, inputs.profile, self.bench(), search, precisions, self.latency.predicted)
+        # Of a probe that was disturbed the user was told when it was added.
+        return plan if self.latency.predicted else plan.resting_on(search.table.disturbed)
 
     def _with_checkpoint(self, plan: Plan, checkpoint: Encoder, precisions: Sequence[Precision]) -> Plan:
         if self.device.probe is not None:
@@ -370,7 +372,7 @@ class Planner:
 
         made = self.session.store.make("measure_device", TABLE_VERSION, key, build)
         table = LatencyTable.model_validate(made.result)
-        keep_if_quiet(self.session.store, made, table.disturbed, self.progress)
+        keep_if_quiet(self.session.store, made, table.disturbed, "the latency table", self.progress)
         return table
 
 

@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekd.bundle import Core, write_core
-from edgekd.latency.measure import MAX_DISTURBED, Measurement, compare
+from edgekd.latency.measure import MAX_DISTURBED, Measurement, compare, lacking_share
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.plan.make import TeacherLatency
 from edgekd.progress import Progress
@@ -77,12 +75,12 @@ def measure_teacher(
 
     made = store.make("measure_teacher", VERSION, key, build)
     result = dict(made.result)
-    keep_if_quiet(store, made, result.pop("disturbed"), progress)
+    keep_if_quiet(store, made, result["disturbed"], "the teacher", progress)
     return TeacherLatency(**result, dropped=dict(dropped))
 
 
 def _figures(found: Mapping[str, Measurement], percentile: float) -> dict[str, Any]:
-    """What `TeacherLatency` needs of the measurements, and the share of disturbed rounds."""
+    """What `TeacherLatency` needs of the measurements, and how disturbed they were."""
     fastest = min(found.values(), key=lambda m: m.percentile(50))
     parts = fastest.part_percentiles(50)
     return {
@@ -91,15 +89,23 @@ def _figures(found: Mapping[str, Measurement], percentile: float) -> dict[str, A
         "p95_ms": {name: m.percentile(95) for name, m in found.items()},
         "overhead_ms": parts["tokenise"] + parts["postprocess"],
         "tail": max(1.0, fastest.percentile(percentile) / fastest.percentile(50)),
-        "disturbed": float(np.mean([m.disturbed_share for m in found.values()])),
+        "disturbed": lacking_share(found.values()),
     }
 
 
-def keep_if_quiet(store: Store, artefact: Artefact, disturbed: float, progress: Progress) -> None:
-    """Use a measurement that was taken on a busy machine this once, with a warning, and never again."""
+def keep_if_quiet(store: Store, artefact: Artefact, disturbed: float, what: str, progress: Progress) -> None:
+    """Use a measurement that was taken on a busy machine this once, with a warning, and never again.
+
+    Args:
+        store: Where it is kept.
+        artefact: It.
+        disturbed: Share of the rounds asked for that no quiet one was had for.
+        what: Was measured.
+        progress: Where the warning is shown.
+    """
     if disturbed > MAX_DISTURBED:
         store.forget(artefact)
         progress.say(
-            f"warning: other load disturbed {100 * disturbed:.0f}% of the measurement; "
-            "the plan may be off, and the next run measures again"
+            f"warning: other load spoiled {100 * disturbed:.0f}% of the measurement of {what}; "
+            "the plan may be off, and the next run measures it again"
         )

@@ -252,7 +252,7 @@ def measure_ratio(
             def show(done: int, total: int, before: int = look) -> None:
                 bar.update(before + done / total)
 
-            found = compare(jobs, target, processes=_PROCESSES, rounds=_ROUNDS, calls=calls, progress=show)
+            found = compare(jobs, target, processes=_PROCESSES, rounds=_ROUNDS, calls=calls, patience=1, progress=show)
             taken += _sweeps(look, found["bundle"], found["anchor"])
             ratio = _ratio(taken)
             low, high = ratio.interval

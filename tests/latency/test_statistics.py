@@ -98,6 +98,3 @@ def test_quiet_rounds_by_a_load_that_comes_and_goes():
 
 def test_quiet_rounds_by_a_load_that_stays():
     assert not statistics.quiet_rounds([2.0] * 4, waited=[0.5] * 4).any()
-    assert not statistics.quiet_rounds([2.0] * 4, baseline_ms=1.0).any()
-    # A baseline taken on a slower day must not make noise look quiet.
-    assert statistics.quiet_rounds([1.0, 1.0, 1.3], baseline_ms=5.0).tolist() == [True, True, False]
