@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from edgekd.bundle import locked
 from edgekd.distill.spec import Distill
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Slice
@@ -77,10 +78,18 @@ def compress_family(
         overwrite: Replace bundles of other requests.
 
     Raises:
-        UsageError: See `requests_of`.
+        UsageError: See `requests_of`; or another run makes this family.
         EdgekdError: A request, the data or the machine make it impossible.
     """
     requests = requests_of(request, budgets, out, overwrite)
+    with locked(out):
+        return _make_all(session, requests, out, overwrite)
+
+
+def _make_all(
+    session: Session, requests: Mapping[str, Request], out: Path, overwrite: bool
+) -> tuple[Family, list[Result]]:
+    """Plan all members, then make one after the other; family.json grows with them."""
     planned = _plan_all(session, list(requests.values()))
     out.mkdir(parents=True, exist_ok=True)
     # Of a run before this one: its bundles stand until theirs are replaced.
@@ -90,7 +99,7 @@ def compress_family(
     students: dict[tuple[str, str], float] = {}
     for number, ((folder, asked), known) in enumerate(zip(requests.items(), planned, strict=True), 1):
         budget = known.planner.budget_ms
-        session.engine.progress.say(f"family: {budget:g} ms, {number} of {len(budgets)}")
+        session.engine.progress.say(f"family: {budget:g} ms, {number} of {len(requests)}")
         result = compress(session, asked, out / folder, overwrite=overwrite, planned=known)
         # The shipped file alone tells precision and weights; an unchanged teacher has no student.
         identity = (result.files[result.model_file], result.files.get("student/model.safetensors", ""))

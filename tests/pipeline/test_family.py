@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgekd.bundle import locked
 from edgekd.errors import UsageError
 from edgekd.pipeline import attempt as attempts
 from edgekd.pipeline import family as family_module
@@ -129,3 +130,10 @@ def test_a_chain_that_one_member_cannot_be_cut_from_is_refused_before_training(s
     ]
     with pytest.raises(UsageError, match=r"--family 0\.032: distill\.assistants\.shapes\.0: the student cannot be cut"):
         family_module._plan_all(shared_session, requests)
+
+
+def test_one_run_a_family(shared_session, request_, tmp_path, monkeypatch):
+    monkeypatch.setattr(family_module, "_plan_all", lambda *given: pytest.fail("it began"))
+    out = tmp_path / "family"
+    with locked(out), pytest.raises(UsageError, match="another run is making it"):
+        compress_family(shared_session, request_, (0.02, 0.028), out)
