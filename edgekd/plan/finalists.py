@@ -66,9 +66,7 @@ class Bench:
         """Write a candidate's graph with random weights; a job for it under these session options."""
         assert candidate.shape is not None
         path = folder / f"{name}.onnx"
-        if not path.exists():
-            made = write_graph(path, candidate.shape, candidate.precision, self.options, self.instruction_set)
-            made.replace(path)
+        write_graph(path, candidate.shape, candidate.precision, self.options, self.instruction_set).replace(path)
         ids = min(candidate.shape.vocabulary, VOCABULARY)
         return GraphJob(name, path, self.batch_size, self.length, ids, session=session.model_dump(mode="json"))
 
