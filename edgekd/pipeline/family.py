@@ -15,6 +15,7 @@ from edgekd.pipeline.chain import ELASTIC_LENGTH, REFRESH, check_chain, lengthen
 from edgekd.pipeline.compress import Planned, compress, gather, planner_of
 from edgekd.pipeline.finals import by_accuracy
 from edgekd.pipeline.members import requests_of
+from edgekd.pipeline.shapes import check_shapes
 from edgekd.pipeline.together import cost_together, train_together
 from edgekd.plan.stage import Device
 from edgekd.report.record import Record
@@ -126,7 +127,9 @@ def _members_in(out: Path) -> dict[str, Member]:
 def _plan_all(session: Session, requests: Sequence[Request]) -> list[Planned]:
     """Every member's plan, before the first is trained: what is wrong with the last budget is known at once."""
     first, *_ = requests
-    base = planner_of(session, gather(session, first), Device.of(build_target(first.profile.target), session.store))
+    inputs = gather(session, first)
+    check_shapes(inputs)
+    base = planner_of(session, inputs, Device.of(build_target(first.profile.target), session.store))
     found = []
     for request in requests:
         budget = request.profile.budget.latency_ms
