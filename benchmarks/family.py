@@ -200,10 +200,12 @@ def main() -> None:
         device = Device.of(build_target(request.profile.target), session.store)
         return planner_of(session, gather(session, request), device)
 
+    content: dict[str, Any] = {"steps": options.steps}
     place = {"target": MADE_UP} if options.made_up else {}
-    p95 = planner(asked(**place)).latency.p95_ms["fp32"]
-    budgets = options.budgets or [round(share * p95, 2) for share in SHARES]
-    content: dict[str, Any] = {"teacher_p95_ms": p95, "budgets_ms": budgets, "steps": options.steps}
+    if options.only != "selection":
+        p95 = planner(asked(**place)).latency.p95_ms["fp32"]
+        budgets = options.budgets or [round(share * p95, 2) for share in SHARES]
+        content |= {"teacher_p95_ms": p95, "budgets_ms": budgets}
     if options.only in (None, "elastic"):
         many = [round(share * p95, 2) for share in MANY_SHARES]
         content["elastic"] = run_family(asked(**place), many, options.out / "elastic", options.threads)
