@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,20 +11,17 @@ from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import json_option
 from edgekd.errors import UsageError, require
 
-if TYPE_CHECKING:
-    from edgekd.proof.recheck import Asked, Recheck
-
 
 @click.command(name="validate")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--only", type=click.Choice(["answers", "latency"]), help="Check only these; the files always.")
 @click.option(
-    "--max-regression", type=float, default=1.15, show_default=True,
-    help="On another machine: how many times slower beside its anchor the bundle may be.",
+    "--max-regression", type=float,
+    help="On another machine: how many times slower beside its anchor the bundle may be.  [default: 1.15]",
 )  # fmt: skip
 @click.option("--judge-here", is_flag=True, help="Judge the budget itself on this machine, whatever it is.")
 @click.option("--latency-ms", type=float, help="Another budget than the bundle's; implies --judge-here.")
-@click.option("--percentile", type=float, help="Another percentile than the bundle's; implies --judge-here.")
+@click.option("--percentile", type=float, help="Another than the bundle's: 95, not 0.95; implies --judge-here.")
 @click.option("--measured", type=click.Path(path_type=Path), help="Judge what verify-kit.zip wrote on its device.")
 @json_option
 def command(bundle: Path, **flags: Any) -> int:
@@ -49,7 +46,9 @@ def command(bundle: Path, **flags: Any) -> int:
         percentile=flags["percentile"],
     )
     if flags["measured"] is not None:
-        found = _measured(bundle, asked, flags["measured"])
+        from edgekd.proof.elsewhere import judge_measured
+
+        found = judge_measured(bundle, flags["measured"], asked)
     else:
         found = recheck(bundle, asked, ConsoleProgress(console))
     for change in found.changes:
@@ -63,14 +62,6 @@ def command(bundle: Path, **flags: Any) -> int:
     if flags["as_json"]:
         click.echo(found.model_dump_json())
     return found.exit_code
-
-
-def _measured(bundle: Path, asked: Asked, result: Path) -> Recheck:
-    if asked.only is not None or asked.judge_here:
-        raise UsageError("--measured judges what another device measured: leave out --only and --judge-here")
-    from edgekd.proof.elsewhere import judge_measured
-
-    return judge_measured(bundle, result, asked.latency_ms, asked.percentile)
 
 
 def _say(console: Any, text: str) -> None:

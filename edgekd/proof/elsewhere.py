@@ -25,11 +25,9 @@ from edgekd.latency.timer import Text
 from edgekd.models.spec import Spec
 from edgekd.profile import Profile
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
-from edgekd.proof.recheck import Recheck, check_files
+from edgekd.proof.recheck import Asked, Recheck, open_bundle
 from edgekd.proof.validate import Retained, retained
 from edgekd.report.result import EXIT_CODES, Criterion, overall, read_record
-from edgekd.report.verdict import read_verdict
-from edgekd.request import load_request
 from edgekd.runtime.tokenise import Encodings
 from edgekd.store import write_json
 from edgekd.tasks.base import Answer, Task
@@ -188,34 +186,35 @@ def make_verify_kit(
     return bundle / KIT
 
 
-def judge_measured(
-    bundle: Path, result: Path, budget_ms: float | None = None, percentile: float | None = None
-) -> Recheck:
+def judge_measured(bundle: Path, result: Path, asked: Asked | None = None) -> Recheck:
     """Judge what a device measured: latency from the raw samples, quality from the logits.
 
     Args:
         bundle: The bundle that the kit was made with.
         result: What `python verify.py` wrote.
-        budget_ms: The limit; None takes the bundle's.
-        percentile: None takes the bundle's.
+        asked: Another budget or percentile than the bundle's, if any.
 
     Raises:
-        UsageError: A file does not match its checksum, or the result is of another bundle or schema version.
+        UsageError: Another part or place than the device is asked for, a file does not match its checksum, the
+            verdict's budget is not the one that was promised, or the result is of another bundle or schema version.
     """
-    verdict = read_verdict(bundle / "verdict.json")
-    files = check_files(bundle, verdict)
+    asked = asked or Asked()
+    if asked.only is not None or asked.judge_here or asked.max_regression is not None:
+        raise UsageError(
+            "--measured judges what another device measured: leave out --only, --judge-here and --max-regression"
+        )
+    verdict, profile, files = open_bundle(bundle, asked)
     if not (bundle / KEPT).is_file():
         raise UsageError(f"{bundle / KEPT}: missing; only a bundle for a device that is elsewhere is judged this way")
     content = read_sealed(result, "result", _AGAIN)
     for name in _SHIPPED:
         if content["bundle"].get(name) != verdict.files.get(name):
             raise UsageError(f"{result}: measured with another {name} than {bundle}'s: run this bundle's {KIT} there")
-    accept = load_request(bundle / "edgekd.yaml").profile.accept
-    reference = read_record(bundle / KEPT, Reference)
+    accept, reference = profile.accept, read_record(bundle / KEPT, Reference)
     judgement = judge_samples(
         Measurement.from_json(content["latency"][verdict.budget.judge]),
-        budget_ms if budget_ms is not None else verdict.budget.latency_ms,
-        percentile if percentile is not None else verdict.budget.percentile,
+        asked.latency_ms if asked.latency_ms is not None else verdict.budget.latency_ms,
+        asked.percentile if asked.percentile is not None else verdict.budget.percentile,
         looks=LOOKS,
     )
     task, encodings = build_task(reference.task, reference.labels), _rows(reference)
@@ -232,6 +231,9 @@ def judge_measured(
         f"measured on {machine['cpu_model']}, onnxruntime {content['versions'].get('onnxruntime', 'of another build')}",
         f"{100 * same:.1f}% of its answers on test are those of the machine that made the bundle",
     ]
+    if asked.absolute:
+        own = verdict.budget
+        notes.append(f"the device took as many samples as {own.latency_ms:g} ms at p{own.percentile:g} asked for")
     if content["truncated"]:
         notes.append(f"{content['truncated']} of {len(reference.gold)} test texts were cut at the maximal length")
     outcome = overall(criteria)

@@ -9,13 +9,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from edgekd import __version__
 from edgekd.bundle import checksums
 from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
 from edgekd.latency.machine import Machine, fingerprint, read_machine, usable_cpus
 from edgekd.latency.timer import Text
-from edgekd.profile import Profile
+from edgekd.profile import Budget, Profile
 from edgekd.progress import Progress
 from edgekd.proof.criteria import latency_criterion, memory_criterion
 from edgekd.proof.evidence import Evidence, measure_ratio, read_evidence, regression, replay
@@ -29,6 +31,15 @@ from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.targets.build import build_target
 
 Part = Literal["answers", "latency"]
+
+MAX_REGRESSION = 1.15
+"""On another machine: how many times slower beside its anchor a bundle may be, unless asked otherwise."""
+
+# What may be asked in the place of a bundle's budget, and what to say where `Budget` refuses it.
+_BUDGET = {
+    "latency_ms": "a budget is a number above 0",
+    "percentile": "give one in percent, from 1 to below 100: 95, not 0.95",
+}
 
 # What decides answers or speed, of all that a verdict says of its machine.
 _MACHINE = (
@@ -74,14 +85,15 @@ class Asked:
 
     Attributes:
         only: Check the answers alone, or the latency alone.
-        max_regression: On another machine: how many times slower beside its anchor the bundle may be.
+        max_regression: On another machine: how many times slower beside its anchor the bundle may be; None takes
+            `MAX_REGRESSION`.
         judge_here: Judge the budget itself, whatever machine this is.
         latency_ms: Another budget than the bundle's; implies `judge_here`.
         percentile: Another percentile than the bundle's; implies `judge_here`.
     """
 
     only: Part | None = None
-    max_regression: float = 1.15
+    max_regression: float | None = None
     judge_here: bool = False
     latency_ms: float | None = None
     percentile: float | None = None
@@ -104,11 +116,8 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
         UsageError: A file is missing, broken, of a newer schema, or does not match its checksum.
         UnavailableError: The target cannot run here.
     """
-    _check(asked)
-    verdict = read_verdict(bundle / "verdict.json")
-    criteria = [check_files(bundle, verdict)]
-    request = load_request(bundle / "edgekd.yaml")
-    _check_budget(bundle, verdict, request.profile)
+    verdict, profile, files = open_bundle(bundle, asked)
+    criteria = [files]
     notes: list[str] = []
     evidence, config = read_evidence(bundle), read_config(bundle / "config.json")
     if asked.only != "latency":
@@ -120,7 +129,7 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
             notes.append("answers: not compared, the bundle was made before bundles kept them")
     judged = None
     if asked.only != "answers":
-        subject = _Subject(bundle, verdict, evidence, config, request.profile)
+        subject = _Subject(bundle, verdict, evidence, config, profile)
         judged, found = subject.latency(asked, progress)
         criteria += found
     if config.threads > usable_cpus():
@@ -136,23 +145,60 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
     )
 
 
+def open_bundle(bundle: Path, asked: Asked) -> tuple[Verdict, Profile, Criterion]:
+    """What any judgement of a bundle begins with, wherever its latency was measured.
+
+    Args:
+        bundle: The bundle.
+        asked: What to check.
+
+    Returns:
+        Its verdict, the profile that it was made with, and the criterion of its files.
+
+    Raises:
+        UsageError: What is asked is impossible; a file is missing, broken, or does not match its checksum; or the
+            verdict's budget is not the one that was promised.
+    """
+    _check(asked)
+    verdict = read_verdict(bundle / "verdict.json")
+    files = check_files(bundle, verdict)
+    profile = load_request(bundle / "edgekd.yaml").profile
+    _check_budget(bundle, verdict, profile)
+    return verdict, profile, files
+
+
 def _check_budget(bundle: Path, verdict: Verdict, profile: Profile) -> None:
     """verdict.json has no checksum; the request beside it, which has one, knows what was promised."""
-    promised = (profile.budget.latency_ms, profile.budget.percentile)
-    if promised != (verdict.budget.latency_ms, verdict.budget.percentile):
+    found = verdict.budget
+    promised = (profile.budget.latency_ms, profile.budget.percentile, profile.workload.judge)
+    if promised != (found.latency_ms, found.percentile, found.judge):
         raise UsageError(
-            f"{bundle}/verdict.json: its budget, {verdict.budget.latency_ms:g} ms at p{verdict.budget.percentile:g}, "
-            "is not that of edgekd.yaml: copy the bundle again"
+            f"{bundle}/verdict.json: its budget, {found.latency_ms:g} ms at p{found.percentile:g} on {found.judge} "
+            "texts, is not that of edgekd.yaml: copy the bundle again"
         )
 
 
 def _check(asked: Asked) -> None:
-    if not (math.isfinite(asked.max_regression) and asked.max_regression > 0):
-        raise UsageError(f"--max-regression {asked.max_regression:g}: give a factor above 0, such as 1.15")
-    if asked.percentile is not None and not 0 < asked.percentile < 100:
-        raise UsageError(f"--percentile {asked.percentile:g}: give one between 0 and 100, such as 95")
-    if asked.only == "answers" and asked.absolute:
-        raise UsageError("--only answers measures no latency: leave out --judge-here, --latency-ms and --percentile")
+    factor = asked.max_regression
+    if factor is not None and not (math.isfinite(factor) and factor > 0):
+        raise UsageError(f"--max-regression {factor:g}: give a factor above 0, such as {MAX_REGRESSION:g}")
+    for name, mend in _BUDGET.items():
+        if (value := getattr(asked, name)) is None:
+            continue
+        try:
+            Budget(**{name: value})
+        except ValidationError as error:
+            raise UsageError(f"--{name.replace('_', '-')} {value:g}: {mend}") from error
+    if asked.only == "answers" and (asked.absolute or factor is not None):
+        raise UsageError(
+            "--only answers measures no latency: leave out --judge-here, --latency-ms, --percentile and "
+            "--max-regression"
+        )
+    if asked.absolute and factor is not None:
+        raise UsageError(
+            "--max-regression is for the ratio to the anchor, and the budget itself is asked for: leave it out, or "
+            "--judge-here, --latency-ms and --percentile"
+        )
 
 
 def check_files(bundle: Path, verdict: Verdict) -> Criterion:
@@ -216,7 +262,7 @@ class _Subject:
                 if self.evidence is None or self.evidence.ratio is None:
                     why = "another machine, and the bundle was made before bundles kept an anchor"
                     return None, [self._unmeasured(f"{why}: add --judge-here to judge the budget itself")]
-                return "ratio", [self._ratio(self.evidence, asked.max_regression, progress)]
+                return "ratio", [self._ratio(self.evidence, asked.max_regression or MAX_REGRESSION, progress)]
         return "absolute", self._absolute(asked, progress)
 
     def _same_machine(self) -> bool:

@@ -22,6 +22,7 @@ from edgekd.plan.make import widths_of
 from edgekd.profile import load, override
 from edgekd.progress import Progress
 from edgekd.proof.elsewhere import Reference, _kept, judge_measured, keep_reference, make_verify_kit
+from edgekd.proof.recheck import Asked
 from edgekd.report.result import read_record
 from edgekd.report.verdict import read_verdict
 from edgekd.request import Request
@@ -144,7 +145,38 @@ def test_verdict_from_the_device(bundle, result_json):
     assert found.criteria[2].outcome == "met"
     # A busy machine may leave it open, but can never miss a budget of a second, nor meet one of ten nanoseconds.
     assert found.criteria[1].outcome in ("met", "inconclusive")
-    assert judge_measured(out, result_json, budget_ms=1e-5).criteria[1].outcome in ("missed", "inconclusive")
+    assert not any("at p95 asked for" in note for note in found.notes)
+    found = judge_measured(out, result_json, Asked(latency_ms=1e-5))
+    assert found.criteria[1].outcome in ("missed", "inconclusive")
+    assert "the device took as many samples as 1000 ms at p95 asked for" in found.notes
+
+
+def test_a_budget_that_was_edited_is_seen(bundle, result_json, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle[0], copy)
+    verdict = json.loads((copy / "verdict.json").read_text())
+    verdict["budget"]["latency_ms"] *= 1000
+    (copy / "verdict.json").write_text(json.dumps(verdict))
+    with pytest.raises(UsageError, match=r"is not that of edgekd\.yaml"):
+        judge_measured(copy, result_json)
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"percentile": 200}, "--percentile 200: "),
+        ({"percentile": 0.95}, "--percentile 0.95: .* 95, not 0.95"),
+        ({"percentile": float("nan")}, "--percentile nan: "),
+        ({"latency_ms": 0}, "--latency-ms 0: "),
+        ({"latency_ms": float("inf")}, "--latency-ms inf: "),
+        ({"max_regression": -5}, "leave out --only, --judge-here and --max-regression"),
+        ({"max_regression": 1.15}, "leave out --only, --judge-here and --max-regression"),
+        ({"only": "latency"}, "leave out --only"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_result_is_refused(bundle, result_json, asked, line):
+    with pytest.raises(UsageError, match=line):
+        judge_measured(bundle[0], result_json, Asked(**asked))
 
 
 def changed(source, target, **values):
@@ -211,6 +243,15 @@ def test_kit_that_does_not_match_its_checksums(bundle, tmp_path):
     assert "model.onnx: does not match its checksum" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (kit / "result.json").exists()
+
+
+def test_kit_that_cannot_write_its_answer_says_so_at_once(bundle, tmp_path):
+    """Before it measures: nothing but the error is said."""
+    kit = unpack(bundle[0] / "verify-kit.zip", tmp_path / "kit")
+    done = run_kit(kit, "verify.py", "--out", "none/result.json")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: none/result.json: there is no folder none")
+    assert done.stderr.count("\n") == 1
 
 
 def test_kit_without_its_kit_json(bundle, tmp_path):

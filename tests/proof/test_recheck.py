@@ -102,11 +102,9 @@ def test_users_texts_are_kept_only_when_asked(bundle, made, intent_data, shared_
 # Files
 
 
-def test_a_budget_that_was_edited_is_seen(bundle):
-    path = bundle / "verdict.json"
-    content = json.loads(path.read_text())
-    content["budget"]["latency_ms"] *= 1000
-    path.write_text(json.dumps(content))
+@pytest.mark.parametrize("change", [{"latency_ms": 1e6}, {"percentile": 50.0}, {"judge": "replay"}])
+def test_a_budget_that_was_edited_is_seen(bundle, change):
+    edit(bundle / "verdict.json", lambda v: v["budget"].update(change))
     with pytest.raises(UsageError, match=r"is not that of edgekd\.yaml"):
         check(bundle, only="answers")
 
@@ -297,6 +295,9 @@ def test_device_elsewhere_is_unmeasured_unless_this_is_it(bundle):
 
 def test_budget_on_real_texts_needs_them(bundle):
     """Without them the machine's own budget cannot be judged, only whether the bundle became slower."""
+    path = bundle / "edgekd.yaml"
+    path.write_text(path.read_text().replace("judge: fixed", "judge: replay"))
+    sign(bundle)
     edit(bundle / "verdict.json", lambda v: v["budget"].update(judge="replay"))
     assert check(bundle, only="latency").judged == "ratio"
     edit_evidence(bundle, lambda e: e.update(own=5))
@@ -363,8 +364,12 @@ def test_changes_are_named(bundle):
         ({"max_regression": 0}, "--max-regression 0"),
         ({"max_regression": float("nan")}, "--max-regression nan"),
         ({"percentile": 100}, "--percentile 100"),
+        ({"percentile": 0.95}, "--percentile 0.95: .* 95, not 0.95"),
+        ({"percentile": float("nan")}, "--percentile nan"),
         ({"latency_ms": -1}, "--latency-ms -1"),
         ({"only": "answers", "judge_here": True}, "--only answers measures no latency"),
+        ({"only": "answers", "max_regression": 1.15}, "--only answers measures no latency"),
+        ({"latency_ms": 5, "max_regression": 1.15}, "--max-regression is for the ratio"),
     ],
 )
 def test_impossible_flags_are_refused(bundle, asked, message):
