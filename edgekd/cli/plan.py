@@ -11,6 +11,7 @@ from rich.table import Table
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import data_options, json_option, profile_options, request_of, store_of, store_option
 from edgekd.errors import ExitCode, require
+from edgekd.latency.kit import check_out
 from edgekd.plan.result import Plan
 
 # Rows of the frontier that a screen takes.
@@ -31,6 +32,8 @@ def command(**flags: Any) -> int:
     Exit code 1 if nothing fits; `compress --plan` pins the plan.
     """
     request = request_of(flags, budget=True)
+    out: Path = flags["out"]
+    check_out(out)
     require("torch", "cpu", "plan a student")
     from edgekd.pipeline.compress import gather, planner_of, say_plan
     from edgekd.plan.stage import Device
@@ -41,7 +44,6 @@ def command(**flags: Any) -> int:
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
     device = Device.of(build_target(request.profile.target), session.store)
     plan = planner_of(session, gather(session, request), device).make()
-    out: Path = flags["out"]
     out.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
     console.print(_table(plan))
     say_plan(session, plan)

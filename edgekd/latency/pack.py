@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import edgekd
-from edgekd.errors import UsageError
 from edgekd.latency.kit import CODE, KIT, SCHEMA_VERSION, seal
 from edgekd.resources import resource
 
@@ -33,7 +32,7 @@ def pack(
     """Write a kit.
 
     Args:
-        path: The zip.
+        path: The zip, in a folder that is there.
         template: Folder under `export/` with the script and its README.
         modules: Files of this package that the script imports.
         content: What kit.json holds, beside version, checksums and seal.
@@ -41,12 +40,7 @@ def pack(
 
     Returns:
         Its size in bytes.
-
-    Raises:
-        UsageError: The folder of `path` does not exist.
     """
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
     package = Path(edgekd.__file__).parent
     members = {source.name: source for source in sorted((resource("export") / template).iterdir()) if source.is_file()}
     members |= {f"{CODE}/{name}": package / name for name in modules} | dict(files)

@@ -18,7 +18,7 @@ from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import WRITER_VERSION
 from edgekd.latency import statistics
-from edgekd.latency.kit import SEAL, read_sealed
+from edgekd.latency.kit import SEAL, check_out, read_sealed
 from edgekd.latency.machine import Machine
 from edgekd.latency.measure import Measurement
 from edgekd.latency.pack import MEASURING, oldest_runtime, pack
@@ -242,9 +242,10 @@ def make_plan_kit(
         Its size in bytes.
 
     Raises:
-        UsageError: A length is beyond a teacher's positions.
+        UsageError: The kit cannot be written there, or a length is beyond a teacher's positions.
         EdgekdError: The kit passes 60 MB.
     """
+    check_out(path)
     most = min(teacher.positions for teacher in teachers)
     if max(lengths) > most:
         raise UsageError(f"--length {max(lengths)}: the teacher takes at most {most} tokens")

@@ -70,9 +70,25 @@ def test_compress_for_a_device_without_a_probe(capsys, tmp_path, tiny_teacher, i
     assert "edgekd probe make" in line
 
 
-def test_measured_goes_without_what_measures_here(capsys, tmp_path):
-    line = refused(capsys, "validate", tmp_path, "--measured", tmp_path / "r.json", "--judge-here")
+@pytest.mark.parametrize("flag", [("--judge-here",), ("--only", "answers"), ("--max-regression", "1.2")])
+def test_measured_goes_without_what_measures_here(capsys, tmp_path, flag):
+    line = refused(capsys, "validate", tmp_path, "--measured", tmp_path / "r.json", *flag)
     assert "--measured" in line
+    assert flag[0] in line
+
+
+@pytest.mark.parametrize("flag", [("--percentile", "200"), ("--percentile", "0.95"), ("--latency-ms", "nan")])
+@pytest.mark.parametrize("measured", [(), ("--measured", "r.json")])
+def test_validate_refuses_a_budget_that_is_none(capsys, tmp_path, flag, measured):
+    """In the same line, whichever device it is that is judged."""
+    line = refused(capsys, "validate", tmp_path, *measured, *flag)
+    assert line.startswith(f"error: {flag[0]} {flag[1]}: ")
+
+
+def test_make_finds_out_first_that_it_cannot_write(capsys, tmp_path, tiny_teacher, monkeypatch):
+    monkeypatch.setattr("edgekd.latency.probe._write_graphs", lambda *_: pytest.fail("graphs were written first"))
+    line = refused(capsys, "probe", "make", tmp_path / "no" / "k.zip", "--teacher", tiny_teacher, "--length", "16")
+    assert "there is no folder" in line
 
 
 @pytest.mark.slow

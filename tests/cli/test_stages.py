@@ -74,6 +74,13 @@ def test_teach_refuses_a_full_folder(capsys, tmp_path, tiny_encoder, intent_data
     assert "--overwrite" in line
 
 
+def test_plan_finds_out_first_that_it_cannot_write(capsys, tmp_path):
+    """Before it looks for the teacher, let alone measures."""
+    work = ("--teacher", tmp_path / "none", "--data", tmp_path / "none", "--latency-ms", "10")
+    line = refused(capsys, "plan", *work, "--out", tmp_path / "no" / "plan.json")
+    assert f"{tmp_path / 'no' / 'plan.json'}: there is no folder" in line
+
+
 def test_plan_that_is_none(capsys, tmp_path, tiny_teacher, intent_data, cache):
     (tmp_path / "plan.json").write_text("{}")
     line = refused(

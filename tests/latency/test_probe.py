@@ -1,6 +1,8 @@
 """Plan kits: what is in them, what is read from their answer, and what is refused."""
 
 import json
+import subprocess
+import sys
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -226,6 +228,33 @@ def test_same_kit_same_bytes(made, tmp_path):
         options=GraphOptions(), progress=Progress(),
     )  # fmt: skip
     assert again.read_bytes() == (made[0].parent / "plan-kit.zip").read_bytes()
+
+
+def test_probe_finds_out_first_that_it_cannot_write(made):
+    """Before it measures: nothing but the error is said."""
+    command = [sys.executable, "probe.py", "--out", "none/device.json"]
+    done = subprocess.run(command, cwd=made[0], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: none/device.json: there is no folder none")
+    assert done.stderr.count("\n") == 1
+
+
+def test_file_that_cannot_be_written(tmp_path, monkeypatch):
+    kit.check_out(tmp_path / "new.json")
+    (tmp_path / "file").write_text("mine")
+    kit.check_out(tmp_path / "file")
+    with pytest.raises(UsageError, match=r"is a folder: name a file"):
+        kit.check_out(tmp_path)
+    for path in (tmp_path / "none" / "new.json", tmp_path / "file" / "new.json"):
+        with pytest.raises(UsageError, match=r"new\.json: there is no folder"):
+            kit.check_out(path)
+    # Nothing is protected from root, whom tests may run as.
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "file")
+    with pytest.raises(UsageError, match="file is write-protected"):
+        kit.check_out(tmp_path / "file")
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)
+    with pytest.raises(UsageError, match=r"there is no folder .* that can be written to"):
+        kit.check_out(tmp_path / "new.json")
 
 
 def test_length_beyond_the_teacher(tmp_path):
