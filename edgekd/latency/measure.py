@@ -311,7 +311,7 @@ def judge_samples(
         percentile: Such as 95 or 99.
         confidence: Of the whole procedure.
         looks: That the procedure may take: the error is split over them.
-        look: Which one this is; None is the last.
+        look: Which one this is; None where the samples were taken elsewhere, and perhaps for another budget.
         min_samples: Quiet samples that a verdict needs; 200, or 1000 from the 99th percentile.
         resamples: Draws of the bootstrap.
 
@@ -323,9 +323,9 @@ def judge_samples(
     interval = measurement.interval(percentile, statistics.split_confidence(confidence, looks), resamples=resamples)
     enough = measurement.quiet_samples >= first and measurement.disturbed_share <= MAX_DISTURBED
     outcome = statistics.judge(interval, budget_ms) if enough else "inconclusive"
-    taken = looks if look is None else look
-    judgement = Judgement(outcome, budget_ms, percentile, interval, confidence, taken, "", measurement)
-    return replace(judgement, reason=_reason(judgement, first, taken < looks))
+    judgement = Judgement(outcome, budget_ms, percentile, interval, confidence, look or looks, "", measurement)
+    ended = None if look is None else "time" if look < looks else "the looks"
+    return replace(judgement, reason=_reason(judgement, first, ended))
 
 
 def _check_budget(budget_ms: float) -> None:
@@ -394,7 +394,8 @@ def _measurements(
     }
 
 
-def _reason(judgement: Judgement, first: int, late: bool) -> str:
+def _reason(judgement: Judgement, first: int, ended: str | None) -> str:
+    """Why the verdict is what it is; `ended` is what ran out, None where that is not known."""
     measurement, (lower, upper) = judgement.measurement, judgement.interval
     if judgement.outcome == "met":
         return f"p{judgement.percentile:g} is at most {upper:.4g} ms, within {judgement.budget_ms:g} ms"
@@ -403,11 +404,14 @@ def _reason(judgement: Judgement, first: int, late: bool) -> str:
     if measurement.disturbed_share > MAX_DISTURBED:
         share = f"{100 * measurement.disturbed_share:.0f}%"
         return f"{share} of the rounds were disturbed by other load: run again on a quieter machine"
+    if measurement.quiet_samples < first and ended is None:
+        taken = f"only {measurement.quiet_samples} quiet samples were taken"
+        return f"{taken}, and p{judgement.percentile:g} needs at least {first}"
     if measurement.quiet_samples < first:
         return f"time ran out at {measurement.quiet_samples} of at least {first} quiet samples"
     between = f"{lower:.4g} and {upper:.4g} ms" if math.isfinite(upper) else f"{lower:.4g} ms and an unknown end"
-    cause = "time" if late else "the looks"
-    return f"{cause} ran out with {judgement.budget_ms:g} ms between {between}: too close to tell"
+    budget = f"{judgement.budget_ms:g} ms is" if ended is None else f"{ended} ran out with {judgement.budget_ms:g} ms"
+    return f"{budget} between {between}: too close to tell"
 
 
 def _round_from_json(data: dict[str, Any]) -> RoundSample:

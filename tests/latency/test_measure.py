@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import stats
 
 from edgekd.errors import UsageError
 from edgekd.latency import statistics
-from edgekd.latency.measure import Measurement, compare, judge_budget, lacking_share
+from edgekd.latency.measure import Measurement, compare, judge_budget, judge_samples, lacking_share
 from edgekd.latency.timer import GraphJob, LoadReport, RoundSample
 
 from .scripted import ScriptedTarget
@@ -45,7 +46,8 @@ def test_too_close_is_inconclusive_after_the_last_look():
     assert verdict.outcome == "inconclusive"
     assert verdict.looks == 3
     assert verdict.measurement.samples().size >= 400
-    assert "too close to tell" in verdict.reason
+    assert verdict.reason.startswith("the looks ran out with ")
+    assert verdict.reason.endswith(": too close to tell")
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.9])
@@ -112,6 +114,15 @@ def test_time_runs_out():
     assert verdict.measurement.samples().size == 20
     assert "time ran out at 20 of at least 200" in verdict.reason
     assert verdict.to_json()["interval_ms"][1] is None
+
+
+def test_samples_from_elsewhere_may_be_too_few_without_that_time_ran_out():
+    """Taken for p95, then judged at p99, or against another budget: nothing says what ended them."""
+    taken = judge(P95 * 1.3).measurement
+    few, near = judge_samples(taken, P95 * 1.3, 99), judge_samples(taken, P95)
+    assert few.outcome == near.outcome == "inconclusive"
+    assert few.reason == f"only {taken.quiet_samples} quiet samples were taken, and p99 needs at least 1000"
+    assert re.fullmatch(r"1\.\d+ ms is between 1\.\d+ and [12]\.\d+ ms: too close to tell", near.reason)
 
 
 @pytest.mark.parametrize("budget", [0.0, -1.0, math.nan, math.inf])
