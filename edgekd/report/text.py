@@ -1,6 +1,8 @@
-"""The terminal's summary: one screen of at most 24 lines by 100 columns."""
+"""The terminal's summary: one screen of 24 lines by 100 columns, unless several reasons are long."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -32,7 +34,8 @@ def summary(result: Result, folder: str | None = None) -> RenderableType:
     parts: list[RenderableType] = [_verdict(result)]
     if result.demo:
         parts.append(Text(f"Demo: {wording.DEMO_WARNING}", "yellow"))
-    parts += [_line(f"  - {reason}") for reason in wording.reasons(result)[:_MOST_REASONS]]
+    if reasons := wording.reasons(result)[:_MOST_REASONS]:
+        parts.append(_reasons(reasons))
     parts.append(_facts(result, folder))
     if result.quality:
         parts += [Text(), _quality(result)]
@@ -46,15 +49,21 @@ def _verdict(result: Result) -> Text:
     return text
 
 
-def _line(text: str, style: str = "") -> Text:
-    return Text(" ".join(text.split()) if not text.startswith(" ") else text, style, no_wrap=True, overflow="ellipsis")
+def _reasons(reasons: Sequence[str]) -> Table:
+    """Why the verdict is not "met", as many lines each as it takes: they end in what the user is to do."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for reason in reasons:
+        grid.add_row("  -", Text(reason))
+    return grid
 
 
 def _facts(result: Result, folder: str | None) -> Table:
-    """Names and values, one line each."""
+    """Names and values, one line each; the note, which advises, takes what it needs."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True, min_width=8)
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column()
     pairs = [
         ("Budget", f"{wording.limit_ms(result)} at {wording.quantile(result.percentile)}, {_judged_on(result)}"),
         ("Measured", _measured(result)),
@@ -66,7 +75,8 @@ def _facts(result: Result, folder: str | None) -> Table:
     ]
     for name, value in pairs:
         if value:
-            grid.add_row(name, Text(value))
+            short = name != "Note"
+            grid.add_row(name, Text(value, no_wrap=short, overflow="ellipsis" if short else "fold"))
     return grid
 
 

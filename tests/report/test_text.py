@@ -3,11 +3,13 @@ import io
 import pytest
 from rich.console import Console
 
+from edgekd.profile import load, override
+from edgekd.proof.elsewhere import unmeasured_latency
 from edgekd.report.text import summary
 
 
-def shown(result, folder="./bundle"):
-    console = Console(width=100, record=True, file=io.StringIO())
+def shown(result, folder="./bundle", width=100):
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(summary(result, folder))
     return console.export_text()
 
@@ -24,7 +26,7 @@ def test_it_fits_one_screen(sample):
 
 @pytest.mark.parametrize("outcome", ["missed", "inconclusive", "unmeasured"])
 def test_bad_news_fits_one_screen_too(sample, outcome):
-    worse = tuple(c.model_copy(update={"outcome": outcome, "explanation": "because " * 40}) for c in sample.criteria)
+    worse = tuple(c.model_copy(update={"outcome": outcome, "explanation": "because " * 9}) for c in sample.criteria)
     data = sample.data.model_copy(update={"metric": "agreement with the teacher"})
     # Without gold labels there is no TF-IDF baseline, and a demo has labels.
     text = shown(
@@ -33,6 +35,26 @@ def test_bad_news_fits_one_screen_too(sample, outcome):
     assert len(lines(text)) <= 24
     assert "41.2" in text
     assert "90.4" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_what_the_user_must_do_is_never_cut(sample, width):
+    """Nor does it push the rest off a screen of 100 columns, where two reasons take two lines each."""
+    latency = unmeasured_latency(override(load("cpu"), {"target.device": "raspberry-pi-5"}), 10, 8.1234)
+    quality = latency.model_copy(update={"kind": "quality", "name": "accuracy kept of the teacher's"})
+    worse = sample.model_copy(update={"criteria": (latency, quality), "demo": False, "quality": sample.quality[:6]})
+    text = shown(worse, width=width)
+    assert max(map(len, lines(text))) <= width
+    assert " ".join(text.split()).count(f": {latency.explanation}") == 2
+    if width == 100:
+        assert len(lines(text)) <= 24
+
+
+def test_the_note_is_never_cut(sample):
+    plain = sample.row("student, fine-tuned without distillation").model_copy(update={"score": 0.99})
+    rows = tuple(plain if row.name == plain.name else row for row in sample.quality)
+    text = shown(sample.model_copy(update={"quality": rows}), width=80)
+    assert "More unlabelled text of your domain is what usually helps." in " ".join(text.split())
 
 
 def test_it_says_what_matters(sample):
