@@ -113,7 +113,7 @@ def _compete(planner: Planner, left: list[Slice], notes: dict[Slice, str]) -> tu
             spent,
         )
     why = (
-        "keeps {kept} of the teacher's importance, the more of the two best of {number} compared on validation, which "
+        "of the two best of {number} compared the one that keeps more of the teacher's importance, {kept}; validation "
         f"({_texts(planner)}) is too small to rank them: they differ by {_points(ahead, doubt)}"
     )
     return left[0], why, spent

@@ -91,7 +91,7 @@ def test_two_that_validation_cannot_tell_apart_are_chosen_by_what_they_keep(plan
     found = by_accuracy(planner, plan_of(planner, (DEEP, "int8", 0.6, True), (WIDE, "int8", 0.5, True), chosen=1))
     assert found.choice.choice == DEEP
     assert found.reason.startswith(
-        "keeps 60% of the teacher's importance, the more of the two best of 2 compared on validation, which (80 texts) "
+        "of the two best of 2 compared the one that keeps more of the teacher's importance, 60%; validation (80 texts) "
         "is too small to rank them: they differ by 0.01 points, standard error "
     )
 
