@@ -3,8 +3,12 @@
     python benchmarks/latency_budgets.py
 
 Latency does not depend on weights, so nothing is trained: the teacher's head is new, each plan's choice is written
-with random weights as the bundle that it would become, judged as `validate` judges, and planned again where `compress`
-would. Says also how long the first plan on a machine takes, and each later one.
+with random weights as the bundle that it would become, and judged as `validate` judges. What counts is what `compress`
+would ship if quality were no question: it plans again after a miss and where a choice is too near its budget, and falls
+back on the latter where what came after it missed. Unlike `compress`, which ships the nearest student as `missed` where
+the first plan finds nothing that fits, this tries none then: such a budget has no plan.
+
+Says also how long the first plan on a machine takes, and each later one.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +31,9 @@ from edgekd.data.generic import generic_split
 from edgekd.latency.measure import Judgement
 from edgekd.models.teacher import load_encoder
 from edgekd.pipeline.attempt import miss_factor
-from edgekd.pipeline.compress import REPLANS, gather, planner_of
+from edgekd.pipeline.compress import REPLANS, _leads_on, gather, planner_of
 from edgekd.plan.finalists import prove
-from edgekd.plan.result import Plan
+from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device, Planner
 from edgekd.profile import load, override
 from edgekd.proof.validate import fixed_texts, judge_latency
@@ -67,44 +72,68 @@ def planner_for(session: Session, folder: Path, length: int, budget_ms: float) -
     return planner_of(session, gather(session, request), Device.of(build_target(profile.target), session.store))
 
 
+@dataclass(frozen=True)
+class Tried:
+    """A try, as much of an `edgekd.pipeline.attempt.Attempt` as latency decides on."""
+
+    candidate: Candidate
+    judged: Judgement
+    row: dict[str, Any]
+
+    @property
+    def outcome(self) -> str:
+        """Of the latency, which is all there is."""
+        return self.judged.outcome
+
+
 def try_budget(session: Session, folder: Path, length: int, budget_ms: float) -> dict[str, Any]:
-    """Plan for a budget, write the choice, judge it; plan again where `compress` would."""
+    """Plan for a budget, and judge what `compress` would ship."""
     planner = planner_for(session, folder, length, budget_ms)
     _ = planner.measured  # of the teacher, not of the device: a finished step in any later run
     started = time.monotonic()
     plan = planner.make()
-    row: dict[str, Any] = {"budget_ms": budget_ms, "plan_seconds": time.monotonic() - started, "tries": 0}
-    correction = 1.0
-    while (choice := plan.choice) is not None:
-        found, judged = judge_choice(planner, plan)
-        row |= judged | {"tries": row["tries"] + 1}
-        factor = miss_factor(found, choice.best_known_ms, plan.headroom)
-        if factor <= 1 or row["tries"] > REPLANS:
+    row = {"budget_ms": budget_ms, "plan_seconds": time.monotonic() - started}
+    if plan.choice is None:
+        return row | {"tried": [], "outcome": "no plan", "reason": plan.reason, "used": 0.0}
+    return row | shipped(planner, plan)
+
+
+def shipped(planner: Planner, plan: Plan) -> dict[str, Any]:
+    """The row of what `compress` would ship, whatever its quality: `edgekd.pipeline.compress._attempts` for latency."""
+    tried: list[str] = []
+    correction, set_aside = 1.0, None
+    while True:
+        made = judge_choice(planner, plan, plan.choice or plan.nearest())
+        tried.append(made.outcome)
+        factor = miss_factor(made.judged, made.candidate.best_known_ms, plan.headroom)
+        if plan.choice is None or len(tried) > REPLANS or not (made.outcome == "missed" or factor > 1):
             break
         correction *= factor
         again = planner.make(correction)
-        if again.choice is None or again.choice.same_model(choice):
+        if not _leads_on(again, made):
             break
+        set_aside = made if made.outcome == "inconclusive" else set_aside
         plan = again
-    return row if row["tries"] else row | {"outcome": "no plan", "reason": plan.reason, "used": 0.0}
+    final = set_aside if set_aside is not None and made.outcome == "missed" else made
+    return final.row | {"tried": tried}
 
 
-def judge_choice(planner: Planner, plan: Plan) -> tuple[Judgement, dict[str, Any]]:
-    """The verdict on a plan's choice, and what the record keeps of it."""
-    choice, session = plan.choice, plan.session or planner.device.target.session_spec()
-    assert choice is not None
+def judge_choice(planner: Planner, plan: Plan, choice: Candidate) -> Tried:
+    """Write a plan's choice with random weights, and judge it."""
+    session = plan.session or planner.device.target.session_spec()
     with tempfile.TemporaryDirectory() as scratch:
         job = planner.random_bundle(choice, session, Path(scratch))
         target = planner.device.target
         found = judge_latency(job.bundle, job.texts, target, planner.budget_ms, 95, planner.progress, "judge")
     value = found.measurement.percentile(95)
-    return found, {
+    row = {
         "tail": plan.tail, "correction": plan.correction, "outcome": found.outcome, "value_ms": value,
         "used": value / planner.budget_ms, "interval_ms": list(found.interval), "planned_ms": choice.measured_ms,
         "choice": choice.describe(), "session": session.model_dump(mode="json"), "looks": found.looks,
         "disturbed": found.measurement.disturbed_share, "reason": found.reason,
         "samples_ms": found.measurement.samples().tolist(),
     }  # fmt: skip
+    return Tried(choice, found, row)
 
 
 def fastest_ms(planner: Planner) -> float:
