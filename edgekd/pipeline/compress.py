@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from edgekd.bundle import claimed, emptied, publish
 from edgekd.data.split import TaskData
-from edgekd.demo import demo_profile, demo_sources, demo_tfidf
+from edgekd.demo import demo_profile, demo_sources, demo_tfidf, kept_request
 from edgekd.distill.elastic import ElasticRun
 from edgekd.errors import UsageError
 from edgekd.export.deploy import write_deploy
@@ -25,6 +25,7 @@ from edgekd.pipeline import collect
 from edgekd.pipeline.attempt import Attempt, attempt, baselines, shipped_answers, teacher_rows
 from edgekd.pipeline.blackbox import compare, outputs_row, read_with_outputs, teach_from_outputs
 from edgekd.pipeline.finals import by_accuracy
+from edgekd.pipeline.shapes import check_shapes
 from edgekd.plan.result import Plan, read_plan
 from edgekd.plan.stage import Device, Planner
 from edgekd.proof.elsewhere import keep_reference, make_verify_kit
@@ -99,9 +100,7 @@ def compress(
         EdgekdError: The request, the data or the machine make it impossible.
     """
     started, clock = datetime.now(UTC), _Clock()
-    if request.demo:
-        # What the bundle keeps of the request must make it again.
-        request = request.model_copy(update={"profile": demo_profile(request.profile)})
+    request = kept_request(request)
     pinned = read_plan(Path(request.plan)) if request.plan else None
     if pinned is not None and request.profile.search.select == "accuracy":
         raise UsageError("--select accuracy goes without --plan, which has chosen already")
@@ -133,6 +132,7 @@ def _planned(session: Session, request: Request, pinned: Plan | None, clock: _Cl
     device = Device.of(build_target(request.profile.target), session.store)
     with clock.stage("teacher and data"):
         inputs = gather(session, request)
+        check_shapes(inputs)
     planner = planner_of(session, inputs, device)
     with clock.stage("plan"):
         return Planned(planner, pinned or by_accuracy(planner, planner.make()))

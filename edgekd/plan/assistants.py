@@ -211,7 +211,7 @@ def recorded(record: PaidRecord, task: str, share: float) -> Regime | None:
 def by_ratio(gap: Gap) -> Choice:
     """One assistant of 2.5 times the student, and one more before it while the gap above is wider than that twice."""
     taken, reason = _ratio(gap)
-    return Choice(taken[::-1], taken, reason, {"ratio": taken[-1] if taken else None})
+    return Choice(taken[::-1], taken, reason, _by_size(gap))
 
 
 def none_because(gap: Gap, reason: str) -> Choice:
@@ -252,7 +252,7 @@ def fixed(gap: Gap, shapes: Sequence[Slice]) -> Choice:
     for name, assistant, after in zip(names, chain, [*(a.share for a in chain[1:]), gap.share], strict=True):
         if assistant.share <= after:
             raise UsageError(f"{name}: is not larger than what it teaches; leave it out")
-    return Choice(tuple(chain[::-1]), tuple(chain), "as the profile says", {"ratio": _last(_ratio(gap)[0])})
+    return Choice(tuple(chain[::-1]), tuple(chain), "as the profile says", _by_size(gap))
 
 
 def holds(larger: Slice, smaller: Slice) -> bool:
@@ -305,8 +305,7 @@ def by_tradeoff(
 def by_exhaustion(gap: Gap, considered: Sequence[Assistant]) -> Choice:
     """The candidate whose student was best on validation."""
     best = max(considered, key=lambda a: a.reached or 0.0)
-    picks = {"ratio": _last(_ratio(gap)[0]), "smallest": considered[0]}
-    return Choice(tuple(considered), gap.beyond(best), "its student is the best on validation", picks)
+    return Choice(tuple(considered), gap.beyond(best), "its student is the best on validation", _by_size(gap))
 
 
 def standard_error(score: Callable[[np.ndarray, np.ndarray], float], one: np.ndarray, other: np.ndarray) -> float:
@@ -327,6 +326,11 @@ def standard_error(score: Callable[[np.ndarray, np.ndarray], float], one: np.nda
 def scored(assistants: Sequence[Assistant], scores: Sequence[float]) -> list[Assistant]:
     """The candidates with their scores of the elastic run."""
     return [replace(a, score=score) for a, score in zip(assistants, scores, strict=True)]
+
+
+def _by_size(gap: Gap) -> dict[str, Assistant | None]:
+    """What the rules take that need no training."""
+    return {"ratio": _last(_ratio(gap)[0]), "smallest": next(iter(gap.candidates()), None)}
 
 
 def _ratio(gap: Gap, trained: Sequence[Assistant] = ()) -> tuple[tuple[Assistant, ...], str]:

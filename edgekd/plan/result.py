@@ -74,8 +74,7 @@ class Plan(Spec):
         tail: The percentile over the median, as measured on this device near the budget.
         correction: What predictions are multiplied by: measured near the budget, and after an earlier try missed.
         session: onnxruntime's options, the fastest measured; None where no student was looked for.
-        disturbed: Of the measurements it rests on the worst: the share of the rounds asked for that no quiet one was had
-            for.
+        disturbed: Of the worst measurement it rests on: the share of rounds asked for that no quiet one was had for.
         candidates: All considered, the frontier included.
         chosen: Index of the one chosen; None if nothing fits.
         reason: One sentence.

@@ -207,8 +207,7 @@ def _quality(result: Result, figure: Html | None) -> Html | None:
     heads = ("Model", wording.metric(result), "Interval", "p50, ms", "p95, ms", "Size, MB")
     marked = [i for i, row in enumerate(rows) if row.shipped]
     lead = f"{wording.metric(result)} on the test split, which no choice was made on."
-    notes = (wording.distillation_note(result), wording.assistant_note(result))
-    lead = " ".join(part for part in (lead, *notes) if part)
+    lead = " ".join([lead, *wording.notes(result)])
     return section("Quality", lead, figure, table(heads, cells, numeric=(1, 2, 3, 4, 5), marked=marked))
 
 

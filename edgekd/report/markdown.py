@@ -87,8 +87,7 @@ def _quality(result: Result) -> str:
         for row in wording.quality_rows(result)
     ]
     heads = ("Model", wording.metric(result), "Interval", "p50", "p95", "Size")
-    notes = (wording.distillation_note(result), wording.assistant_note(result))
-    lead = " ".join(part for part in ("On the test split.", *notes) if part)
+    lead = " ".join(["On the test split.", *wording.notes(result)])
     return f"## Quality\n\n{lead}\n\n{_table(heads, rows)}" if rows else ""
 
 

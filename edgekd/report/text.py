@@ -70,7 +70,7 @@ def _facts(result: Result, folder: str | None) -> Table:
         ("Machine", wording.machine_line(result)),
         ("Model", _model(result)),
         ("Tries", _tries(result)),
-        ("Note", wording.distillation_note(result)),
+        ("Note", " ".join(wording.notes(result))),
         ("Files", f"{folder}: {result.model_file}, report.html, verdict.json" if folder else ""),
     ]
     for name, value in pairs:

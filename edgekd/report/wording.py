@@ -193,6 +193,11 @@ def reasons(result: Result) -> list[str]:
     return [f"{c.name}: {c.explanation or BADGE[c.outcome].lower()}" for c in result.criteria if c.outcome != "met"]
 
 
+def notes(result: Result) -> list[str]:
+    """What could have been left out for as good a student, one sentence or two each."""
+    return [note for note in (distillation_note(result), assistant_note(result)) if note]
+
+
 def distillation_note(result: Result) -> str:
     """Says so where the student would have been as good, or better, without its teacher; else empty."""
     lost = "More unlabelled text of your domain is what usually helps."
