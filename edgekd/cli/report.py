@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from edgekd.cli.console import error_console
-from edgekd.errors import UsageError, require
+from edgekd.errors import require
+from edgekd.latency.kit import check_out
 
 
 @click.command(name="report")
@@ -22,8 +22,7 @@ def command(bundle: Path, out: Path | None, kind: str) -> None:
     result = read_result(bundle / "result.json")
     names = {"html": "report.html", "markdown": "README.md", "json": "result.json"}
     path = out or bundle / names[kind]
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"--out {path}: there is no folder {path.parent} that can be written to")
+    check_out(path)
     if kind == "html":
         require("matplotlib", "cpu", "draw the report")
         from edgekd.report.html import write_html

@@ -141,11 +141,12 @@ class Measurement:
 
 def lacking_share(measurements: Iterable[Measurement]) -> float:
     """Share of the rounds asked for that no quiet one was had for: a comparison goes on where some are disturbed."""
-    asked, lacking = 0, 0
-    for measurement in measurements:
-        wanted = measurement.asked or len(measurement.quiet)
-        asked, lacking = asked + wanted, lacking + max(0, wanted - sum(measurement.quiet))
-    return lacking / asked
+    return _lacking([(sum(m.quiet), m.asked or len(m.quiet)) for m in measurements])
+
+
+def _lacking(rounds: Sequence[tuple[int, int]]) -> float:
+    """`lacking_share` of the quiet rounds of each job and those asked for."""
+    return sum(max(0, asked - quiet) for quiet, asked in rounds) / sum(asked for _, asked in rounds)
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def compare(
         for turn in range(patience * wanted):
             if turn >= wanted:
                 quiet = _all_quiet(taken).reshape(len(jobs), turn).sum(axis=1)
-                if np.maximum(0, wanted - quiet).sum() / total <= MAX_DISTURBED:  # as `lacking_share` counts
+                if _lacking([(count, wanted) for count in quiet.tolist()]) <= MAX_DISTURBED:
                     break
             for index in shuffle.permutation(len(jobs)):
                 name = jobs[index].name

@@ -246,8 +246,7 @@ def make_plan_kit(
         EdgekdError: The kit passes 60 MB.
     """
     check_out(path)
-    most = min(teacher.positions for teacher in teachers)
-    if max(lengths) > most:
+    if max(lengths) > (most := min(teacher.positions for teacher in teachers)):
         raise UsageError(f"--length {max(lengths)}: the teacher takes at most {most} tokens")
     teachers = [teacher.model_copy(update={"vocabulary": VOCABULARY}) for teacher in teachers]
     with tempfile.TemporaryDirectory(prefix="edgekd-kit-") as folder:
