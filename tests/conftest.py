@@ -130,6 +130,12 @@ def fast_profile():
 
 
 @pytest.fixture(scope="session")
+def brief():
+    """Changes to a profile for tests that do not ask what a student has learned: one epoch, and no second try."""
+    return {"distill.stages.0.training.epochs": 1, "accept.min_retained": 0.05}
+
+
+@pytest.fixture(scope="session")
 def shared_session(tmp_path_factory, engine):
     """A session whose store all tests share: a teacher is taught once."""
     from edgekd.session import Session

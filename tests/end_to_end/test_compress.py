@@ -29,6 +29,12 @@ def request_(tiny_teacher, intent_data, fast_profile):
 
 
 @pytest.fixture(scope="module")
+def brief_(request_, brief):
+    """The same, where it does not matter what the student has learned."""
+    return request_.model_copy(update={"profile": override(request_.profile, brief)})
+
+
+@pytest.fixture(scope="module")
 def bundle(shared_session, request_, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "bundle"
     return out, compress(shared_session, request_, out)
@@ -133,26 +139,26 @@ def test_teacher_that_fits_is_shipped_unchanged(shared_session, request_, tmp_pa
     assert load(tmp_path / "b").predict("turn the lamp")[0]["label"] in ("alarm", "lights", "music", "weather")
 
 
-def test_impossible_budget_is_missed_with_the_floor_and_the_nearest(shared_session, request_, tmp_path):
-    profile = override(request_.profile, {"budget.latency_ms": 0.001})
-    result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
+def test_impossible_budget_is_missed_with_the_floor_and_the_nearest(shared_session, brief_, tmp_path):
+    profile = override(brief_.profile, {"budget.latency_ms": 0.001})
+    result = compress(shared_session, brief_.model_copy(update={"profile": profile}), tmp_path / "b")
     assert result.exit_code == 1
     assert any("the floor is" in c.note for c in result.candidates)
     assert (tmp_path / "b" / "model.onnx").is_file()
 
 
-def test_table_that_is_too_hopeful_is_corrected_before_training(shared_session, request_, tmp_path):
+def test_table_that_is_too_hopeful_is_corrected_before_training(shared_session, brief_, tmp_path):
     """Graphs seem 1.4 times faster than a whole bundle is: so the choice is measured whole first."""
-    profile = override(request_.profile, {"target.bias": 1.4})
-    result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
+    profile = override(brief_.profile, {"target.bias": 1.4})
+    result = compress(shared_session, brief_.model_copy(update={"profile": profile}), tmp_path / "b")
     assert len(result.tries) == 1
     assert result.outcome == "met"
     assert read_plan(tmp_path / "b" / "plan.json").correction == pytest.approx(1.4, rel=0.05)
 
 
-def test_plan_that_was_too_hopeful_is_corrected(shared_session, request_, tmp_path, monkeypatch):
+def test_plan_that_was_too_hopeful_is_corrected(shared_session, brief_, tmp_path, monkeypatch):
     """The machine is 1.4 times slower after training than it was while planning: the first try must miss."""
-    profile = override(request_.profile, {"target.bias": 1.3})
+    profile = override(brief_.profile, {"target.bias": 1.3})
 
     def hopeful(*given):
         found = prove(*given)
@@ -166,14 +172,14 @@ def test_plan_that_was_too_hopeful_is_corrected(shared_session, request_, tmp_pa
 
     monkeypatch.setattr(make, "prove", hopeful)
     monkeypatch.setattr(attempts, "train_student", train)
-    result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
+    result = compress(shared_session, brief_.model_copy(update={"profile": profile}), tmp_path / "b")
     assert len(result.tries) >= 2
     assert "plan again" in result.tries[0].action
     assert result.outcome == "met"
     # The second student is cut out of the first, trained, not out of the teacher once more.
     plan = read_plan(tmp_path / "b" / "plan.json")
     assert plan.choice is not None
-    inputs = gather(shared_session, request_.model_copy(update={"profile": profile}))
+    inputs = gather(shared_session, brief_.model_copy(update={"profile": profile}))
     untouched = first_weights(shared_session, inputs, plan.choice)
     assert starts[-1].shape == untouched.shape
     assert starts[-1].id != untouched.id
@@ -200,12 +206,12 @@ def test_token_classification(shared_session, tiny_encoder, tag_data, fast_profi
     assert {s["label"] for s in spans} == {"music"}
 
 
-def test_without_gold_labels_the_metric_is_agreement(shared_session, tiny_teacher, intent_data, fast_profile, tmp_path):
+def test_without_gold_labels_the_metric_is_agreement(shared_session, brief_, intent_data, tmp_path):
     (tmp_path / "unlabeled.txt").write_text(
         "\n".join(json.loads(line)["text"] for line in (intent_data / "train.jsonl").read_text().splitlines()) + "\n"
     )
-    request = Request(teacher=str(tiny_teacher), data=str(tmp_path / "unlabeled.txt"), profile=fast_profile)
-    result = compress(shared_session, request, tmp_path / "b")
+    asked = brief_.model_copy(update={"data": str(tmp_path / "unlabeled.txt")})
+    result = compress(shared_session, asked, tmp_path / "b")
     assert result.data.metric == "agreement with the teacher"
     assert all("accuracy" not in c.name for c in result.criteria)
     assert result.row("teacher").score == 1.0
@@ -257,9 +263,9 @@ def doubtful_at_first(monkeypatch, interval):
     monkeypatch.setattr(attempts, "judge_latency", judge)
 
 
-def test_budget_too_near_to_tell_asks_for_a_smaller_student(shared_session, request_, tmp_path, monkeypatch):
+def test_budget_too_near_to_tell_asks_for_a_smaller_student(shared_session, brief_, tmp_path, monkeypatch):
     doubtful_at_first(monkeypatch, (0.9, 1.2))
-    result = compress(shared_session, request_, tmp_path / "b")
+    result = compress(shared_session, brief_, tmp_path / "b")
     assert "too near the budget to tell: plan again" in result.tries[0].action
     assert len(result.tries) == 2
     assert result.outcome == "met"
@@ -274,10 +280,10 @@ def test_unchanged_teacher_too_near_to_tell_gives_way_to_its_int8_file(shared_se
     assert result.outcome == "met"
 
 
-def test_the_smallest_student_stays_where_nobody_can_tell(shared_session, request_, tmp_path, monkeypatch):
+def test_the_smallest_student_stays_where_nobody_can_tell(shared_session, brief_, tmp_path, monkeypatch):
     monkeypatch.setattr(attempts, "judge_latency", doubtful((0.9, 1.2)))
     monkeypatch.setattr(make, "best_slices", only_once(make.best_slices))
-    result = compress(shared_session, request_, tmp_path / "b")
+    result = compress(shared_session, brief_, tmp_path / "b")
     assert result.tries[-1].action.startswith("latency p95: inconclusive")
     assert result.outcome == "inconclusive"
 
@@ -293,7 +299,7 @@ def only_once(search):
     return again
 
 
-def test_a_smaller_student_that_keeps_too_little_is_not_shipped(shared_session, request_, tmp_path, monkeypatch):
+def test_a_smaller_student_that_keeps_too_little_is_not_shipped(shared_session, brief_, tmp_path, monkeypatch):
     """The first try cannot be told from the budget, the second one meets it and misses on quality: the first stays."""
     doubtful_at_first(monkeypatch, (0.9, 1.2))
     calls = []
@@ -304,7 +310,7 @@ def test_a_smaller_student_that_keeps_too_little_is_not_shipped(shared_session, 
         return found if len(calls) == 1 else found.model_copy(update={"outcome": "missed"})
 
     monkeypatch.setattr(attempts, "quality_criterion", quality)
-    result = compress(shared_session, request_, tmp_path / "b")
+    result = compress(shared_session, brief_, tmp_path / "b")
     assert result.outcome == "inconclusive"
     assert len(result.tries) >= 2
     verdict = read_verdict(tmp_path / "b" / "verdict.json")

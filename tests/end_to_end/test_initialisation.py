@@ -23,12 +23,14 @@ def request_(tiny_teacher, intent_data, fast_profile):
     return Request(teacher=str(tiny_teacher), data=str(intent_data), profile=fast_profile)
 
 
-def with_init(request, **init):
-    return request.model_copy(update={"profile": override(request.profile, {"distill.init": init})})
+def with_init(request, changes=(), **init):
+    changes = {"distill.init": init} | dict(changes)
+    return request.model_copy(update={"profile": override(request.profile, changes)})
 
 
 def test_random_student_learns_from_nothing(shared_session, request_, tmp_path):
-    result = compress(shared_session, with_init(request_, name="random"), tmp_path / "b")
+    asked = with_init(request_, {"accept.min_retained": 0.3}, name="random")
+    result = compress(shared_session, asked, tmp_path / "b")
     untrained = result.row("student from random weights, untrained").score
     assert untrained < 0.6  # four classes
     assert result.row("student FP32").score > untrained + 0.2
@@ -76,7 +78,8 @@ def test_checkpoint_with_the_teachers_tokenizer(shared_session, request_, tiny_e
     asked = with_init(request_, name="checkpoint", folder=str(folder))
     stages = [{"loss": {"name": "hidden_mse"}, "training": {"epochs": 1, "learning_rate": 1e-3, "precision": "fp32"}}]
     stages += [stage.model_dump(mode="json") for stage in asked.profile.distill.stages]
-    profile = override(asked.profile, {"distill.stages": stages, "budget.latency_ms": 0.05})
+    changes = {"distill.stages": stages, "budget.latency_ms": 0.05, "accept.min_retained": 0.3}
+    profile = override(asked.profile, changes)
     result = compress(shared_session, asked.model_copy(update={"profile": profile}), tmp_path / "b")
     assert result.chosen.shape == "2 layers x 16, heads 2, FFN 32"
     assert result.chosen.measured_ms <= 0.05
@@ -141,17 +144,17 @@ def test_checkpoint_that_is_none(shared_session, request_, tiny_encoder, tmp_pat
     refused(relative, "a bert cannot be a student")
 
 
-def test_checkpoint_over_the_budget_is_tried_and_missed(shared_session, request_, tiny_encoder, tmp_path):
-    asked = with_init(request_, name="checkpoint", folder=str(tiny_encoder))
-    asked = asked.model_copy(update={"profile": override(asked.profile, {"budget.latency_ms": 0.005})})
+def test_checkpoint_over_the_budget_is_tried_and_missed(shared_session, request_, brief, tiny_encoder, tmp_path):
+    asked = with_init(request_, brief | {"budget.latency_ms": 0.005}, name="checkpoint", folder=str(tiny_encoder))
     result = compress(shared_session, asked, tmp_path / "b")
     assert result.exit_code == 1
     assert result.row("student from a checkpoint, untrained") is not None
     assert {c.shape for c in result.candidates} == {"unchanged", "3 layers x 32, heads 4, FFN 64"}
 
 
-def test_plan_of_another_initialisation_is_refused(shared_session, request_, tiny_encoder, tmp_path):
-    sliced = compress(shared_session, request_, tmp_path / "sliced")
+def test_plan_of_another_initialisation_is_refused(shared_session, request_, brief, tiny_encoder, tmp_path):
+    short = request_.model_copy(update={"profile": override(request_.profile, brief)})
+    sliced = compress(shared_session, short, tmp_path / "sliced")
     assert sliced.row("student after slicing, untrained") is not None
     small = save_encoder(tmp_path / "small", tiny_encoder)
     plan = str(tmp_path / "sliced" / "plan.json")
