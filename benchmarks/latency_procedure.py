@@ -47,6 +47,10 @@ class SyntheticTimer:
             series[i] = self.state[process]
         return RoundSample(process, tuple(np.exp(SIGMA * series).tolist()))
 
+    def look(self, rounds: int) -> tuple[RoundSample, ...]:
+        """Nothing disturbs."""
+        return (RoundSample(0, ()),) * rounds
+
     def load_reports(self, job: str) -> tuple[LoadReport, ...]:
         """Nothing was loaded."""
         return tuple(LoadReport(p, "synthetic", 1.0, 1.0, 1.0) for p in range(self.processes))

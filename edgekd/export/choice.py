@@ -11,12 +11,12 @@ from typing import Any
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.parity import Parity
 from edgekd.graph.variants import fused_nodes
+from edgekd.latency.kept import Watch
 from edgekd.latency.measure import compare, lacking_share
 from edgekd.latency.ratio import round_ratio
 from edgekd.latency.table import VOCABULARY
 from edgekd.latency.timer import GraphJob
 from edgekd.progress import Progress
-from edgekd.targets.base import Target
 
 # Fewer rounds leave the interval wider than what the forms differ by.
 _ROUNDS, _CALLS = 15, 8
@@ -30,14 +30,14 @@ class Place:
     """Where forms of a graph are measured.
 
     Attributes:
-        target: The device.
+        watch: The device, watched.
         machine: Its fingerprint.
         length: Tokens a text.
         batch_size: Texts a call.
         elsewhere: Whether the device is not this machine.
     """
 
-    target: Target
+    watch: Watch
     machine: str
     length: int
     batch_size: int
@@ -79,7 +79,7 @@ def choose_graph(
     jobs = [GraphJob(name, path, place.batch_size, place.length, ids) for name, path in forms.items()]
     with progress.bar(title, 1) as bar:
         found = compare(
-            jobs, place.target, processes=1, rounds=_ROUNDS, calls=_CALLS,
+            jobs, place.watch.target, processes=1, rounds=_ROUNDS, calls=_CALLS,
             progress=lambda done, total: bar.update(done / total),
         )  # fmt: skip
     first = jobs[0].name

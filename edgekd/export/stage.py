@@ -26,7 +26,7 @@ from edgekd.graph.quantize import QUANTIZER_VERSION
 from edgekd.graph.spec import Export, GraphOptions
 from edgekd.graph.variants import OPTIMISER_LEVELS, fused_nodes, optimise, writer_variants
 from edgekd.graph.writer import WRITER_VERSION, save_model, write_student
-from edgekd.latency.measure import MAX_DISTURBED
+from edgekd.latency.kept import keep_measured
 from edgekd.models.families import Hosted
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import Teacher
@@ -242,7 +242,7 @@ class _Subject:
         return store.make("export", VERSION, key, build)
 
     def _choice(self, store: Store, key: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """The fastest forms on the target; measured again at the next run if other load disturbed it."""
+        """The fastest forms on the target; measured again on a quieter machine if other load disturbed it."""
         place = self.wanted.place
 
         def build(_: Path) -> dict[str, Any]:
@@ -255,14 +255,11 @@ class _Subject:
                 return found
 
         where = {"machine": place.machine, "length": place.length}
-        made = store.make("choose_graph", CHOICE_VERSION, key | where, build)
-        disturbed = max(found["disturbed"] for found in made.result.values())
-        if disturbed > MAX_DISTURBED:
-            store.forget(made)
-            progress.say(
-                f"warning: other load spoiled {100 * disturbed:.0f}% of the measurement of the graph's forms; "
-                "the next run measures again"
-            )
+        made = keep_measured(
+            store, place.watch, "choose_graph", CHOICE_VERSION, key | where, build,
+            what="the graph's forms", progress=progress,
+            disturbed=lambda result: max(found["disturbed"] for found in result.values()),
+        )  # fmt: skip
         return made.result
 
     def _files(self, work: Path, files: dict[str, Path], choice: dict[str, Any], engine: Engine) -> dict[str, Any]:

@@ -5,6 +5,7 @@ else competes for its caches and threads. Commands, each one line, each answered
 
     {"op": "load", "job": {...}, "session": {...}}  load a job, make its first call, warm it up
     {"op": "round", "job": name, "calls": n}        time n calls, and the reference kernel around them
+    {"op": "look", "rounds": n}                     time the reference kernel alone, twice a round
     {"op": "stats"}                                 peak memory of this process
 
 An answer is {"ok": ...} or {"error": message, "kind": an error class of `edgekd.errors`}.
@@ -294,6 +295,7 @@ class Child:
         operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "load": self._load,
             "round": self._round,
+            "look": self._look,
             "stats": lambda _: {"peak_memory_mb": peak_memory_mb()},
         }
         return operations[command["op"]](command)
@@ -318,14 +320,23 @@ class Child:
         call = self._calls[command["job"]]
         before = self._kernel.block()
         total, parts = time_calls(call, command["calls"], LEAD_IN, LEAD_IN_NS)
-        after = self._kernel.block()
-        return {
-            "total_ns": total,
-            "parts_ns": parts,
-            "reference_ns": max(before[0], after[0]),
-            "memory_ns": max(before[1], after[1]),
-            "waited": max(before[2], after[2]),
-        }
+        return _round_of(total, parts, before, self._kernel.block())
+
+    def _look(self, command: dict[str, Any]) -> dict[str, Any]:
+        rounds = range(command["rounds"])
+        return {"rounds": [_round_of([], [], self._kernel.block(), self._kernel.block()) for _ in rounds]}
+
+
+def _round_of(
+    total: list[int],
+    parts: list[tuple[int, int, int]],
+    before: tuple[float, float, float],
+    after: tuple[float, float, float],
+) -> dict[str, Any]:
+    """A round as it is answered: its calls, and the worse of the reference kernel's blocks around them."""
+    reference, memory, waited = map(max, before, after)
+    figures = {"reference_ns": reference, "memory_ns": memory, "waited": waited}
+    return {"total_ns": total, "parts_ns": parts} | figures
 
 
 def _one_line(error: BaseException) -> str:

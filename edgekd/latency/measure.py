@@ -26,6 +26,9 @@ MAX_DISTURBED = 0.30
 # A look takes at most so many times the samples it wants, where many are disturbed.
 _PATIENCE = 4
 
+COMPARE_PATIENCE = 2
+"""A comparison takes at most so many times the rounds it wants."""
+
 PARTS = ("tokenise", "model", "postprocess")
 
 
@@ -149,6 +152,18 @@ def _lacking(rounds: Sequence[tuple[int, int]]) -> float:
     return sum(max(0, asked - quiet) for quiet, asked in rounds) / sum(asked for _, asked in rounds)
 
 
+def expected_lack(target: Target, rounds: int = 100) -> float:
+    """Look at the target's machine for some seconds: what `lacking_share` would be of a comparison made now.
+
+    Args:
+        target: Where.
+        rounds: Rounds without calls, about twenty milliseconds each.
+    """
+    with target.timer(()) as timer:
+        quiet = _quiet(timer.look(rounds))
+    return max(0.0, 1.0 - COMPARE_PATIENCE * float(quiet.mean()))
+
+
 @dataclass(frozen=True)
 class Judgement:
     """The verdict on a latency budget.
@@ -199,7 +214,7 @@ def compare(
     processes: int = 3,
     rounds: int = 10,
     calls: int = 20,
-    patience: int = 2,
+    patience: int = COMPARE_PATIENCE,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Measurement]:
     """Measure several jobs side by side: a load that comes and goes meets them all alike.

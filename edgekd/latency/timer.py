@@ -119,6 +119,9 @@ class Timer(Protocol):
     def load_reports(self, job: str) -> tuple[LoadReport, ...]:
         """One report for each process that has loaded the job."""
 
+    def look(self, rounds: int) -> tuple[RoundSample, ...]:
+        """Rounds without any calls, for what the reference kernels tell of the machine."""
+
     def close(self) -> None:
         """End the processes."""
 
@@ -177,14 +180,7 @@ class ProcessTimer:
         answer = child.ask({"op": "round", "job": job, "calls": calls})
         if min(*answer["total_ns"], answer["reference_ns"], answer["memory_ns"]) <= 0:
             raise EdgekdError(f"{job}: the clock of this machine gave a duration of zero or less")
-        return RoundSample(
-            process=process,
-            total_ms=tuple(ns / 1e6 for ns in answer["total_ns"]),
-            parts_ms=tuple((a / 1e6, b / 1e6, c / 1e6) for a, b, c in answer["parts_ns"]),
-            reference_ms=answer["reference_ns"] / 1e6,
-            memory_ms=answer["memory_ns"] / 1e6,
-            waited=answer["waited"],
-        )
+        return _sample(process, answer)
 
     def load_reports(self, job: str) -> tuple[LoadReport, ...]:
         """See `Timer.load_reports`."""
@@ -194,6 +190,11 @@ class ProcessTimer:
                 memory = self._children[process].ask({"op": "stats"})["peak_memory_mb"]
                 reports.append(LoadReport(process, load["provider"], load["load_ms"], load["first_call_ms"], memory))
         return tuple(reports)
+
+    def look(self, rounds: int) -> tuple[RoundSample, ...]:
+        """See `Timer.look`."""
+        answer = self._children[0].ask({"op": "look", "rounds": rounds})
+        return tuple(_sample(0, of_round) for of_round in answer["rounds"])
 
     def close(self) -> None:
         """Kill the children: they hold nothing worth a farewell."""
@@ -210,6 +211,18 @@ class ProcessTimer:
     ) -> None:
         """Close, on errors and Ctrl-C too."""
         self.close()
+
+
+def _sample(process: int, answer: Mapping[str, Any]) -> RoundSample:
+    """A child's answer in milliseconds."""
+    return RoundSample(
+        process=process,
+        total_ms=tuple(ns / 1e6 for ns in answer["total_ns"]),
+        parts_ms=tuple((a / 1e6, b / 1e6, c / 1e6) for a, b, c in answer["parts_ns"]),
+        reference_ms=answer["reference_ns"] / 1e6,
+        memory_ms=answer["memory_ns"] / 1e6,
+        waited=answer["waited"],
+    )
 
 
 class _ChildProcess:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core, write_core
+from edgekd.latency.kept import Watch, keep_measured
 from edgekd.latency.kit import text_work_ms
 from edgekd.latency.machine import fingerprint, read_machine
 from edgekd.latency.measure import compare, lacking_share
@@ -15,7 +16,6 @@ from edgekd.latency.probe import Probe
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.models.spec import EncoderShape
 from edgekd.plan.make import TeacherLatency
-from edgekd.plan.teacher import keep_if_quiet
 from edgekd.progress import Progress
 from edgekd.store import Store
 from edgekd.targets.build import build_target
@@ -93,11 +93,12 @@ def overhead_there(
         "batch_size": batch_size,
     }
 
+    target = build_target(CpuTarget())
+
     def build(_: Path) -> dict[str, float]:
         with tempfile.TemporaryDirectory(prefix="edgekd-tokenise-") as folder:
             write_core(Path(folder) / "teacher", core)
             job = BundleJob("teacher", Path(folder) / "teacher", tuple(texts), batch_size)
-            target = build_target(CpuTarget())
             with progress.bar("plan: measure tokenising here", 1) as bar:
                 found = compare(
                     [job], target, processes=1, rounds=_ROUNDS, calls=_CALLS, progress=lambda a, b: bar.update(a / b)
@@ -109,9 +110,9 @@ def overhead_there(
             "disturbed": lacking_share(found.values()),
         }
 
-    made = store.make("tokenise", VERSION, key, build)
-    here = made.result
-    keep_if_quiet(store, made, here["disturbed"], "tokenising here", progress)
+    here = keep_measured(
+        store, Watch(target), "tokenise", VERSION, key, build, what="tokenising here", progress=progress
+    ).result
     there = float(here["overhead_ms"]) * probe.text_work_ms / float(here["text_work_ms"])
     progress.say(
         f"plan: tokenising and answering take {here['overhead_ms']:.2f} ms here, so about {there:.2f} ms there "

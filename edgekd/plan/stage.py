@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from edgekd.export.choice import Place
 from edgekd.export.stage import Wanted, export_teacher, model_file
 from edgekd.graph.writer import WRITER_VERSION
 from edgekd.inputs import Inputs
+from edgekd.latency.kept import Watch, keep_measured
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
 from edgekd.latency.probe import Probe
 from edgekd.latency.table import LatencyTable, measure_table, write_graph
@@ -49,7 +50,7 @@ from edgekd.plan.make import (
 )
 from edgekd.plan.probed import overhead_there, predict_teacher
 from edgekd.plan.result import Candidate, Plan
-from edgekd.plan.teacher import keep_if_quiet, measure_teacher
+from edgekd.plan.teacher import measure_teacher
 from edgekd.plan.value import value_of
 from edgekd.profile import override
 from edgekd.progress import Progress
@@ -79,6 +80,11 @@ class Device:
     instruction_set: str | None
     probe: Probe | None = None
 
+    @cached_property
+    def watch(self) -> Watch:
+        """Whether its machine is quieter than when something was measured."""
+        return Watch(self.target)
+
     @staticmethod
     def of(target: Target, store: Store) -> Device:
         """Check the target and read the machine, or find the probe of a device that is elsewhere.
@@ -107,7 +113,7 @@ def wanted_of(inputs: Inputs, device: Device) -> Wanted:
     """
     profile = inputs.profile
     batch_size = profile.workload.batch_size
-    place = Place(device.target, device.fingerprint, inputs.max_length, batch_size, device.probe is not None)
+    place = Place(device.watch, device.fingerprint, inputs.max_length, batch_size, device.probe is not None)
     if profile.export.choose == "measured":
         place.check()
     return Wanted(
@@ -142,7 +148,7 @@ class Planner:
     known: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def for_budget(self, budget_ms: float) -> Planner:
-        """The same for another budget: nothing is read or measured again, be it that the store kept none of it."""
+        """The same for another budget: nothing is read or measured again."""
 
         def changed(inputs: Inputs) -> Inputs:
             profile = override(inputs.profile, {"budget.latency_ms": budget_ms})
@@ -201,7 +207,7 @@ class Planner:
             return self._predicted(self.device.probe, dropped)
         return measure_teacher(
             self.session.store,
-            self.device.target,
+            self.device.watch,
             self.device.fingerprint,
             {precision: self.core(precision) for precision in self.precisions},
             self.exported.id,
@@ -259,12 +265,12 @@ class Planner:
         }
         if self.inputs.checkpoint is not None:
             key["checkpoint"] = folder_id(self.inputs.checkpoint.folder)
-        made = self.session.store.make(
-            "make_plan", PLAN_VERSION, key, lambda work: self._make(correction, without).model_dump(mode="json")
-        )
-        plan = Plan.model_validate(made.result)
-        keep_if_quiet(self.session.store, made, plan.disturbed, "what the plan rests on", self.progress)
-        return plan
+        return Plan.model_validate(
+            self._kept(
+                "make_plan", PLAN_VERSION, key, "what the plan rests on",
+                lambda _: self._make(correction, without).model_dump(mode="json"),
+            )
+        )  # fmt: skip
 
     def _make(self, correction: float, without: Sequence[Precision]) -> Plan:
         inputs = self.inputs
@@ -370,10 +376,14 @@ class Planner:
                 progress=self.progress,
             ).model_dump(mode="json")
 
-        made = self.session.store.make("measure_device", TABLE_VERSION, key, build)
-        table = LatencyTable.model_validate(made.result)
-        keep_if_quiet(self.session.store, made, table.disturbed, "the latency table", self.progress)
-        return table
+        return LatencyTable.model_validate(self._kept("measure_device", TABLE_VERSION, key, "the latency table", build))
+
+    def _kept(
+        self, stage: str, version: int, key: Mapping[str, Any], what: str, build: Callable[[Path], dict[str, Any]]
+    ) -> dict[str, Any]:
+        store, watch = self.session.store, self.device.watch
+        made = keep_measured(store, watch, stage, version, key, build, what=what, progress=self.progress)
+        return made.result
 
 
 def core_of(inputs: Inputs, model: Path, shape: EncoderShape | None, session: SessionSpec) -> Core:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core, write_core
-from edgekd.latency.measure import MAX_DISTURBED, Measurement, compare, lacking_share
+from edgekd.latency.kept import Watch, keep_measured
+from edgekd.latency.measure import Measurement, compare, lacking_share
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.plan.make import TeacherLatency
 from edgekd.progress import Progress
-from edgekd.store import Artefact, Store
-from edgekd.targets.base import Target
+from edgekd.store import Store
 from edgekd.targets.spec import Precision
 
 VERSION = 2
@@ -24,7 +24,7 @@ _PROCESSES, _ROUNDS, _CALLS = 2, 8, 10
 
 def measure_teacher(
     store: Store,
-    target: Target,
+    watch: Watch,
     fingerprint: str,
     cores: Mapping[Precision, Core],
     model_id: str,
@@ -38,7 +38,7 @@ def measure_teacher(
 
     Args:
         store: Where measurements are kept.
-        target: The device.
+        watch: The device, watched.
         fingerprint: The machine's; a measurement of another is not reused.
         cores: The teacher in each precision.
         model_id: Identity of the exported files.
@@ -50,8 +50,8 @@ def measure_teacher(
     """
     key: dict[str, Any] = {
         "machine": fingerprint,
-        "target": target.spec.model_dump(mode="json"),
-        "session": target.session_spec().model_dump(mode="json"),
+        "target": watch.target.spec.model_dump(mode="json"),
+        "session": watch.target.session_spec().model_dump(mode="json"),
         "model": model_id,
         "precisions": sorted(cores),
         "max_length": next(iter(cores.values())).max_length,
@@ -67,16 +67,14 @@ def measure_teacher(
                 jobs.append(BundleJob(precision, Path(folder) / precision, tuple(texts), batch_size))
             with progress.bar("plan: measure the teacher", 1) as bar:
                 found = compare(
-                    jobs, target, processes=_PROCESSES, rounds=_ROUNDS, calls=_CALLS,
+                    jobs, watch.target, processes=_PROCESSES, rounds=_ROUNDS, calls=_CALLS,
                     progress=lambda a, b: bar.update(a / b),
                 )  # fmt: skip
         (work / "samples.json").write_text(json.dumps({n: m.to_json() for n, m in found.items()}))
         return _figures(found, percentile)
 
-    made = store.make("measure_teacher", VERSION, key, build)
-    result = dict(made.result)
-    keep_if_quiet(store, made, result["disturbed"], "the teacher", progress)
-    return TeacherLatency(**result, dropped=dict(dropped))
+    made = keep_measured(store, watch, "measure_teacher", VERSION, key, build, what="the teacher", progress=progress)
+    return TeacherLatency(**made.result, dropped=dict(dropped))
 
 
 def _figures(found: Mapping[str, Measurement], percentile: float) -> dict[str, Any]:
@@ -91,21 +89,3 @@ def _figures(found: Mapping[str, Measurement], percentile: float) -> dict[str, A
         "tail": max(1.0, fastest.percentile(percentile) / fastest.percentile(50)),
         "disturbed": lacking_share(found.values()),
     }
-
-
-def keep_if_quiet(store: Store, artefact: Artefact, disturbed: float, what: str, progress: Progress) -> None:
-    """Use a measurement that was taken on a busy machine this once, with a warning, and never again.
-
-    Args:
-        store: Where it is kept.
-        artefact: It.
-        disturbed: Share of the rounds asked for that no quiet one was had for.
-        what: Was measured.
-        progress: Where the warning is shown.
-    """
-    if disturbed > MAX_DISTURBED:
-        store.forget(artefact)
-        progress.say(
-            f"warning: other load spoiled {100 * disturbed:.0f}% of the measurement of {what}; "
-            "the plan may be off, and the next run measures it again"
-        )

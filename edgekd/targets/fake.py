@@ -72,6 +72,10 @@ class FakeTimer:
         loaded = range(min(self._processes, self._turns[job]))
         return tuple(LoadReport(process, "FakeExecutionProvider", 1.0, first, 1.0) for process in loaded)
 
+    def look(self, rounds: int) -> tuple[RoundSample, ...]:
+        """See `Timer.look`: nobody else is on this machine."""
+        return (RoundSample(0, ()),) * rounds
+
     def close(self) -> None:
         """Nothing to end."""
 

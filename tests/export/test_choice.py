@@ -10,11 +10,12 @@ from edgekd.errors import EdgekdError, UsageError
 from edgekd.export import choice
 from edgekd.export.choice import Place, choose_graph
 from edgekd.graph.parity import Parity
+from edgekd.latency.kept import Watch
 from edgekd.latency.measure import Measurement
 from edgekd.latency.timer import RoundSample
 from edgekd.progress import Progress
 
-PLACE = Place(target=None, machine="m", length=16, batch_size=1)
+PLACE = Place(watch=Watch(None), machine="m", length=16, batch_size=1)
 
 
 @pytest.fixture
@@ -79,4 +80,4 @@ def test_the_fastest_that_answers_the_same(chosen):
 
 def test_nothing_to_measure_elsewhere():
     with pytest.raises(UsageError, match=r"export\.choose"):
-        Place(target=None, machine="m", length=16, batch_size=1, elsewhere=True).check()
+        Place(watch=Watch(None), machine="m", length=16, batch_size=1, elsewhere=True).check()

@@ -64,6 +64,9 @@ class ScriptedTimer:
         core, memory = (1.0 if self.only not in (None, name) else slow for name in ("core", "memory"))
         return RoundSample(process, total, reference_ms=core, memory_ms=memory, waited=self.waited)
 
+    def look(self, rounds):
+        return tuple(self.round("look", 1) for _ in range(rounds))
+
     def load_reports(self, job):
         return tuple(LoadReport(p, "Scripted", 10.0 + p, 5.0, 100.0 + p) for p in range(self.processes))
 

@@ -1,0 +1,83 @@
+"""Measurements that are kept for later runs: one that other load spoiled, only until the machine is quieter."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekd.latency.measure import MAX_DISTURBED, expected_lack
+from edgekd.progress import Progress
+from edgekd.store import Artefact, Store
+from edgekd.targets.base import Target
+
+# A look at the machine says something of the next minute, not of the next hour.
+_FRESH_SECONDS = 60.0
+
+
+class Watch:
+    """Whether a target's machine is quiet enough by now for a measurement that would be kept.
+
+    Args:
+        target: Where is measured.
+
+    Attributes:
+        used: What this run rests on already: it stays what it is until the run ends.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.used: set[str] = set()
+        self._quiet, self._looked = False, -math.inf
+
+    def quiet(self) -> bool:
+        """Look at the machine for some seconds, unless that was done within the last minute."""
+        if time.monotonic() - self._looked >= _FRESH_SECONDS:
+            self._quiet = expected_lack(self.target) <= MAX_DISTURBED
+            self._looked = time.monotonic()
+        return self._quiet
+
+
+def keep_measured(
+    store: Store,
+    watch: Watch,
+    stage: str,
+    version: int,
+    key: Mapping[str, Any],
+    build: Callable[[Path], Mapping[str, Any]],
+    *,
+    what: str,
+    progress: Progress,
+    disturbed: Callable[[Mapping[str, Any]], float] = lambda result: float(result["disturbed"]),
+) -> Artefact:
+    """Measure, or read what was measured before; what is spoiled is used with a warning, however often.
+
+    One that other load spoiled is measured again by the first run that finds the machine quieter. Where it never is,
+    measuring again and again would cost a minute a run and tell no more, and a run that was killed would plan another
+    student than the one it has trained.
+
+    Args:
+        store: Where it is kept.
+        watch: Says whether the machine is quieter now.
+        stage: See `Store.make`.
+        version: See `Store.make`.
+        key: See `Store.make`.
+        build: Measures; see `Store.make`.
+        what: Is measured, for the warning.
+        progress: Where the warning is shown.
+        disturbed: Of the result, the share of the rounds asked for that no quiet one was had for.
+    """
+    made = store.make(stage, version, key, build)
+    old = made.reused and made.id not in watch.used
+    if old and disturbed(made.result) > MAX_DISTURBED and watch.quiet():
+        store.forget(made)
+        made = store.make(stage, version, key, build)
+    watch.used.add(made.id)
+    if disturbed(made.result) > MAX_DISTURBED:
+        progress.say(
+            f"warning: other load spoiled {100 * disturbed(made.result):.0f}% of the measurement of {what}, "
+            "which may be off; a run on a quieter machine measures it again"
+        )
+    return made
