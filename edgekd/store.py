@@ -73,6 +73,7 @@ class Store:
         version: int,
         key: Mapping[str, Any],
         build: Callable[[Path], Mapping[str, Any] | None],
+        again: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] | None = None,
     ) -> Artefact:
         """Return the artefact of `key`, building it if it is not there.
 
@@ -82,6 +83,8 @@ class Store:
             key: What decides the result, as JSON-able values.
             build: Called with a folder to work in, which may hold what an interrupted earlier call left.
                 Whatever it leaves there is the artefact; it returns a small JSON-able result or None.
+            again: Build although it is there: the new one takes its place if this says so, given the old result and
+                the new one. Until then the old one stays, and where another process is making it, it is returned.
 
         Raises:
             EdgekdError: Another process is making the same artefact.
@@ -90,27 +93,32 @@ class Store:
         digest = hashlib.sha256(text.encode()).hexdigest()[:24]
         final = self.root / stage / digest
         found = self._find(stage, digest)
-        if found is not None:
+        if found is not None and again is None:
             return found
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(final.with_suffix(".lock"), stage):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(_locked(final.with_suffix(".lock"), stage))
+            except EdgekdError:
+                if found is None:
+                    raise
+                return found
             found = self._find(stage, digest)  # another process may have finished it meanwhile
-            if found is not None:
+            if found is not None and again is None:
                 return found
             work = final.with_suffix(".work")
             work.mkdir(exist_ok=True)
             started = time.monotonic()
             result = dict(build(work) or {})
             seconds = time.monotonic() - started
+            if found is not None and again is not None and not again(found.result, result):
+                shutil.rmtree(work)
+                return found
             _write_manifest(work, json.loads(text) | {"result": result, "seconds": seconds})
             if final.exists():
-                shutil.rmtree(final)  # damaged: its files no longer match its manifest
+                shutil.rmtree(final)  # replaced, or damaged: its files no longer match its manifest
             work.rename(final)
         return Artefact(f"{stage}-{digest}", final, result, seconds, reused=False)
-
-    def forget(self, artefact: Artefact) -> None:
-        """Delete an artefact that must not be answered from again, such as a measurement on a busy machine."""
-        shutil.rmtree(artefact.path, ignore_errors=True)
 
     def _find(self, stage: str, digest: str) -> Artefact | None:
         path = self.root / stage / digest

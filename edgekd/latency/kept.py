@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,11 @@ from edgekd.progress import Progress
 from edgekd.store import Artefact, Store
 from edgekd.targets.base import Target
 
-# A look at the machine says something of the next minute, not of the next hour.
-_FRESH_SECONDS = 60.0
-
 
 class Watch:
-    """Whether a target's machine is quiet enough by now for a measurement that would be kept.
+    """Whether a target's machine is quieter than when something was measured: asked once a run.
+
+    A run that measured some of what it rests on again and some not would mix what does not go together.
 
     Args:
         target: Where is measured.
@@ -30,13 +27,12 @@ class Watch:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.used: set[str] = set()
-        self._quiet, self._looked = False, -math.inf
+        self._quiet: bool | None = None
 
     def quiet(self) -> bool:
-        """Look at the machine for some seconds, unless that was done within the last minute."""
-        if time.monotonic() - self._looked >= _FRESH_SECONDS:
+        """Whether what is measured now would probably be kept; the first time it looks for some seconds."""
+        if self._quiet is None:
             self._quiet = expected_lack(self.target) <= MAX_DISTURBED
-            self._looked = time.monotonic()
         return self._quiet
 
 
@@ -54,7 +50,8 @@ def keep_measured(
 ) -> Artefact:
     """Measure, or read what was measured before; what is spoiled is used with a warning, however often.
 
-    One that other load spoiled is measured again by the first run that finds the machine quieter. Where it never is,
+    One that other load spoiled is measured again by a run that finds the machine quiet, and the less disturbed of the
+    two is kept. Where it never is,
     measuring again and again would cost a minute a run and tell no more, and a run that was killed would plan another
     student than the one it has trained.
 
@@ -70,10 +67,10 @@ def keep_measured(
         disturbed: Of the result, the share of the rounds asked for that no quiet one was had for.
     """
     made = store.make(stage, version, key, build)
-    old = made.reused and made.id not in watch.used
-    if old and disturbed(made.result) > MAX_DISTURBED and watch.quiet():
-        store.forget(made)
-        made = store.make(stage, version, key, build)
+    if made.id in watch.used:
+        return made
+    if made.reused and disturbed(made.result) > MAX_DISTURBED and watch.quiet():
+        made = store.make(stage, version, key, build, again=lambda old, new: disturbed(new) < disturbed(old))
     watch.used.add(made.id)
     if disturbed(made.result) > MAX_DISTURBED:
         progress.say(

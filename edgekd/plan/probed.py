@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from edgekd.models.spec import EncoderShape
 from edgekd.plan.make import TeacherLatency
 from edgekd.progress import Progress
 from edgekd.store import Store
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import CpuTarget, Precision
+from edgekd.targets.spec import Precision
 
 VERSION = 2
 
@@ -31,6 +31,19 @@ def source(device: str) -> str:
     return f"predicted from the probe of {device}"
 
 
+@dataclass(frozen=True)
+class Overhead:
+    """What tokenising and answering should take on a device that is elsewhere.
+
+    Attributes:
+        there_ms: Median.
+        disturbed: Share of the rounds asked for here that no quiet one was had for.
+    """
+
+    there_ms: float
+    disturbed: float = 0.0
+
+
 def predict_teacher(
     probe: Probe,
     device: str,
@@ -38,7 +51,7 @@ def predict_teacher(
     precisions: Sequence[Precision],
     length: int,
     percentile: float,
-    overhead_ms: float,
+    overhead: Overhead,
     dropped: Mapping[Precision, str],
 ) -> TeacherLatency:
     """The unchanged teacher's latency on the device, predicted.
@@ -50,7 +63,7 @@ def predict_teacher(
         precisions: As deployed.
         length: Tokens a text.
         percentile: The budget's.
-        overhead_ms: Median of tokenising and answering there.
+        overhead: Of tokenising and answering there.
         dropped: Precisions that are not to be deployed, with the reason.
 
     Raises:
@@ -58,27 +71,36 @@ def predict_teacher(
     """
     table = probe.table(shape, [shape.hidden], precisions, length)
     tail = probe.tail(percentile)
-    medians = {precision: table.median_ms(shape, precision) + overhead_ms for precision in precisions}
+    medians = {precision: table.median_ms(shape, precision) + overhead.there_ms for precision in precisions}
     return TeacherLatency(
         measured_ms={precision: ms * tail for precision, ms in medians.items()},
         median_ms=medians,
         p95_ms={precision: ms * probe.tail(95) for precision, ms in medians.items()},
-        overhead_ms=overhead_ms,
+        overhead_ms=overhead.there_ms,
         tail=tail,
         dropped=dict(dropped),
         predicted=source(device),
+        disturbed=overhead.disturbed,
     )
 
 
 def overhead_there(
-    store: Store, probe: Probe, core: Core, teacher_id: str, texts: Sequence[Text], batch_size: int, progress: Progress
-) -> float:
-    """Milliseconds that tokenising and answering should take on the device.
+    store: Store,
+    watch: Watch,
+    probe: Probe,
+    core: Core,
+    teacher_id: str,
+    texts: Sequence[Text],
+    batch_size: int,
+    progress: Progress,
+) -> Overhead:
+    """What tokenising and answering should take on the device.
 
     A probe has no tokenizer. So they are measured here, and scaled by how long the same work on strings takes there.
 
     Args:
         store: Where the measurement is kept.
+        watch: This machine, watched.
         probe: The device's.
         core: The teacher, whose tokenizer is the student's.
         teacher_id: Identity of its content.
@@ -93,15 +115,18 @@ def overhead_there(
         "batch_size": batch_size,
     }
 
-    target = build_target(CpuTarget())
-
     def build(_: Path) -> dict[str, float]:
         with tempfile.TemporaryDirectory(prefix="edgekd-tokenise-") as folder:
             write_core(Path(folder) / "teacher", core)
             job = BundleJob("teacher", Path(folder) / "teacher", tuple(texts), batch_size)
             with progress.bar("plan: measure tokenising here", 1) as bar:
                 found = compare(
-                    [job], target, processes=1, rounds=_ROUNDS, calls=_CALLS, progress=lambda a, b: bar.update(a / b)
+                    [job],
+                    watch.target,
+                    processes=1,
+                    rounds=_ROUNDS,
+                    calls=_CALLS,
+                    progress=lambda a, b: bar.update(a / b),
                 )
         parts = found["teacher"].part_percentiles(50)
         return {
@@ -111,11 +136,11 @@ def overhead_there(
         }
 
     here = keep_measured(
-        store, Watch(target), "tokenise", VERSION, key, build, what="tokenising here", progress=progress
+        store, watch, "tokenise", VERSION, key, build, what="tokenising here", progress=progress
     ).result
     there = float(here["overhead_ms"]) * probe.text_work_ms / float(here["text_work_ms"])
     progress.say(
         f"plan: tokenising and answering take {here['overhead_ms']:.2f} ms here, so about {there:.2f} ms there "
         "(by the same work on strings, timed on both)"
     )
-    return there
+    return Overhead(there, float(here["disturbed"]))

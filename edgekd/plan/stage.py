@@ -58,6 +58,7 @@ from edgekd.proof.validate import fixed_texts
 from edgekd.session import Session
 from edgekd.store import Artefact, Store
 from edgekd.targets.base import SessionSpec, Target
+from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 
 TABLE_VERSION = 3
@@ -82,8 +83,8 @@ class Device:
 
     @cached_property
     def watch(self) -> Watch:
-        """Whether its machine is quieter than when something was measured."""
-        return Watch(self.target)
+        """This machine: the target's, or the one that tokenising is measured on where the device is elsewhere."""
+        return Watch(self.target if self.probe is None else build_target(CpuTarget()))
 
     @staticmethod
     def of(target: Target, store: Store) -> Device:
@@ -226,8 +227,8 @@ class Planner:
             kind = inputs.teacher.model.config.model_type
             raise UsageError(f"a probe tells nothing of a {kind} teacher: compress it on the device itself")
         overhead = overhead_there(
-            self.session.store, probe, self.core("fp32"), inputs.teacher_id, self.texts, profile.workload.batch_size,
-            self.progress,
+            self.session.store, self.device.watch, probe, self.core("fp32"), inputs.teacher_id, self.texts,
+            profile.workload.batch_size, self.progress,
         )  # fmt: skip
         return predict_teacher(
             probe, profile.target.device, hosted[0], self.precisions, inputs.max_length, profile.budget.percentile,

@@ -59,7 +59,7 @@ class Target(Protocol):
         """Session options worth measuring, `session_spec` first."""
 
     def timer(self, jobs: Sequence[Job], processes: int = 1) -> Timer:
-        """A timer of these jobs, each loaded in `processes` fresh processes. Use it in a `with`."""
+        """A timer of these jobs, or of none, each loaded in `processes` fresh processes. Use it in a `with`."""
 
 
 def check_local(device: str) -> None:

@@ -74,21 +74,32 @@ def test_what_a_run_rests_on_stays_until_it_ends(measure):
     assert measure(watch, [0.1])[0] == 0.5
 
 
-def test_a_look_is_good_for_a_minute(monkeypatch):
-    now, looks = [1000.0], []
+def test_a_spoiled_one_stays_where_the_new_one_is_worse(measure):
+    """The look is short: other load may have come back."""
+    assert measure(Scripted(quiet=False), [0.5])[0] == 0.5
+    assert measure(Scripted(quiet=True), [0.6])[0] == 0.5
+    assert measure(Scripted(quiet=False), [])[0] == 0.5
 
-    def look(target):
-        looks.append(target)
-        return 0.5 if len(looks) == 1 else 0.0
 
-    monkeypatch.setattr(kept.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(kept, "expected_lack", look)
+def test_a_spoiled_one_stays_where_measuring_again_is_broken_off(measure):
+    assert measure(Scripted(quiet=False), [0.5])[0] == 0.5
+    with pytest.raises(IndexError):
+        measure(Scripted(quiet=True), [])
+    assert measure(Scripted(quiet=False), [])[0] == 0.5
+
+
+def test_a_run_is_warned_once(measure):
+    watch = Scripted(quiet=False)
+    assert len(measure(watch, [0.5])[1]) == 1
+    assert measure(watch, []) == (0.5, [])
+
+
+def test_a_run_looks_once(monkeypatch):
+    lacks = [0.5, 0.0]
+    monkeypatch.setattr(kept, "expected_lack", lambda target: lacks.pop(0))
     watch = Watch("target")
-    found = []
-    for now[0] in (1000.0, 1059.0, 1061.0):
-        found.append(watch.quiet())
-    assert found == [False, False, True]
-    assert looks == ["target"] * 2
+    assert (watch.quiet(), watch.quiet()) == (False, False)
+    assert Watch("target").quiet()
 
 
 @pytest.mark.parametrize(("busy", "lack"), [(0, 0.0), (40, 0.0), (75, 0.5), (85, 0.7)])

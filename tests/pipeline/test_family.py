@@ -104,7 +104,7 @@ def test_two_students_are_trained_alone_and_read_once(shared_session, request_, 
     assert all(p.shared is None for p in planned)
 
 
-def test_the_teacher_is_measured_once_for_all_budgets_though_a_busy_machine_keeps_none_of_it(planner, monkeypatch):
+def test_the_teacher_is_measured_once_for_all_budgets(planner, monkeypatch):
     calls = []
 
     def measured(*given):

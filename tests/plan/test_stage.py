@@ -1,13 +1,14 @@
-"""What a plan rests on decides whether it is kept."""
+"""What a plan rests on decides whether it is made again."""
 
 from dataclasses import replace
 
 import pytest
 
+from edgekd.latency import kept
 from edgekd.latency.kept import Watch
 from edgekd.pipeline.compress import gather, planner_of
 from edgekd.plan import stage
-from edgekd.plan.stage import Device
+from edgekd.plan.stage import Device, Planner
 from edgekd.progress import Progress
 from edgekd.request import Request
 from edgekd.session import Session
@@ -30,9 +31,18 @@ def planner(tiny_teacher, intent_data, fast_profile, shared_session, tmp_path):
     return planner_of(session, inputs, Device.of(build_target(fast_profile.target), session.store))
 
 
-def test_a_plan_on_a_quiet_machine_is_kept(planner):
+def later(planner):
+    """The planner of the next run."""
+    device = Device.of(planner.device.target, planner.session.store)
+    return planner_of(planner.session, planner.inputs, device)
+
+
+def test_a_plan_on_a_quiet_machine_is_kept(planner, monkeypatch):
     assert planner.make().disturbed == 0.0
     assert not any("warning" in line for line in planner.progress.lines)
+    monkeypatch.setattr(Planner, "_make", lambda *given: pytest.fail("planned again"))
+    monkeypatch.setattr(Watch, "quiet", lambda watch: pytest.fail("looked"))
+    assert later(planner).make().disturbed == 0.0
 
 
 @pytest.mark.parametrize("name", ["measure_teacher", "measure_table"])
@@ -57,17 +67,32 @@ def test_a_later_run_has_the_same_plan_until_the_machine_is_quieter(planner, mon
     def table(*args, **kwargs):
         return measure(*args, **kwargs).model_copy(update={"disturbed": shares.pop(0)})
 
-    def later():
-        device = Device.of(planner.device.target, planner.session.store)
-        return planner_of(planner.session, planner.inputs, device)
-
     monkeypatch.setattr(stage, "measure_table", table)
     monkeypatch.setattr(Watch, "quiet", lambda watch: quiet)
     quiet = False
     first = planner.make()
     assert first.disturbed == 0.5
-    assert later().make() == first
-    assert later().make(correction=1.5).disturbed == 0.5  # the table is the old one
+    again = later(planner)
+    assert again.make() == first
+    assert again.make(correction=1.5).disturbed == 0.5  # the table is the old one
     quiet = True
-    assert later().make().disturbed == 0.1
+    again = later(planner)
+    assert again.make().disturbed == 0.1
+    assert again.make(correction=1.5).disturbed == 0.1
     assert shares == []
+
+
+def test_a_run_that_began_on_an_old_plan_stays_with_the_old_table(planner, monkeypatch):
+    """The machine becomes quieter while it trains: a correction of the old figures must not meet new ones."""
+    measure, shares, lacks = stage.measure_table, [0.5], [0.9, 0.0]
+
+    def table(*args, **kwargs):
+        return measure(*args, **kwargs).model_copy(update={"disturbed": shares.pop(0)})
+
+    monkeypatch.setattr(stage, "measure_table", table)
+    planner.make()
+    monkeypatch.setattr(kept, "expected_lack", lambda target: lacks.pop(0))
+    again = later(planner)
+    assert again.make().disturbed == 0.5
+    assert again.make(correction=1.5).disturbed == 0.5
+    assert lacks == [0.0]

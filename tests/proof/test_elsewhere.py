@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.devices import add_device
+from edgekd.devices import add_device, find_probe
 from edgekd.errors import UsageError
 from edgekd.latency.kit import seal
 from edgekd.latency.probe import make_plan_kit
 from edgekd.models.teacher import load_teacher
 from edgekd.pipeline.compress import compress
 from edgekd.plan.make import widths_of
+from edgekd.plan.probed import Overhead, predict_teacher
+from edgekd.plan.stage import Device
 from edgekd.profile import load, override
 from edgekd.progress import Progress
 from edgekd.proof.elsewhere import Reference, _kept, judge_measured, keep_reference, make_verify_kit
@@ -30,6 +32,8 @@ from edgekd.runtime.tokenise import Encodings
 from edgekd.session import Session
 from edgekd.store import Store
 from edgekd.targets.base import SessionSpec
+from edgekd.targets.build import build_target
+from edgekd.targets.spec import CpuTarget
 from edgekd.tasks.build import build_task
 from edgekd.tasks.spec import JointIntentSlots, MultiLabelClassification, TextRegression, TokenClassification
 
@@ -124,6 +128,14 @@ def test_it_is_unmeasured_until_the_device_has_spoken(bundle, device_json):
     assert result.machine == json.loads(device_json.read_text())["machine"]
     assert all(c.measured_ms is None for c in result.candidates)
     assert "predicted from the probe of box" in result.chosen.note
+
+
+def test_a_prediction_is_as_disturbed_as_tokenising_here_was(bundle, session, tiny_teacher):
+    probe = find_probe(session.store, "box")
+    shape, overhead = load_teacher(tiny_teacher).hosted[0], Overhead(1.0, disturbed=0.4)
+    assert predict_teacher(probe, "box", shape, ("fp32",), 32, 95.0, overhead, {}).disturbed == 0.4
+    device = Device.of(build_target(CpuTarget(device="box")), session.store)
+    assert device.watch.target.spec.device == "local"
 
 
 def test_texts_are_in_the_kit_and_nowhere_else_in_the_bundle(bundle, intent_data):
