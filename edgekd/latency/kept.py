@@ -47,6 +47,7 @@ def keep_measured(
     what: str,
     progress: Progress,
     disturbed: Callable[[Mapping[str, Any]], float] = lambda result: float(result["disturbed"]),
+    useful: Callable[[Mapping[str, Any]], bool] = lambda _: True,
 ) -> Artefact:
     """Measure, or read what was measured before; what is spoiled is used with a warning, however often.
 
@@ -65,12 +66,15 @@ def keep_measured(
         what: Is measured, for the warning.
         progress: Where the warning is shown.
         disturbed: Of the result, the share of the rounds asked for that no quiet one was had for.
+        useful: Whether a result is worth using although it is spoiled; one that is not is made again by any later run.
     """
     made = store.make(stage, version, key, build)
     if made.id in watch.used:
         return made
-    if made.reused and disturbed(made.result) > MAX_DISTURBED and watch.quiet():
-        made = store.make(stage, version, key, build, again=lambda old, new: disturbed(new) < disturbed(old))
+    if made.reused and disturbed(made.result) > MAX_DISTURBED and (not useful(made.result) or watch.quiet()):
+        made = store.make(
+            stage, version, key, build, again=lambda old, new: not useful(old) or disturbed(new) < disturbed(old)
+        )
     watch.used.add(made.id)
     if disturbed(made.result) > MAX_DISTURBED:
         progress.say(

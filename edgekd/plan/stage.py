@@ -270,6 +270,8 @@ class Planner:
             self._kept(
                 "make_plan", PLAN_VERSION, key, "what the plan rests on",
                 lambda _: self._make(correction, without).model_dump(mode="json"),
+                # Where nothing was found, other load may be why: the next run tries again.
+                useful=lambda result: result["chosen"] is not None,
             )
         )  # fmt: skip
 
@@ -380,10 +382,16 @@ class Planner:
         return LatencyTable.model_validate(self._kept("measure_device", TABLE_VERSION, key, "the latency table", build))
 
     def _kept(
-        self, stage: str, version: int, key: Mapping[str, Any], what: str, build: Callable[[Path], dict[str, Any]]
+        self,
+        stage: str,
+        version: int,
+        key: Mapping[str, Any],
+        what: str,
+        build: Callable[[Path], dict[str, Any]],
+        useful: Callable[[Mapping[str, Any]], bool] = lambda _: True,
     ) -> dict[str, Any]:
         store, watch = self.session.store, self.device.watch
-        made = keep_measured(store, watch, stage, version, key, build, what=what, progress=self.progress)
+        made = keep_measured(store, watch, stage, version, key, build, what=what, progress=self.progress, useful=useful)
         return made.result
 
 

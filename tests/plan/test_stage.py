@@ -96,3 +96,17 @@ def test_a_run_that_began_on_an_old_plan_stays_with_the_old_table(planner, monke
     assert again.make().disturbed == 0.5
     assert again.make(correction=1.5).disturbed == 0.5
     assert lacks == [0.0]
+
+
+def test_a_later_run_tries_again_where_a_disturbed_plan_found_nothing(planner, monkeypatch):
+    def nothing(self, correction, without):
+        plan = make(self, correction, without)
+        return plan.model_copy(update={"chosen": None, "disturbed": 0.5}) if found.pop(0) else plan
+
+    make, found = Planner._make, [True, False]
+    monkeypatch.setattr(Planner, "_make", nothing)
+    monkeypatch.setattr(Watch, "quiet", lambda watch: False)
+    assert planner.make().choice is None
+    assert later(planner).make().choice is not None
+    assert later(planner).make().choice is not None
+    assert found == []
