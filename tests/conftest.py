@@ -7,6 +7,8 @@ import random
 
 import pytest
 
+from edgekd.progress import Progress
+
 INTENTS = {
     "lights": ["turn", "the", "lamp", "light", "bright", "dark", "room"],
     "music": ["play", "song", "album", "loud", "band", "jazz"],
@@ -42,6 +44,16 @@ def tagged(count, seed):
             inside = known
         rows.append({"tokens": [*words, f"n{seed}{i}"], "tags": [*tags, "O"]})
     return rows
+
+
+class Told(Progress):
+    """Keeps the lines that were said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
 
 
 def write_rows(path, rows):

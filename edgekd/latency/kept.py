@@ -52,9 +52,8 @@ def keep_measured(
     """Measure, or read what was measured before; what is spoiled is used with a warning, however often.
 
     One that other load spoiled is measured again by a run that finds the machine quiet, and the less disturbed of the
-    two is kept. Where it never is,
-    measuring again and again would cost a minute a run and tell no more, and a run that was killed would plan another
-    student than the one it has trained.
+    two is kept. Where it never is, measuring again and again would cost a minute a run and tell no more, and a run that
+    was killed would plan another student than the one it has trained.
 
     Args:
         store: Where it is kept.

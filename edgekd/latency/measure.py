@@ -161,7 +161,7 @@ def expected_lack(target: Target, rounds: int = 100) -> float:
     """
     with target.timer(()) as timer:
         quiet = _quiet(timer.look(rounds))
-    return max(0.0, 1.0 - COMPARE_PATIENCE * float(quiet.mean()))
+    return _lacking([(COMPARE_PATIENCE * int(quiet.sum()), rounds)])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -266,14 +266,14 @@ class Planner:
         }
         if self.inputs.checkpoint is not None:
             key["checkpoint"] = folder_id(self.inputs.checkpoint.folder)
-        return Plan.model_validate(
-            self._kept(
-                "make_plan", PLAN_VERSION, key, "what the plan rests on",
-                lambda _: self._make(correction, without).model_dump(mode="json"),
-                # Where nothing was found, other load may be why: the next run tries again.
-                useful=lambda result: result["chosen"] is not None,
-            )
+        made = keep_measured(
+            self.session.store, self.device.watch, "make_plan", PLAN_VERSION, key,
+            lambda _: self._make(correction, without).model_dump(mode="json"),
+            what="what the plan rests on", progress=self.progress,
+            # Where nothing was found, other load may be why: the next run tries again.
+            useful=lambda result: result["chosen"] is not None,
         )  # fmt: skip
+        return Plan.model_validate(made.result)
 
     def _make(self, correction: float, without: Sequence[Precision]) -> Plan:
         inputs = self.inputs
@@ -379,20 +379,11 @@ class Planner:
                 progress=self.progress,
             ).model_dump(mode="json")
 
-        return LatencyTable.model_validate(self._kept("measure_device", TABLE_VERSION, key, "the latency table", build))
-
-    def _kept(
-        self,
-        stage: str,
-        version: int,
-        key: Mapping[str, Any],
-        what: str,
-        build: Callable[[Path], dict[str, Any]],
-        useful: Callable[[Mapping[str, Any]], bool] = lambda _: True,
-    ) -> dict[str, Any]:
-        store, watch = self.session.store, self.device.watch
-        made = keep_measured(store, watch, stage, version, key, build, what=what, progress=self.progress, useful=useful)
-        return made.result
+        made = keep_measured(
+            self.session.store, self.device.watch, "measure_device", TABLE_VERSION, key, build,
+            what="the latency table", progress=self.progress,
+        )  # fmt: skip
+        return LatencyTable.model_validate(made.result)
 
 
 def core_of(inputs: Inputs, model: Path, shape: EncoderShape | None, session: SessionSpec) -> Core:

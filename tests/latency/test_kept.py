@@ -5,19 +5,11 @@ import pytest
 from edgekd.latency import kept
 from edgekd.latency.kept import Watch, keep_measured
 from edgekd.latency.measure import MAX_DISTURBED, expected_lack
-from edgekd.progress import Progress
 from edgekd.store import Store
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget, FakeTarget
+from tests.conftest import Told
 from tests.latency.scripted import ScriptedTarget
-
-
-class Told(Progress):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
 
 
 @pytest.fixture

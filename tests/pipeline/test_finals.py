@@ -12,22 +12,12 @@ from edgekd.pipeline.compress import compress, gather, planner_of
 from edgekd.pipeline.finals import by_accuracy
 from edgekd.plan.result import Candidate, Plan
 from edgekd.profile import override
-from edgekd.progress import Progress
+from tests.conftest import Told
 
 DEEP = Slice(layers=(0, 1, 2), heads=(1, 1, 1), ffn=(8, 8, 8))
 WIDE = Slice(layers=(0, 2), heads=(2, 1), ffn=(16, 24))
 FLAT = Slice(layers=(0,), heads=(4,), ffn=(48,))
 ALONE = Slice(layers=(1,), heads=(4,), ffn=(48,))
-
-
-class Shown(Progress):
-    """Lines that were said."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
 
 
 def plan_of(planner, *students, chosen=0):
@@ -100,7 +90,7 @@ def test_one_text_does_not_drop_the_one_that_keeps_most(planner, scripted):
     students = [(DEEP, "int8", 0.6, True), (FLAT, "int8", 0.5, True), (WIDE, "int8", 0.4, True)]
     scores = {DEEP: 0.5, FLAT: 0.75, WIDE: 0.75}
     rounds = scripted(scores, texts=4)
-    shown = Shown()
+    shown = Told()
     session = replace(planner.session, engine=replace(planner.session.engine, progress=shown))
     found = by_accuracy(replace(planner, session=session), plan_of(planner, *students))
     assert found.choice.choice == DEEP

@@ -9,19 +9,11 @@ from edgekd.latency.kept import Watch
 from edgekd.pipeline.compress import gather, planner_of
 from edgekd.plan import stage
 from edgekd.plan.stage import Device, Planner
-from edgekd.progress import Progress
 from edgekd.request import Request
 from edgekd.session import Session
 from edgekd.store import Store
 from edgekd.targets.build import build_target
-
-
-class Told(Progress):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
+from tests.conftest import Told
 
 
 @pytest.fixture
@@ -35,6 +27,17 @@ def later(planner):
     """The planner of the next run."""
     device = Device.of(planner.device.target, planner.session.store)
     return planner_of(planner.session, planner.inputs, device)
+
+
+def disturb_tables(monkeypatch, *shares):
+    """Tables that are disturbed so much, one after the other; what is left of these shares."""
+    measure, left = stage.measure_table, list(shares)
+
+    def table(*args, **kwargs):
+        return measure(*args, **kwargs).model_copy(update={"disturbed": left.pop(0)})
+
+    monkeypatch.setattr(stage, "measure_table", table)
+    return left
 
 
 def test_a_plan_on_a_quiet_machine_is_kept(planner, monkeypatch):
@@ -62,12 +65,7 @@ def test_a_plan_is_as_disturbed_as_the_worst_it_rests_on(planner, monkeypatch, n
 
 def test_a_later_run_has_the_same_plan_until_the_machine_is_quieter(planner, monkeypatch):
     """A run that was killed goes on with its student, on a busy machine too."""
-    measure, shares = stage.measure_table, [0.5, 0.1]
-
-    def table(*args, **kwargs):
-        return measure(*args, **kwargs).model_copy(update={"disturbed": shares.pop(0)})
-
-    monkeypatch.setattr(stage, "measure_table", table)
+    shares = disturb_tables(monkeypatch, 0.5, 0.1)
     monkeypatch.setattr(Watch, "quiet", lambda watch: quiet)
     quiet = False
     first = planner.make()
@@ -84,12 +82,8 @@ def test_a_later_run_has_the_same_plan_until_the_machine_is_quieter(planner, mon
 
 def test_a_run_that_began_on_an_old_plan_stays_with_the_old_table(planner, monkeypatch):
     """The machine becomes quieter while it trains: a correction of the old figures must not meet new ones."""
-    measure, shares, lacks = stage.measure_table, [0.5], [0.9, 0.0]
-
-    def table(*args, **kwargs):
-        return measure(*args, **kwargs).model_copy(update={"disturbed": shares.pop(0)})
-
-    monkeypatch.setattr(stage, "measure_table", table)
+    lacks = [0.9, 0.0]
+    disturb_tables(monkeypatch, 0.5)
     planner.make()
     monkeypatch.setattr(kept, "expected_lack", lambda target: lacks.pop(0))
     again = later(planner)
