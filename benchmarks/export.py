@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgekd.latency.ratio import round_ratio
+from edgekd.latency.statistics import quiet_rounds
 from record import write_record
 from transformers import BertForSequenceClassification
 
@@ -34,8 +36,6 @@ from edgekd.graph.variants import fused_nodes
 from edgekd.graph.writer import save_model, write_student
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import Measurement
-from edgekd.latency.ratio import round_ratio
-from edgekd.latency.statistics import quiet_rounds
 from edgekd.latency.timer import GraphJob, RoundSample
 from edgekd.models.families import host
 from edgekd.request import load_request

@@ -197,7 +197,7 @@ def main() -> None:
         return Request(teacher=str(taught.path), data=str(folder), task=TextClassification(), profile=profile)
 
     def planner(request: Request) -> Planner:
-        device = Device.of(build_target(request.profile.target), session.store)
+        device = Device.of(build_target(request.profile.target, session.log), session.store)
         return planner_of(session, gather(session, request), device)
 
     content: dict[str, Any] = {"steps": options.steps}

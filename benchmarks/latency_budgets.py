@@ -69,7 +69,9 @@ def planner_for(session: Session, folder: Path, length: int, budget_ms: float) -
     settings = {"budget.latency_ms": budget_ms, "search.always_distill": True, "workload.max_length": length}
     profile = override(load("cpu"), settings)
     request = Request(teacher=str(folder / "teacher"), data=str(folder / "data"), profile=profile)
-    return planner_of(session, gather(session, request), Device.of(build_target(profile.target), session.store))
+    return planner_of(
+        session, gather(session, request), Device.of(build_target(profile.target, session.log), session.store)
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from edgekd.latency.ratio import round_ratio
 from record import write_record
 
 from edgekd.bundle import write_core
@@ -24,7 +25,6 @@ from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data
 from edgekd.export.stage import onnx_rows
 from edgekd.latency.measure import compare
-from edgekd.latency.ratio import round_ratio
 from edgekd.latency.timer import BundleJob
 from edgekd.pipeline.compress import compress, gather, planner_of
 from edgekd.plan.stage import Device, Planner
@@ -78,7 +78,9 @@ def run_set(
     profile, folder = override(load("cpu"), goal.settings), data / goal.folder
     taught = teach_from(session, str(demo_encoder()), read_data(folder, task=goal.task), profile)
     request = Request(teacher=str(taught.path), data=str(folder), task=goal.task, profile=_budget(profile, 1000.0, 0))
-    planner = planner_of(session, gather(session, request), Device.of(build_target(profile.target), session.store))
+    planner = planner_of(
+        session, gather(session, request), Device.of(build_target(profile.target, session.log), session.store)
+    )
     inputs = planner.inputs
     parts = inputs.task.parts(inputs.test.counts(inputs.task, inputs.test_rows))
     teacher_p95 = planner.latency.p95_ms["fp32"]

@@ -114,6 +114,7 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
         engine.progress.say("warning: the last distill stage trains no task head; let one on logits (kl) follow")
     max_length = resolve_length(profile, teacher, data)
     teacher_id = folder_id(teacher.folder)
+    engine.progress.step("transfer set")
     transfer = build_transfer_set(
         store, engine, data, profile.transfer, profile.distill.seed, Embedder(teacher, teacher_id, max_length)
     )

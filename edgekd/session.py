@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from edgekd.distill.teach import teach
 from edgekd.errors import UsageError
 from edgekd.inputs import round_up_length
 from edgekd.latency.machine import usable_cpus
+from edgekd.latency.speed import SpeedLog
 from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
 from edgekd.models.teacher import encoder_max_length, load_body, model_folder
@@ -41,6 +43,11 @@ class Session:
 
     store: Store
     engine: Engine
+
+    @cached_property
+    def log(self) -> SpeedLog:
+        """The speed log of this machine, in the store's folder."""
+        return SpeedLog.of_this_machine(self.store.speed_folder)
 
     @staticmethod
     def open(store: Store, progress: Progress) -> Session:

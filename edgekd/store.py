@@ -25,8 +25,8 @@ from edgekd.errors import EdgekdError
 
 MANIFEST = "manifest.json"
 
-# Given by the user, not made by a stage: never listed as a stage, never cleared.
-_DEVICES = "devices"
+# Given by the user, or learned of the machine, not made by a stage: never listed as a stage, never cleared.
+_DEVICES, _SPEED = "devices", "speed"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ class Store:
         version: int,
         key: Mapping[str, Any],
         build: Callable[[Path], Mapping[str, Any] | None],
-        again: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] | None = None,
     ) -> Artefact:
         """Return the artefact of `key`, building it if it is not there.
 
@@ -83,8 +82,6 @@ class Store:
             key: What decides the result, as JSON-able values.
             build: Called with a folder to work in, which may hold what an interrupted earlier call left.
                 Whatever it leaves there is the artefact; it returns a small JSON-able result or None.
-            again: Build although it is there: the new one takes its place if this says so, given the old result and
-                the new one. Until then the old one stays, and where another process is making it, it is returned.
 
         Raises:
             EdgekdError: Another process is making the same artefact.
@@ -93,30 +90,21 @@ class Store:
         digest = hashlib.sha256(text.encode()).hexdigest()[:24]
         final = self.root / stage / digest
         found = self._find(stage, digest)
-        if found is not None and again is None:
+        if found is not None:
             return found
         final.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(_locked(final.with_suffix(".lock"), stage))
-            except EdgekdError:
-                if found is None:
-                    raise
-                return found
+        with _locked(final.with_suffix(".lock"), stage):
             found = self._find(stage, digest)  # another process may have finished it meanwhile
-            if found is not None and again is None:
+            if found is not None:
                 return found
             work = final.with_suffix(".work")
             work.mkdir(exist_ok=True)
             started = time.monotonic()
             result = dict(build(work) or {})
             seconds = time.monotonic() - started
-            if found is not None and again is not None and not again(found.result, result):
-                shutil.rmtree(work)
-                return found
             _write_manifest(work, json.loads(text) | {"result": result, "seconds": seconds})
             if final.exists():
-                shutil.rmtree(final)  # replaced, or damaged: its files no longer match its manifest
+                shutil.rmtree(final)  # damaged: its files no longer match its manifest
             work.rename(final)
         return Artefact(f"{stage}-{digest}", final, result, seconds, reused=False)
 
@@ -130,11 +118,16 @@ class Store:
     def entries(self) -> list[tuple[str, Path, int]]:
         """List (stage, folder, bytes) of everything stored, unfinished work included."""
         found = []
-        for stage in sorted(p for p in self.root.glob("*") if p.is_dir() and p.name != _DEVICES):
+        for stage in sorted(p for p in self.root.glob("*") if p.is_dir() and p.name not in (_DEVICES, _SPEED)):
             for folder in sorted(p for p in stage.iterdir() if p.is_dir()):
                 size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
                 found.append((stage.name, folder, size))
         return found
+
+    @property
+    def speed_folder(self) -> Path:
+        """Where the speed logs of machines are kept."""
+        return self.root / _SPEED
 
     def device_folder(self, name: str) -> Path:
         """Where the profile and the probe of a device that is elsewhere are kept."""

@@ -1,8 +1,9 @@
-"""What a person sees: one console on stderr, progress bars on a terminal and silence elsewhere."""
+"""What a person sees: one console on stderr, progress bars on a terminal and plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -10,12 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichBars
 
-from edgekd.progress import Bar, Progress
+from edgekd.progress import STEPS, Bar, Progress, Step
 
 # Columns where there is no terminal to ask, as in the log of a pipeline.
 _LOG_WIDTH = 110
 
-# Shorter steps than this show no bar.
+# Without a terminal a line is said at least this often.
+_LOG_SECONDS = 30.0
+
+# Shorter tasks than this show no bar.
 _PATIENCE_SECONDS = 2.0
 
 
@@ -28,33 +32,81 @@ def error_console() -> Console:
 
 
 class ConsoleProgress(Progress):
-    """Bars with time left on a terminal; plain lines where there is none."""
+    """Bars with the step and the time left on a terminal; elsewhere a line at each step, and at least every 30 s."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._step = ""
+        self._said = time.monotonic()
+
+    def step(self, name: Step) -> None:
+        """See `Progress.step`."""
+        self._step = f"step {STEPS.index(name) + 1} of {len(STEPS)}: "
+        self.say(f"{self._step}{name}")
 
     @contextlib.contextmanager
     def bar(self, title: str, total: float) -> Iterator[Bar]:
-        """See `Progress.bar`; without a title, or without a terminal, nothing is drawn."""
-        if not title or not self.console.is_terminal:
+        """See `Progress.bar`; without a title nothing is shown."""
+        if not title:
             with super().bar(title, total) as silent:
                 yield silent
-            return
-        columns = (
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with RichBars(*columns, console=self.console, transient=True, refresh_per_second=4) as bars:
-            yield _RichBar(bars, title, total)
+        elif not self.console.is_terminal:
+            with self._plain(title, total) as plain:
+                yield plain
+        else:
+            columns = (
+                TextColumn("  {task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            with RichBars(*columns, console=self.console, transient=True, refresh_per_second=4) as bars:
+                yield _RichBar(bars, f"{self._step}{title}", total)
+
+    @contextlib.contextmanager
+    def _plain(self, title: str, total: float) -> Iterator[Bar]:
+        """Say where the task is whenever nothing was said for 30 s, whether or not it says anything itself."""
+        bar, ended = _PlainBar(f"{self._step}{title}", total), threading.Event()
+
+        def tell() -> None:
+            while not ended.wait(1.0):
+                if time.monotonic() - self._said >= _LOG_SECONDS:
+                    self.say(bar.words())
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield bar
+        finally:
+            ended.set()
+            teller.join()
 
     def say(self, text: str) -> None:
         """Print one line that stays."""
+        self._said = time.monotonic()
         self.console.print(text, soft_wrap=True, markup=False)
+
+
+class _PlainBar:
+    def __init__(self, title: str, total: float) -> None:
+        self.title, self.total, self.started = title, total, time.monotonic()
+        self.share, self.note = 0.0, ""
+
+    def update(self, done: float, note: str = "") -> None:
+        """See `Bar.update`."""
+        self.share, self.note = min(1.0, done / self.total) if self.total else 0.0, note
+
+    def words(self) -> str:
+        """Where it is, and what is left."""
+        spent = time.monotonic() - self.started
+        if not self.share:
+            return f"{self.title}, {spent:.0f} s so far"
+        left = spent * (1.0 - self.share) / self.share
+        note = f", {self.note}" if self.note else ""
+        return f"{self.title}, {100 * self.share:.0f}%, about {left:.0f} s left{note}"
 
 
 class _RichBar:

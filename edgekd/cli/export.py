@@ -62,7 +62,7 @@ def command(**flags: Any) -> None:
 
     console = error_console()
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
-    device = Device.of(build_target(request.profile.target), session.store)
+    device = Device.of(build_target(request.profile.target, session.log), session.store)
     exported = export_of(session, gather(session, request).of_student, device, load_student(folder), folder_id(folder))
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(exported.path, out, ignore=shutil.ignore_patterns("manifest.json"))

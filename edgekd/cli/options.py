@@ -27,6 +27,7 @@ OVERRIDES = {
     "latency_ms": "budget.latency_ms",
     "percentile": "budget.percentile",
     "threads": "target.threads",
+    "clock": "target.clock",
     "max_length": "workload.max_length",
     "batch_size": "workload.batch_size",
     "judge": "workload.judge",
@@ -97,6 +98,7 @@ def profile_options(function: F) -> F:
                 "--percentile", type=float, help="Percentile the budget is on, in percent: 95, not 0.95.  [default: 95]"
             ),
             click.option("--threads", type=int, help="CPU threads of the runtime."),
+            clock_option,
             click.option("--max-length", type=Length(), help="Tokens a text; longer ones are cut.  [default: auto]"),
             click.option("--batch-size", type=int, help="Texts a call.  [default: 1]"),
             click.option("--judge", type=click.Choice(["fixed", "replay"]), help="Texts the budget is judged on."),
@@ -108,6 +110,14 @@ def profile_options(function: F) -> F:
             transfer_options,
         ]
     )(function)
+
+
+def clock_option(function: F) -> F:
+    """--clock."""
+    return click.option(
+        "--clock", type=click.Choice(["service", "response"]),
+        help="Judge CPU time of the calling thread, or the wall clock.  [default: service for one CPU thread]",
+    )(function)  # fmt: skip
 
 
 def data_options(function: F) -> F:

@@ -42,7 +42,7 @@ def command(**flags: Any) -> int:
 
     console = error_console()
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
-    device = Device.of(build_target(request.profile.target), session.store)
+    device = Device.of(build_target(request.profile.target, session.log), session.store)
     plan = planner_of(session, gather(session, request), device).make()
     out.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
     console.print(_table(plan))

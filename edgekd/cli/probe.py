@@ -13,9 +13,6 @@ from edgekd.cli.options import json_option, resolve_profile, store_of, store_opt
 from edgekd.errors import UsageError, require
 from edgekd.profile import Profile
 
-# From here on a device's table is not to be trusted: see `edgekd.latency.measure.MAX_DISTURBED`.
-_DISTURBED = 0.30
-
 
 @click.group(name="probe")
 def command() -> None:
@@ -78,9 +75,6 @@ def add(device: Path, name: str | None, cache_dir: Path | None, as_json: bool) -
     assert probe is not None
     lengths = ", ".join(map(str, probe.lengths))
     console.print(f"{profile.name}: {profile.description} {len(probe.graphs)} graphs, {lengths} tokens a text.")
-    if probe.disturbed_share > _DISTURBED:
-        share = f"{100 * probe.disturbed_share:.0f}%"
-        console.print(f"warning: other load disturbed {share} of its rounds: plans from it will be off; probe again")
     console.print(f"use it: edgekd compress --profile {profile.name} ...")
     if as_json:
         click.echo(json.dumps({"name": profile.name, "profile": profile.model_dump(mode="json")}))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgekd.cli.console import ConsoleProgress, error_console
-from edgekd.cli.options import json_option
+from edgekd.cli.options import clock_option, json_option, store_of, store_option
 from edgekd.errors import UsageError, require
 
 
@@ -22,7 +22,9 @@ from edgekd.errors import UsageError, require
 @click.option("--judge-here", is_flag=True, help="Judge the budget itself on this machine, whatever it is.")
 @click.option("--latency-ms", type=float, help="Another budget than the bundle's; implies --judge-here.")
 @click.option("--percentile", type=float, help="Another than the bundle's: 95, not 0.95; implies --judge-here.")
+@clock_option
 @click.option("--measured", type=click.Path(path_type=Path), help="Judge what verify-kit.zip wrote on its device.")
+@store_option
 @json_option
 def command(bundle: Path, **flags: Any) -> int:
     """Check BUNDLE on any host: its files, its answers to stored texts, and its latency.
@@ -34,6 +36,7 @@ def command(bundle: Path, **flags: Any) -> int:
         hint = "name the folder that it is in" if bundle.is_file() else "no such bundle"
         raise UsageError(f"{bundle}: {hint}")
     require("onnxruntime", "runtime", "run a bundle")
+    from edgekd.latency.speed import SpeedLog
     from edgekd.proof.recheck import Asked, recheck
     from edgekd.report.wording import BADGE, MARK
 
@@ -44,6 +47,8 @@ def command(bundle: Path, **flags: Any) -> int:
         judge_here=flags["judge_here"],
         latency_ms=flags["latency_ms"],
         percentile=flags["percentile"],
+        clock=flags["clock"],
+        log=SpeedLog.of_this_machine(store_of(flags["cache_dir"]).speed_folder),
     )
     if flags["measured"] is not None:
         from edgekd.proof.elsewhere import judge_measured

@@ -11,12 +11,12 @@ from typing import Any
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.parity import Parity
 from edgekd.graph.variants import fused_nodes
-from edgekd.latency.kept import Watch
-from edgekd.latency.measure import compare, lacking_share
-from edgekd.latency.ratio import round_ratio
+from edgekd.latency.estimate import round_ratio
+from edgekd.latency.measure import compare
 from edgekd.latency.table import VOCABULARY
 from edgekd.latency.timer import GraphJob
 from edgekd.progress import Progress
+from edgekd.targets.base import Target
 
 # Fewer rounds leave the interval wider than what the forms differ by.
 _ROUNDS, _CALLS = 15, 8
@@ -30,14 +30,14 @@ class Place:
     """Where forms of a graph are measured.
 
     Attributes:
-        watch: The device, watched.
+        target: The device.
         machine: Its fingerprint.
         length: Tokens a text.
         batch_size: Texts a call.
         elsewhere: Whether the device is not this machine.
     """
 
-    watch: Watch
+    target: Target
     machine: str
     length: int
     batch_size: int
@@ -73,35 +73,36 @@ def choose_graph(
     Returns:
         `chosen`, its name, and `tried`: of each its median in ms, its ratio to the first with the interval (its upper
         end None where the rounds do not bound it), the gap of its logits and what onnxruntime fused in it.
-        `disturbed` is the share of the rounds asked for that no quiet one was had for.
     """
     ids = min(vocabulary, VOCABULARY)
     jobs = [GraphJob(name, path, place.batch_size, place.length, ids) for name, path in forms.items()]
     with progress.bar(title, 1) as bar:
         found = compare(
-            jobs, place.watch.target, processes=1, rounds=_ROUNDS, calls=_CALLS,
+            jobs, place.target, processes=1, rounds=_ROUNDS, calls=_CALLS,
             progress=lambda done, total: bar.update(done / total),
         )  # fmt: skip
     first = jobs[0].name
     tried, best, best_upper = [], first, _WORTH
     for name, path in forms.items():
-        ratio = round_ratio(found[first], found[name]) if name != first else (1.0, 1.0, 1.0)
+        ratio = (1.0, 1.0, 1.0)
+        if name != first:
+            ratio = round_ratio(found[first].rounds, found[name].rounds, place.target.clock)
         gap = _gap(prove, path) if name != first else 0.0
         same = gap is not None and gap <= limit
-        if same and ratio is not None and ratio[2] < best_upper:
+        if same and ratio[2] < best_upper:
             best, best_upper = name, ratio[2]
         tried.append(
             {
                 "name": name,
-                "median_ms": found[name].percentile(50),
-                "ratio": None if ratio is None else ratio[0],
-                "interval": None if ratio is None else [ratio[1], ratio[2] if math.isfinite(ratio[2]) else None],
+                "median_ms": found[name].percentile(50, place.target.clock),
+                "ratio": ratio[0],
+                "interval": [ratio[1], ratio[2] if math.isfinite(ratio[2]) else None],
                 "gap": gap,
                 "same": same,
                 "fused": fused_nodes(path),
             }
         )
-    return {"chosen": best, "tried": tried, "disturbed": lacking_share(found.values())}
+    return {"chosen": best, "tried": tried}
 
 
 def _gap(prove: Callable[[Path], Parity] | None, path: Path) -> float | None:

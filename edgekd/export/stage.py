@@ -26,7 +26,6 @@ from edgekd.graph.quantize import QUANTIZER_VERSION
 from edgekd.graph.spec import Export, GraphOptions
 from edgekd.graph.variants import OPTIMISER_LEVELS, fused_nodes, optimise, writer_variants
 from edgekd.graph.writer import WRITER_VERSION, save_model, write_student
-from edgekd.latency.kept import keep_measured
 from edgekd.models.families import Hosted
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import Teacher
@@ -242,7 +241,7 @@ class _Subject:
         return store.make("export", VERSION, key, build)
 
     def _choice(self, store: Store, key: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """The fastest forms on the target; measured again on a quieter machine if other load disturbed it."""
+        """The fastest forms on the target."""
         place = self.wanted.place
 
         def build(_: Path) -> dict[str, Any]:
@@ -255,12 +254,7 @@ class _Subject:
                 return found
 
         where = {"machine": place.machine, "length": place.length}
-        made = keep_measured(
-            store, place.watch, "choose_graph", CHOICE_VERSION, key | where, build,
-            what="the graph's forms", progress=progress,
-            disturbed=lambda result: max(found["disturbed"] for found in result.values()),
-        )  # fmt: skip
-        return made.result
+        return store.make("choose_graph", CHOICE_VERSION, key | where, build).result
 
     def _files(self, work: Path, files: dict[str, Path], choice: dict[str, Any], engine: Engine) -> dict[str, Any]:
         """Prove the given form, and write the chosen ones in each precision."""

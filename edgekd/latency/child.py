@@ -4,9 +4,11 @@ It imports the standard library, numpy and onnxruntime (and `edgekd.runtime` for
 else competes for its caches and threads. Commands, each one line, each answered by one line:
 
     {"op": "load", "job": {...}, "session": {...}}  load a job, make its first call, warm it up
-    {"op": "round", "job": name, "calls": n}        time n calls, and the reference kernel around them
-    {"op": "look", "rounds": n}                     time the reference kernel alone, twice a round
+    {"op": "round", "job": name, "calls": n}        time n calls on both clocks, and the speed kernel around them
+    {"op": "kernel"}                                time the speed kernel alone
     {"op": "stats"}                                 peak memory of this process
+
+Two clocks read the same calls: the wall, and the CPU time of the calling thread (nothing where the system has none).
 
 An answer is {"ok": ...} or {"error": message, "kind": an error class of `edgekd.errors`}.
 The end of its input ends it.
@@ -21,6 +23,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,15 +33,21 @@ LEAD_IN, LEAD_IN_NS = 2, 3_000_000
 """Untimed calls at the start of a round, and how long they last at least: they refill the caches that other jobs, the
 kernel and the garbage collector have used. A small model's first calls after these take up to three times as long."""
 
-_KERNEL_SIZE = 192
-_KERNEL_BLOCK_NS = 6_000_000
+KERNEL_VERSION = 1
+"""Raised when the speed kernel's work changes: times of two versions cannot be compared."""
+
+HAS_CPU_CLOCK = hasattr(time, "thread_time_ns")
+cpu_ns = time.thread_time_ns if HAS_CPU_CLOCK else time.perf_counter_ns
+
+_PRODUCT_SIZE = 192
+_PRODUCT_NS = 6_000_000
 # More than a core's own caches hold, less than what it shares with its neighbours: as a small model's weights.
-_STREAM_BYTES = 3 * 2**20
-_STREAM_BLOCK_NS = 3_000_000
+_WALK_BYTES = 3 * 2**20
+_WALK_NS = 3_000_000
 _WARM_BATCH = 5
 _WARM_TOLERANCE = 0.03
 _WARM_MAX_NS = 3_000_000_000
-_KINDS = ("UsageError", "DataError", "UnavailableError", "NoiseError", "EdgekdError")
+_KINDS = ("UsageError", "DataError", "UnavailableError", "EdgekdError")
 _LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -179,7 +188,7 @@ def warm_up(call: Call, max_ns: int = _WARM_MAX_NS) -> int:
     """
     started, calls, best = time.perf_counter_ns(), 0, float("inf")
     while True:
-        times = time_calls(call, _WARM_BATCH)[0]
+        times = time_calls(call, _WARM_BATCH).wall
         calls += _WARM_BATCH
         median = float(np.median(times))
         if median > best * (1.0 - _WARM_TOLERANCE) or time.perf_counter_ns() - started > max_ns:
@@ -187,9 +196,16 @@ def warm_up(call: Call, max_ns: int = _WARM_MAX_NS) -> int:
         best = median
 
 
-def time_calls(
-    call: Call, calls: int, lead_in: int = 0, lead_in_ns: int = 0
-) -> tuple[list[int], list[tuple[int, int, int]]]:
+@dataclass
+class Times:
+    """Nanoseconds of single calls: on the wall, of this thread's CPU time, and the parts of a bundle's calls."""
+
+    wall: list[int] = field(default_factory=list)
+    cpu: list[int] = field(default_factory=list)
+    parts: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+def time_calls(call: Call, calls: int, lead_in: int = 0, lead_in_ns: int = 0) -> Times:
     """Time single calls with the garbage collector off.
 
     Args:
@@ -197,11 +213,8 @@ def time_calls(
         calls: How often.
         lead_in: Calls before these that are not timed, at least; the collector has run before them.
         lead_in_ns: For how long they go on, at least.
-
-    Returns:
-        Nanoseconds of each call, and its parts where the job has parts.
     """
-    clock, total, parts = time.perf_counter_ns, [], []
+    clock, times = time.perf_counter_ns, Times()
     gc.collect()
     gc.disable()
     try:
@@ -210,18 +223,22 @@ def time_calls(
             call()
             led += 1
         for _ in range(calls):
-            start = clock()
+            # The CPU clock is read inside the wall's: a preemption between the two reads only ever lengthens the wall.
+            start, cpu = clock(), cpu_ns()
             part = call()
-            total.append(clock() - start)
+            spent, end = cpu_ns() - cpu, clock()
+            times.wall.append(end - start)
+            if HAS_CPU_CLOCK:
+                times.cpu.append(spent)
             if part is not None:
-                parts.append(part)
+                times.parts.append(part)
     finally:
         gc.enable()
-    return total, parts
+    return times
 
 
-class ReferenceKernel:
-    """Fixed work that tells a quiet machine from a disturbed one: a matrix product, and a walk through memory.
+class SpeedKernel:
+    """Work of fixed cost that shows how fast the machine is: a matrix product, and a walk through memory.
 
     The product feels whoever shares the core, the walk whoever shares the caches: a neighbour that only wears out
     the caches slows a model by a third and the product by nothing.
@@ -229,25 +246,24 @@ class ReferenceKernel:
 
     def __init__(self) -> None:
         generator = np.random.default_rng(0)
-        self._left = generator.standard_normal((_KERNEL_SIZE, _KERNEL_SIZE), dtype=np.float32)
-        self._right = generator.standard_normal((_KERNEL_SIZE, _KERNEL_SIZE), dtype=np.float32)
+        self._left = generator.standard_normal((_PRODUCT_SIZE, _PRODUCT_SIZE), dtype=np.float32)
+        self._right = generator.standard_normal((_PRODUCT_SIZE, _PRODUCT_SIZE), dtype=np.float32)
         self._out = np.empty_like(self._left)
-        self._stream = generator.standard_normal(_STREAM_BYTES // 4, dtype=np.float32)
-        # Long enough to be interrupted as a call would be, whatever the speed of the machine.
-        self._products = self._repeats(self._multiply, _KERNEL_BLOCK_NS)
-        self._walks = self._repeats(self._walk, _STREAM_BLOCK_NS)
+        self._stream = generator.standard_normal(_WALK_BYTES // 4, dtype=np.float32)
+        self._products = self._repeats(self._multiply, _PRODUCT_NS)
+        self._walks = self._repeats(self._walk, _WALK_NS)
 
-    def block(self) -> tuple[float, float, float]:
-        """Mean nanoseconds of a product and of a walk over a block, and the share of it that it only waited."""
-        cpu, start = time.thread_time_ns(), time.perf_counter_ns()
+    def block(self) -> tuple[float, float]:
+        """Mean nanoseconds of CPU time of a product and of a walk; on the wall where there is no such clock."""
+        clock = cpu_ns if HAS_CPU_CLOCK else time.perf_counter_ns
+        start = clock()
         self._multiply(self._products)
-        middle = time.perf_counter_ns()
+        middle = clock()
         self._walk(1)  # brings the memory back that the job has pushed out
-        warm = time.perf_counter_ns()
+        warm = clock()
         self._walk(self._walks)
-        end = time.perf_counter_ns()
-        waited = max(0.0, 1.0 - (time.thread_time_ns() - cpu) / (end - start))
-        return (middle - start) / self._products, (end - warm) / self._walks, waited
+        end = clock()
+        return (middle - start) / self._products, (end - warm) / self._walks
 
     def _multiply(self, times: int) -> None:
         for _ in range(times):
@@ -288,14 +304,14 @@ class Child:
 
     def __init__(self) -> None:
         self._calls: dict[str, Call] = {}
-        self._kernel = ReferenceKernel()
+        self._kernel = SpeedKernel()
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do one command."""
         operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "load": self._load,
             "round": self._round,
-            "look": self._look,
+            "kernel": lambda _: _kernel_figures(self._kernel.block()),
             "stats": lambda _: {"peak_memory_mb": peak_memory_mb()},
         }
         return operations[command["op"]](command)
@@ -319,24 +335,14 @@ class Child:
     def _round(self, command: dict[str, Any]) -> dict[str, Any]:
         call = self._calls[command["job"]]
         before = self._kernel.block()
-        total, parts = time_calls(call, command["calls"], LEAD_IN, LEAD_IN_NS)
-        return _round_of(total, parts, before, self._kernel.block())
-
-    def _look(self, command: dict[str, Any]) -> dict[str, Any]:
-        rounds = range(command["rounds"])
-        return {"rounds": [_round_of([], [], self._kernel.block(), self._kernel.block()) for _ in rounds]}
+        times = time_calls(call, command["calls"], LEAD_IN, LEAD_IN_NS)
+        after = self._kernel.block()
+        around = ((before[0] + after[0]) / 2, (before[1] + after[1]) / 2)
+        return {"wall_ns": times.wall, "cpu_ns": times.cpu, "parts_ns": times.parts} | _kernel_figures(around)
 
 
-def _round_of(
-    total: list[int],
-    parts: list[tuple[int, int, int]],
-    before: tuple[float, float, float],
-    after: tuple[float, float, float],
-) -> dict[str, Any]:
-    """A round as it is answered: its calls, and the worse of the reference kernel's blocks around them."""
-    reference, memory, waited = map(max, before, after)
-    figures = {"reference_ns": reference, "memory_ns": memory, "waited": waited}
-    return {"total_ns": total, "parts_ns": parts} | figures
+def _kernel_figures(block: tuple[float, float]) -> dict[str, Any]:
+    return {"product_ns": block[0], "walk_ns": block[1]}
 
 
 def _one_line(error: BaseException) -> str:

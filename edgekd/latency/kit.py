@@ -19,6 +19,7 @@ import numpy as np
 
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.latency import machine
+from edgekd.latency.clocks import AskedClock, Clock, judged_clock
 from edgekd.latency.timer import Job, ProcessTimer
 
 SCHEMA_VERSION = 1
@@ -142,8 +143,17 @@ def check_runtime(needed: str, opset: int) -> None:
 class KitTarget:
     """What `edgekd.latency.measure` needs of a target: session options, as a `SessionSpec` in JSON, and timers."""
 
-    def __init__(self, session: Mapping[str, Any]) -> None:
-        self.session = dict(session)
+    def __init__(self, session: Mapping[str, Any], asked: AskedClock = "auto") -> None:
+        self.session, self.asked = dict(session), asked
+
+    @property
+    def clock(self) -> Clock:
+        """See `edgekd.targets.base.Target.clock`."""
+        cpu = self.session["providers"][0] == "CPUExecutionProvider"
+        return judged_clock(self.asked, "onnxruntime-cpu" if cpu else "gpu", self.session["threads"])
+
+    def usual_speed(self) -> None:
+        """See `edgekd.targets.base.Target.usual_speed`: a kit keeps nothing on its device."""
 
     def timer(self, jobs: Sequence[Job], processes: int = 1) -> ProcessTimer:
         """See `edgekd.targets.base.Target.timer`."""

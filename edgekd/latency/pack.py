@@ -14,8 +14,8 @@ from edgekd.latency.kit import CODE, KIT, SCHEMA_VERSION, seal
 from edgekd.resources import resource
 
 MEASURING = (
-    "__init__.py", "errors.py", "latency/__init__.py", "latency/child.py", "latency/kit.py", "latency/machine.py",
-    "latency/measure.py", "latency/statistics.py", "latency/timer.py",
+    "__init__.py", "errors.py", "latency/__init__.py", "latency/child.py", "latency/clocks.py", "latency/estimate.py",
+    "latency/kit.py", "latency/machine.py", "latency/measure.py", "latency/timer.py",
 )  # fmt: skip
 """What times a model: it imports the standard library, numpy and onnxruntime."""
 

@@ -17,7 +17,8 @@ from pydantic import Field, JsonValue
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import WRITER_VERSION
-from edgekd.latency import statistics
+from edgekd.latency.clocks import Clock
+from edgekd.latency.estimate import percentile
 from edgekd.latency.kit import SEAL, check_out, read_sealed
 from edgekd.latency.machine import Machine
 from edgekd.latency.measure import Measurement
@@ -68,7 +69,7 @@ class ProbedGraph(Spec):
         shape: Its shape.
         precision: As deployed.
         length: Tokens a text.
-        median_ms: On quiet rounds.
+        median_ms: At the speed that the device had in the median of its comparison.
         measurement: All samples.
     """
 
@@ -96,7 +97,7 @@ class Probe(Spec):
         graph_options: Variant of the graphs.
         teachers: The largest shape of each design.
         text_work_ms: See `edgekd.latency.kit.text_work_ms`.
-        disturbed_share: Share of rounds that other load disturbed.
+        clock: What was read.
         graphs: Everything measured.
         finished: When, ISO 8601.
     """
@@ -114,7 +115,7 @@ class Probe(Spec):
     graph_options: GraphOptions
     teachers: tuple[EncoderShape, ...]
     text_work_ms: float = Field(gt=0)
-    disturbed_share: float
+    clock: Clock
     graphs: tuple[ProbedGraph, ...] = Field(min_length=1)
     finished: str
 
@@ -129,9 +130,10 @@ class Probe(Spec):
         return tuple(dict.fromkeys(graph.precision for graph in self.graphs))
 
     def tail(self, q: float) -> float:
-        """Percentile q over the median: of all quiet samples, each relative to its graph's median."""
+        """Percentile q over the median: of all samples, each relative to its graph's median."""
         found = [Measurement.from_json(dict(graph.measurement)) for graph in self.graphs]
-        return max(1.0, statistics.percentile(np.concatenate([m.samples() / m.percentile(50) for m in found]), q))
+        relative = np.concatenate([m.samples(self.clock) / m.percentile(50, self.clock) for m in found])
+        return max(1.0, percentile(relative, q))
 
     def table(
         self, teacher: EncoderShape, widths: Sequence[int], precisions: Sequence[Precision], length: int
@@ -179,9 +181,7 @@ class Probe(Spec):
         for precision in precisions:
             if not any(c.width == teacher.hidden and c.precision == precision for c in costs):
                 raise UsageError(f"the probe did not measure {precision} at width {teacher.hidden}: probe again")
-        return LatencyTable(
-            batch_size=self.batch_size, length=length, costs=tuple(costs), disturbed=self.disturbed_share
-        )
+        return LatencyTable(batch_size=self.batch_size, length=length, costs=tuple(costs))
 
     def _medians(
         self, teacher: int, width: int, precision: Precision, length: int

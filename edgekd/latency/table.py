@@ -25,7 +25,8 @@ from edgekd.errors import UsageError
 from edgekd.graph.quantize import quantize_like
 from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import random_weights, save_model, write_student
-from edgekd.latency.measure import Measurement, compare, lacking_share
+from edgekd.latency.estimate import steady_medians
+from edgekd.latency.measure import compare
 from edgekd.latency.timer import GraphJob
 from edgekd.models.spec import EncoderShape, Spec
 from edgekd.progress import Progress
@@ -101,13 +102,11 @@ class LatencyTable(Spec):
         batch_size: Texts a call.
         length: Tokens a text.
         costs: One entry for each width and precision.
-        disturbed: Share of the rounds asked for that no quiet one was had for.
     """
 
     batch_size: int
     length: int
     costs: tuple[WidthCosts, ...]
-    disturbed: float = 0.0
 
     def at(self, width: int, precision: Precision) -> WidthCosts:
         """The costs at a width and precision.
@@ -172,7 +171,7 @@ def measure_table(
                 [graph.job for graph in graphs], target, processes=1, rounds=rounds, calls=calls,
                 progress=lambda a, b: bar.update(a / b),
             )  # fmt: skip
-    return table_of(graphs, measured, teacher)
+    return table_of(graphs, steady_medians(measured, target.clock, target.usual_speed()), teacher)
 
 
 @dataclass(frozen=True)
@@ -215,12 +214,12 @@ def table_graphs(
     return graphs
 
 
-def table_of(graphs: Sequence[TableGraph], measured: Mapping[str, Measurement], teacher: EncoderShape) -> LatencyTable:
+def table_of(graphs: Sequence[TableGraph], medians_ms: Mapping[str, float], teacher: EncoderShape) -> LatencyTable:
     """Fit the table to what was measured of its graphs, all of one batch size and length.
 
     Args:
         graphs: Of `table_graphs`.
-        measured: By the job's name; others may be among them.
+        medians_ms: By the job's name; others may be among them.
         teacher: The shape that the graphs were designed for.
     """
     groups: dict[tuple[int, Precision], list[TableGraph]] = {}
@@ -228,15 +227,10 @@ def table_of(graphs: Sequence[TableGraph], measured: Mapping[str, Measurement], 
         groups.setdefault((graph.shape.hidden, graph.precision), []).append(graph)
     costs = []
     for (width, precision), mine in groups.items():
-        medians = np.array([measured[graph.job.name].percentile(50) for graph in mine])
+        medians = np.array([medians_ms[graph.job.name] for graph in mine])
         costs.append(fit(width, precision, [graph.shape for graph in mine], medians, teacher))
     job = graphs[0].job
-    return LatencyTable(
-        batch_size=job.batch_size,
-        length=job.length,
-        costs=tuple(costs),
-        disturbed=lacking_share(measured[graph.job.name] for graph in graphs),
-    )
+    return LatencyTable(batch_size=job.batch_size, length=job.length, costs=tuple(costs))
 
 
 def write_graph(

@@ -9,15 +9,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import edgekd
 from edgekd import errors
 from edgekd.errors import EdgekdError, UsageError
+
+if TYPE_CHECKING:
+    from edgekd.latency.speed import SpeedLog
 
 _PACKAGE_PARENT = str(Path(edgekd.__file__).resolve().parent.parent)
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -80,23 +84,25 @@ Job = GraphJob | BundleJob
 
 @dataclass(frozen=True)
 class RoundSample:
-    """One round: some calls of one job in one process, without a pause.
+    """One round: some calls of one job in one process, without a pause, read on two clocks.
 
     Attributes:
         process: Index of the child process.
-        total_ms: Duration of each call.
-        parts_ms: Tokenising, model and post-processing of each call; empty for a graph.
-        reference_ms: Duration of the reference product around the round (the slower of before and after).
-        memory_ms: Duration of the reference walk through memory (the slower of before and after).
-        waited: Share of the kernels' time its process was kept off the CPU.
+        at: When it ended, in seconds since the timer was made.
+        wall_ms: Duration of each call.
+        cpu_ms: CPU time of the calling thread in each call; empty where the system has no such clock.
+        parts_ms: Tokenising, model and post-processing of each call, on the wall; empty for a graph.
+        product_ms: CPU time of the speed kernel's product around the round (mean of before and after).
+        walk_ms: CPU time of its walk through memory.
     """
 
     process: int
-    total_ms: tuple[float, ...]
+    at: float
+    wall_ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...] = ()
     parts_ms: tuple[tuple[float, float, float], ...] = ()
-    reference_ms: float = 1.0
-    memory_ms: float = 1.0
-    waited: float = 0.0
+    product_ms: float = 1.0
+    walk_ms: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -119,9 +125,6 @@ class Timer(Protocol):
     def load_reports(self, job: str) -> tuple[LoadReport, ...]:
         """One report for each process that has loaded the job."""
 
-    def look(self, rounds: int) -> tuple[RoundSample, ...]:
-        """Rounds without any calls, for what the reference kernels tell of the machine."""
-
     def close(self) -> None:
         """End the processes."""
 
@@ -141,22 +144,29 @@ class ProcessTimer:
         jobs: What can be timed; names must differ.
         session: A `SessionSpec` as JSON.
         processes: How many children load each job; rounds of a job go round them.
+        log: The machine's speed log, which the kernel's times around the rounds are added to.
         timeout: Seconds after which an answer is given up.
     """
 
     def __init__(
-        self, jobs: Sequence[Job], session: Mapping[str, Any], processes: int = 1, timeout: float = 900.0
+        self,
+        jobs: Sequence[Job],
+        session: Mapping[str, Any],
+        processes: int = 1,
+        log: SpeedLog | None = None,
+        timeout: float = 900.0,
     ) -> None:
+        self._log, self._began = log, time.monotonic()
         self._jobs = {job.name: job for job in jobs}
         if len(self._jobs) != len(jobs):
             raise UsageError("jobs timed together need different names")
         self._session = dict(session)
         self._turns = dict.fromkeys(self._jobs, 0)
         self._loads: dict[tuple[str, int], dict[str, Any]] = {}
-        self._children: list[_ChildProcess] = []
+        self._children: list[ChildProcess] = []
         try:
             for _ in range(processes):
-                self._children.append(_ChildProcess(timeout))
+                self._children.append(ChildProcess(timeout))
         except BaseException:
             self.close()
             raise
@@ -178,9 +188,20 @@ class ProcessTimer:
             load = {"op": "load", "job": asked.to_json(), "session": self._session if own is None else dict(own)}
             self._loads[job, process] = child.ask(load)
         answer = child.ask({"op": "round", "job": job, "calls": calls})
-        if min(*answer["total_ns"], answer["reference_ns"], answer["memory_ns"]) <= 0:
+        if min(*answer["wall_ns"], *answer["cpu_ns"], answer["product_ns"], answer["walk_ns"]) <= 0:
             raise EdgekdError(f"{job}: the clock of this machine gave a duration of zero or less")
-        return _sample(process, answer)
+        found = RoundSample(
+            process=process,
+            at=time.monotonic() - self._began,
+            wall_ms=_ms(answer["wall_ns"]),
+            cpu_ms=_ms(answer["cpu_ns"]),
+            parts_ms=tuple((a / 1e6, b / 1e6, c / 1e6) for a, b, c in answer["parts_ns"]),
+            product_ms=answer["product_ns"] / 1e6,
+            walk_ms=answer["walk_ns"] / 1e6,
+        )
+        if self._log is not None:
+            self._log.add(found.product_ms, found.walk_ms)
+        return found
 
     def load_reports(self, job: str) -> tuple[LoadReport, ...]:
         """See `Timer.load_reports`."""
@@ -190,11 +211,6 @@ class ProcessTimer:
                 memory = self._children[process].ask({"op": "stats"})["peak_memory_mb"]
                 reports.append(LoadReport(process, load["provider"], load["load_ms"], load["first_call_ms"], memory))
         return tuple(reports)
-
-    def look(self, rounds: int) -> tuple[RoundSample, ...]:
-        """See `Timer.look`."""
-        answer = self._children[0].ask({"op": "look", "rounds": rounds})
-        return tuple(_sample(0, of_round) for of_round in answer["rounds"])
 
     def close(self) -> None:
         """Kill the children: they hold nothing worth a farewell."""
@@ -213,19 +229,11 @@ class ProcessTimer:
         self.close()
 
 
-def _sample(process: int, answer: Mapping[str, Any]) -> RoundSample:
-    """A child's answer in milliseconds."""
-    return RoundSample(
-        process=process,
-        total_ms=tuple(ns / 1e6 for ns in answer["total_ns"]),
-        parts_ms=tuple((a / 1e6, b / 1e6, c / 1e6) for a, b, c in answer["parts_ns"]),
-        reference_ms=answer["reference_ns"] / 1e6,
-        memory_ms=answer["memory_ns"] / 1e6,
-        waited=answer["waited"],
-    )
+def _ms(nanoseconds: Sequence[int]) -> tuple[float, ...]:
+    return tuple(ns / 1e6 for ns in nanoseconds)
 
 
-class _ChildProcess:
+class ChildProcess:
     """One child and its pipes."""
 
     def __init__(self, timeout: float) -> None:
@@ -284,7 +292,7 @@ class _ChildProcess:
 
 
 def _environment() -> dict[str, str]:
-    """The parent's environment, with the package importable and the reference kernel on one thread."""
+    """The parent's environment, with the package importable and the speed kernel on one thread."""
     path = os.environ.get("PYTHONPATH")
     return (
         dict(os.environ)

@@ -21,7 +21,7 @@ from edgekd.distill.spec import Distill, Stage
 from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.export.stage import export_student, model_file, onnx_rows
 from edgekd.inputs import Inputs
-from edgekd.latency.measure import MAX_DISTURBED, Judgement, samples_needed
+from edgekd.latency.measure import Judgement, Measurement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.pipeline import collect
 from edgekd.pipeline.chain import Chain, lengthened, make_chain, refreshing, training_flops
@@ -29,7 +29,7 @@ from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device, Planner, core_of, first_weights, wanted_of, weights_again
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.proof.elsewhere import unmeasured_latency, unmeasured_memory
-from edgekd.proof.validate import Retained, judge_latency, replay_texts
+from edgekd.proof.validate import Retained, judge_latency, replay_texts, report_latency
 from edgekd.report.result import Contender, Criterion, Curve, Outcome, QualityRow, Timing, Try, overall
 from edgekd.session import Session
 from edgekd.store import Artefact
@@ -47,11 +47,8 @@ _UNTRAINED: Mapping[str, Contender] = {
     "checkpoint": "student from a checkpoint, untrained",
 }
 
-# How much smaller at most the next choice is made because the looks could not tell.
+# How much smaller at most the next choice is made because the verdict stayed open.
 _MOST_DOUBT = 1.25
-
-# The measurement that is not judged is only reported: one look is enough.
-_LOOKS, _REPORTED_LOOKS = 5, 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class Attempt:
     @property
     def measured_ms(self) -> float | None:
         """Latency at the budget's percentile; None where the device is elsewhere."""
-        return None if self.judged is None else self.judged.measurement.percentile(self.judged.percentile)
+        return None if self.judged is None else self.judged.value_ms
 
     @property
     def outcome(self) -> Outcome:
@@ -156,22 +153,20 @@ class Attempt:
 def miss_factor(judged: Judgement, planned_ms: float, headroom: float) -> float:
     """What predictions are to be multiplied by so that the next choice meets the budget; 1 where it need not be asked.
 
-    After a miss, measured over planned. Where the looks ran out with the budget inside the interval, a smaller model is
-    a way to a verdict: as much smaller as would have brought the interval's upper end within the budget less headroom,
-    so that the same choice cannot come back, but no more than `_MOST_DOUBT`: one noisy tail must not cost a third of a
-    student. Other load, and too few samples, ask for a quieter machine, not for a smaller model.
+    After a miss, measured over planned. Where the verdict stayed open with the budget inside the interval, a smaller
+    model is a way to a verdict: as much smaller as would have brought the interval's upper end within the budget less
+    headroom, so that the same choice cannot come back, but no more than `_MOST_DOUBT`: one noisy tail must not cost a
+    third of a student.
 
     Args:
         judged: The measurement.
         planned_ms: What the plan expected at the budget's percentile.
         headroom: Share of the budget that the plan leaves free.
     """
-    measured, (lower, upper) = judged.measurement, judged.interval
-    value = measured.percentile(judged.percentile)
+    value, (lower, upper) = judged.value_ms, judged.estimate.interval
     if judged.outcome == "missed":
         return value / planned_ms
-    enough = measured.quiet_samples >= samples_needed(judged.percentile) and measured.disturbed_share <= MAX_DISTURBED
-    if judged.outcome == "met" or not enough or not lower <= judged.budget_ms < upper:
+    if judged.outcome == "met" or not lower <= judged.budget_ms < upper:
         return 1.0
     cautious = upper * (1 - headroom) / planned_ms if math.isfinite(upper) else _MOST_DOUBT
     return max(value / planned_ms, min(cautious, _MOST_DOUBT))
@@ -210,8 +205,10 @@ def attempt(
     if cut is not None:
         planner.progress.say("student: cut out of the family's elastic run")
         spec = refreshing(spec)
+    planner.progress.step("distil")
     stages = train_student(planner.session, planner.inputs, begun, chain.lesson, spec, longer=longer)
     student = stages[-1]
+    planner.progress.step("export")
     exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
     made = _measured(planner, plan, candidate, exported, work, start, stages)
     return replace(made, begun=begun, chain=chain, stages=tuple(stages), elastic=cut is not None, longer=longer)
@@ -335,8 +332,10 @@ def _measured(
     if precision == "int8" and not exported.result["int8"]["kept"]:
         precision = "fp32"  # accuracy comes first; the plan learns of it afterwards
     _write(planner, plan, exported, precision, work, start, student)
-    found = None if planner.device.probe is not None else _judge(planner, work)
-    judged = found[planner.inputs.profile.workload.judge] if found is not None else None
+    planner.progress.step("validate")
+    judged = reported = None
+    if planner.device.probe is None:
+        judged, reported = _judge(planner, work)
     rows, quality = _student_rows(planner, exported, precision, judged) if student is not None else ([], None)
     if quality is None:
         logits = _answers(planner, exported, precision)
@@ -351,16 +350,28 @@ def _measured(
     if accept.max_mb is not None:
         criteria.append(size_criterion(work / "model.onnx", accept.max_mb))
     if accept.max_memory_mb is not None:
-        peaks = [judgement.measurement.peak_memory_mb for judgement in (found or {}).values()]
         limit = accept.max_memory_mb
-        criteria.append(memory_criterion(max(peaks), limit) if peaks else unmeasured_memory(limit))
+        if judged is None or reported is None:
+            criteria.append(unmeasured_memory(limit))
+        else:
+            peak = max(judged.measurement.peak_memory_mb, reported.peak_memory_mb)
+            criteria.append(memory_criterion(peak, limit))
     curves = tuple(collect.curves(stages))
+    timings = _timings(planner, judged, reported)
     return Attempt(
-        plan, candidate, exported, precision, judged,
-        collect.timing(found["fixed"], f"{planner.inputs.max_length} tokens") if found is not None else None,
-        collect.timing(found["replay"], "real texts") if found is not None else None,
+        plan, candidate, exported, precision, judged, timings.get("fixed"), timings.get("replay"),
         quality, tuple(criteria), tuple(rows), curves, start, student,
     )  # fmt: skip
+
+
+def _timings(planner: Planner, judged: Judgement | None, reported: Measurement | None) -> dict[str, Timing]:
+    """Both measurements as the report shows them, by what was fed; none where the device is elsewhere."""
+    if judged is None or reported is None:
+        return {}
+    judge, target = planner.inputs.profile.workload.judge, planner.device.target
+    found = {judge: judged.measurement, "replay" if judge == "fixed" else "fixed": reported}
+    said = {"fixed": f"{planner.inputs.max_length} tokens", "replay": "real texts"}
+    return {name: collect.timing(m, said[name], judged.percentile, target) for name, m in found.items()}
 
 
 def _write(
@@ -387,23 +398,20 @@ def _write(
             shutil.copyfile(student.path / name, work / "student" / name)
 
 
-def _judge(planner: Planner, bundle: Path) -> dict[str, Judgement]:
-    """Measure the bundle at the fixed length and on real texts; the one that is judged gets all looks."""
-    profile, real = planner.inputs.profile, replay_texts(planner.inputs.transfer.split)
-    found = {}
-    for judge, texts in (("fixed", planner.texts), ("replay", real)):
-        found[judge] = judge_latency(
-            bundle,
-            texts,
-            planner.device.target,
-            planner.budget_ms,
-            profile.budget.percentile,
-            planner.progress,
-            f"validate: latency, {judge} texts",
-            batch_size=profile.workload.batch_size,
-            looks=_LOOKS if judge == profile.workload.judge else _REPORTED_LOOKS,
-        )
-    return found
+def _judge(planner: Planner, bundle: Path) -> tuple[Judgement, Measurement]:
+    """Judge the bundle on the texts that the budget is about, and measure it briefly on the others."""
+    profile, target = planner.inputs.profile, planner.device.target
+    texts = {"fixed": planner.texts, "replay": replay_texts(planner.inputs.transfer.split)}
+    judge, batch_size = profile.workload.judge, profile.workload.batch_size
+    other = "replay" if judge == "fixed" else "fixed"
+    judged = judge_latency(
+        bundle, texts[judge], target, planner.budget_ms, profile.budget.percentile, planner.progress,
+        f"validate: latency, {judge} texts", batch_size=batch_size,
+    )  # fmt: skip
+    reported = report_latency(
+        bundle, texts[other], target, planner.progress, f"validate: latency, {other} texts", batch_size=batch_size
+    )
+    return judged, reported
 
 
 def _student_rows(
@@ -413,11 +421,12 @@ def _student_rows(
     for precision in planner.precisions:
         mine = precision == shipped
         measured = judged.measurement if judged is not None and mine else None
+        target = planner.device.target
         row, kept = _row(
             "student FP32" if precision == "fp32" else "student INT8",
             planner,
             _answers(planner, exported, precision),
-            latency=(measured.percentile(50), measured.percentile(95)) if measured is not None else None,
+            latency=collect.quantiles(measured, target) if measured is not None else None,
             file=model_file(exported, precision),
             shipped=mine,
         )

@@ -17,7 +17,8 @@ from edgekd.data.transfer import TransferSet
 from edgekd.distill.calibration import calibrate
 from edgekd.distill.scoring import Judged
 from edgekd.inputs import Inputs
-from edgekd.latency.measure import Judgement
+from edgekd.latency.estimate import estimate
+from edgekd.latency.measure import Measurement
 from edgekd.pipeline.chain import Chain
 from edgekd.plan.assistants import LAMBDAS
 from edgekd.plan.result import Plan
@@ -40,6 +41,7 @@ from edgekd.report.result import (
     thin,
 )
 from edgekd.store import Artefact
+from edgekd.targets.base import Target
 from edgekd.tasks.base import Task
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
@@ -213,28 +215,38 @@ def quality_row(
     return row, kept
 
 
-def timing(judgement: Judgement, texts: str) -> Timing:
-    """A latency measurement as the report shows it."""
-    found = judgement.measurement
-    wanted = sorted({50.0, 95.0, 99.0, judgement.percentile})
+def quantiles(found: Measurement, target: Target) -> tuple[float, float]:
+    """Median and 95th percentile in ms, on the clock that the target is judged on."""
+    p50, p95 = (estimate(found.rounds, q, target.clock, target.usual_speed()).value_ms for q in (50.0, 95.0))
+    return p50, p95
+
+
+def timing(found: Measurement, texts: str, judged: float, target: Target) -> Timing:
+    """A latency measurement as the report shows it, with the percentile that is judged among the others."""
+    clock, usual = target.clock, target.usual_speed()
+    estimates = {q: estimate(found.rounds, q, clock, usual) for q in sorted({50.0, 95.0, 99.0, judged})}
+    waited = found.waited_share
     return Timing(
         texts=texts,
-        calls=len(found.samples()),
+        calls=found.calls,
         percentiles=tuple(
             Percentile(
                 q=q,
-                value_ms=found.percentile(q),
-                interval=judgement.interval if q == judgement.percentile else found.interval(q),
-                all_rounds_ms=found.percentile(q, quiet_only=False),
+                value_ms=at.value_ms,
+                interval=at.interval,
+                service_ms=None if waited is None else found.percentile(q, "service"),
+                response_ms=found.percentile(q, "response"),
             )
-            for q in wanted
+            for q, at in estimates.items()
         ),
         parts=found.part_percentiles(50),
         load_ms=found.load_ms,
         first_call_ms=found.first_call_ms,
         peak_memory_mb=found.peak_memory_mb,
-        disturbed_share=found.disturbed_share,
-        samples_ms=thin(found.samples().tolist()),
+        clock=clock,
+        waited_share=waited,
+        slowdown=estimates[judged].slowdown,
+        samples_ms=thin(found.samples(clock).tolist()),
     )
 
 

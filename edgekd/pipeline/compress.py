@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,11 +104,14 @@ def compress(
     pinned = read_plan(Path(request.plan)) if request.plan else None
     if pinned is not None and request.profile.search.select == "accuracy":
         raise UsageError("--select accuracy goes without --plan, which has chosen already")
-    with claimed(out, request, overwrite) as work:
+    with claimed(out, request, overwrite) as work, _speed_sampled(session, request):
         planned = planned or _planned(session, request, pinned, clock)
         planner, device = planned.planner, planned.planner.device
         say_plan(session, planned.plan)
         final, tries = _attempts(planned, work, clock, pinned is not None)
+        # Known now; what follows is what it is compared with, and what `edgekd validate` compares with later.
+        planner.progress.say(f"verdict: {final.outcome}; {final.criteria[0].name}: {final.criteria[0].explanation}")
+        planner.progress.step("report")
         with clock.stage("baselines"):
             rows = _quality(session, request, planner, final, with_baselines)
         with clock.stage("evidence"):
@@ -127,13 +130,23 @@ def compress(
     return result
 
 
+def _speed_sampled(session: Session, request: Request) -> AbstractContextManager[None]:
+    """Keep the machine's speed log over the run, where the budget is about this machine's CPU."""
+    target = request.profile.target
+    if target.kind != "onnxruntime-cpu" or target.device != "local":
+        return nullcontext()
+    return session.log.sampling()
+
+
 def _planned(session: Session, request: Request, pinned: Plan | None, clock: _Clock) -> Planned:
     """Read teacher and data, and plan, unless a plan is given."""
-    device = Device.of(build_target(request.profile.target), session.store)
+    device = Device.of(build_target(request.profile.target, session.log), session.store)
+    session.engine.progress.step("teacher and data")
     with clock.stage("teacher and data"):
         inputs = gather(session, request)
         check_shapes(inputs)
     planner = planner_of(session, inputs, device)
+    session.engine.progress.step("plan")
     with clock.stage("plan"):
         return Planned(planner, pinned or by_accuracy(planner, planner.make()))
 
@@ -295,6 +308,7 @@ def _result(
         quantisation=quantisation_of(final.exported.result),
         graphs=graphs_of(final.exported.result),
         criteria=final.criteria,
+        speed=planner.session.log.summary() if probe is None else None,
         tries=tuple(tries),
         machine=read_machine().to_json() if probe is None else dict(probe.machine),
         versions=collect.versions(),

@@ -129,7 +129,7 @@ def _plan_all(session: Session, requests: Sequence[Request]) -> list[Planned]:
     first, *_ = requests
     inputs = gather(session, first)
     check_shapes(inputs)
-    base = planner_of(session, inputs, Device.of(build_target(first.profile.target), session.store))
+    base = planner_of(session, inputs, Device.of(build_target(first.profile.target, session.log), session.store))
     found = []
     for request in requests:
         budget = request.profile.budget.latency_ms

@@ -11,7 +11,7 @@ import numpy as np
 from edgekd.latency.table import LatencyTable, narrowed
 from edgekd.models.initialize import Slice
 from edgekd.models.spec import EncoderShape
-from edgekd.plan.finalists import Bench, measure_medians, pilot, prove
+from edgekd.plan.finalists import Bench, cautious_ms, measure_medians, pilot, prove
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.search import best_slices
 from edgekd.plan.value import Value
@@ -33,11 +33,14 @@ _SPARE = (1.0, 0.96, 0.92)
 # Rooms tried below that, where a smaller file is wanted than what fills the time.
 _TIGHTER = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 
-# Searches before the plan gives up, and candidates measured whole in each.
-_TRIALS, _PROOFS = 3, 3
+# Searches before the plan turns to the smallest of the space, and candidates measured whole in each.
+_TRIALS, _PROOFS = 4, 3
 
 # A choice that uses less of the limit than this, where predictions proved this much too high, is worth another search.
-_USED, _UNMOVED = 0.8, 0.9
+_USED, _UNMOVED = 0.92, 0.97
+
+# A search in which nothing fitted is followed by one that predicts at least so much more.
+_SMALLER = 1.05
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,6 @@ class TeacherLatency:
         tail: Percentile over median.
         dropped: Precisions that cost too much of the metric, or are too large, with the reason.
         predicted: Where nothing was measured, what the latencies were predicted from.
-        disturbed: Share of the rounds asked for that no quiet one was had for.
     """
 
     measured_ms: dict[Precision, float]
@@ -62,7 +64,6 @@ class TeacherLatency:
     tail: float
     dropped: dict[Precision, str]
     predicted: str = ""
-    disturbed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,6 @@ def frame(profile: Profile, budget_ms: float, max_length: int, latency: TeacherL
         overhead_ms=latency.overhead_ms,
         tail=latency.tail,
         correction=correction,
-        disturbed=latency.disturbed,
         candidates=tuple(candidates),
         chosen=chosen,
         reason=reason,
@@ -136,9 +136,10 @@ def with_students(
 ) -> Plan:
     """Add the students that keep most at each depth, width and precision; measure the finalists and choose.
 
-    A pilot near the budget sets the session options, the tail and how far the table is off there; the finalists are
-    measured beside each other; the one that keeps most is measured whole. Where it is over the limit after all, or
-    leaves much of it unused, the search begins again with what was learned.
+    A pilot near the budget sets the session options and how far the table is off there; the finalists are measured
+    beside each other; the one that keeps most is measured whole. Where all are over the limit after all, or the choice
+    leaves much of it unused, the search begins again with what was learned. It ends with the best that measures within
+    the limit; without one only where the smallest of the space was measured and misses.
 
     Args:
         plan: The frame.
@@ -151,24 +152,50 @@ def with_students(
     asked = plan.correction
     plan = plan.model_copy(update={"session": bench.target.session_spec()})
     found, finalists = _finalists(plan, profile, search, precisions)
-    if not finalists:
-        return _nothing(plan, profile, search, precisions, found)
-    if predicted:
+    if predicted and finalists:
         return _choose(plan, [c.model_copy(update={"note": predicted}) for c in finalists], found, predicted)
-    plan = _piloted(plan, bench, finalists[0])
+    if predicted:
+        return _nothing(plan, profile, search, precisions, found)
+    if finalists:
+        plan = _piloted(plan, bench, finalists[0])
     best: Plan | None = None
     for _ in range(_TRIALS):
         found, finalists = _finalists(plan, profile, search, precisions)
         if not finalists:
-            return best or _nothing(plan, profile, search, precisions, found)
+            break
         plan, measured, off = _finals(plan, bench, finalists, asked)
         made = _choose(plan, measured, found, predicted)
         best = _better(best, made)
-        if made.choice is not None and (made.choice.best_known_ms >= _USED * plan.limit_ms or off > _UNMOVED):
+        if made.choice is None:
+            off = max(off, _SMALLER)
+        elif made.choice.best_known_ms >= _USED * plan.limit_ms or off > _UNMOVED:
             return best
         plan = plan.model_copy(update={"correction": plan.correction * off})
-    assert best is not None
-    return best
+    if best is not None and best.choice is not None:
+        return best
+    if found and not finalists:
+        return _nothing(plan, profile, search, precisions, found)
+    return _smallest(plan, profile, bench, search, precisions, asked)
+
+
+def _smallest(
+    plan: Plan, profile: Profile, bench: Bench, search: SearchInput, precisions: Sequence[Precision], asked: float
+) -> Plan:
+    """The plan of the smallest student of the space, measured whole: chosen if it fits, else the plan ends without."""
+    floor = _floor(plan, profile, search, precisions)
+    proof = prove(bench, floor, plan.session or bench.target.session_spec())
+    measured = asked * cautious_ms(proof, plan.headroom)
+    assert floor.shape is not None
+    note = over_size(model_mb(floor.shape, floor.precision), profile)
+    if measured > plan.limit_ms:
+        note = _too_slow(plan, floor.shape, floor.precision, measured, "was measured and takes")
+    fits = not note
+    floor = floor.model_copy(update={"measured_ms": measured, "fits": fits, "note": note})
+    candidates = (*plan.candidates, floor)
+    if not fits:
+        return plan.model_copy(update={"candidates": candidates, "reason": floor.note})
+    chosen, reason = len(plan.candidates), "the smallest student of the space: nothing larger measured within the limit"
+    return plan.model_copy(update={"candidates": candidates, "chosen": chosen, "reason": reason})
 
 
 def _better(one: Plan | None, other: Plan) -> Plan:
@@ -203,7 +230,7 @@ def with_checkpoint(
         )  # fmt: skip
     light = [c for c in found if c.fits]
     if light:
-        medians, _, _ = measure_medians(bench, light, session, _UNKNOWN_MS)
+        medians = measure_medians(bench, light, session, _UNKNOWN_MS)
         scale = plan.tail * plan.correction
         light = [
             c.model_copy(update={"predicted_ms": (ms + plan.overhead_ms) * scale})
@@ -219,12 +246,12 @@ def with_checkpoint(
 
 
 def _piloted(plan: Plan, bench: Bench, candidate: Candidate) -> Plan:
-    """The plan with what a candidate near the budget told: session options, tail, and how far the table is off."""
+    """The plan with what a candidate near the budget told: session options, and how far the table is off."""
     assert candidate.predicted_ms is not None
     expected = _model_ms(candidate.predicted_ms, plan)
     told = pilot(bench, candidate, expected)
     off = (told.median_ms + plan.overhead_ms) / (expected + plan.overhead_ms)
-    return plan.model_copy(update={"session": told.session, "tail": told.tail, "correction": plan.correction * off})
+    return plan.model_copy(update={"session": told.session, "correction": plan.correction * off})
 
 
 def _finals(
@@ -240,36 +267,32 @@ def _finals(
 
     Returns:
         The plan with the tail as measured now; the finalists with their latencies; what the predictions of the next
-        search are to be multiplied by: measured over predicted with that tail.
+        search are to be multiplied by.
     """
     session = plan.session or bench.target.session_spec()
     expected = _model_ms(min(c.best_known_ms for c in finalists), plan)
-    medians, tail, disturbed = measure_medians(bench, finalists, session, expected)
+    medians = [ms + plan.overhead_ms for ms in measure_medians(bench, finalists, session, expected)]
     predicted = [_model_ms(c.best_known_ms, plan) + plan.overhead_ms for c in finalists]
-    slower = [(ms + plan.overhead_ms) * asked / (p * plan.correction) for ms, p in zip(medians, predicted, strict=True)]
-    plan = plan.model_copy(update={"tail": tail}).resting_on(disturbed)
+    off = float(np.median(np.divide(medians, predicted))) * asked / plan.correction
     measured = [
-        _over(c.model_copy(update={"measured_ms": (ms + plan.overhead_ms) * tail * asked}), plan, "side by side")
+        _over(c.model_copy(update={"measured_ms": ms * plan.tail * asked}), plan, "side by side")
         for c, ms in zip(finalists, medians, strict=True)
     ]
-    off = float(np.median(slower))
     for _ in range(_PROOFS):
         fitting = [i for i, c in enumerate(measured) if c.fits]
         if not fitting:
             break
         best = max(fitting, key=lambda i: _score(measured[i]))
-        proof = prove(bench, measured[best], session, expected)
-        plan = plan.resting_on(proof.disturbed)
-        whole = asked * proof.cautious_ms(plan.headroom)
+        whole = asked * cautious_ms(prove(bench, finalists[best], session), plan.headroom)
+        # The others were never measured whole: what the first showed of the tail holds for them too.
         ratio = whole / (measured[best].measured_ms or whole)
+        plan = plan.model_copy(update={"tail": plan.tail * ratio})
         measured = [
             _over(c.model_copy(update={"measured_ms": ratio * (c.measured_ms or 0.0)}), plan, "end to end")
             for c in measured
         ]
-        off *= ratio
         if measured[best].fits:
             break
-        # The others were never measured whole: what the first showed of the tail holds for them too.
     else:
         measured = [c.model_copy(update={"fits": False}) for c in measured]
     return plan, measured, off
@@ -398,18 +421,32 @@ def _floor(plan: Plan, profile: Profile, search: SearchInput, precisions: Sequen
     whole = (costs.whole_ms(heads[:1], ffn[:1]) + plan.overhead_ms) * plan.tail * plan.correction
     layers = [search.value.layer(layer, heads[0], ffn[0]) for layer in range(search.shape.depth)]
     choice = Slice(layers=(int(np.argmax(layers)),), heads=(heads[0],), ffn=(ffn[0],))
+    shape = narrowed_slice(search.shape, costs.width, choice)
     return Candidate(
         kind="student",
         precision=costs.precision,
-        shape=narrowed_slice(search.shape, costs.width, choice),
+        shape=shape,
         choice=choice,
         kept=search.value.kept(choice) * search.explained[costs.width],
         predicted_ms=whole,
         measured_ms=None,
         fits=False,
-        note=f"nothing fits {plan.budget_ms:g} ms: the floor is {whole:.2f} ms, one layer of {heads[0]} heads and "
-        f"{ffn[0]} neurons at width {costs.width}, {costs.precision.upper()}, with {plan.overhead_ms:.2f} ms of "
-        f"tokenising and answering, at {plan.max_length} tokens",
+        note=_too_slow(plan, shape, costs.precision, whole, "would take"),
+    )
+
+
+def _too_slow(plan: Plan, shape: EncoderShape, precision: Precision, whole_ms: float, takes: str) -> str:
+    """Why not even the smallest student fits."""
+    work = plan.overhead_ms * plan.tail * plan.correction
+    if work >= plan.budget_ms:
+        return (
+            f"nothing fits {plan.budget_ms:g} ms: tokenising and answering alone take {work:.2f} ms at "
+            f"{plan.max_length} tokens, so no model can meet it; ask for more, or for a smaller --max-length"
+        )
+    return (
+        f"nothing fits {plan.budget_ms:g} ms: the smallest student, one layer of {shape.heads[0]} heads and "
+        f"{shape.ffn[0]} neurons at width {shape.hidden}, {precision.upper()}, {takes} {whole_ms:.2f} ms, with "
+        f"{work:.2f} ms of tokenising and answering, at {plan.max_length} tokens"
     )
 
 

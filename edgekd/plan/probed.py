@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core, write_core
-from edgekd.latency.kept import Watch, keep_measured
+from edgekd.latency.estimate import steady_medians
 from edgekd.latency.kit import text_work_ms
 from edgekd.latency.machine import fingerprint, read_machine
-from edgekd.latency.measure import compare, lacking_share
+from edgekd.latency.measure import compare
 from edgekd.latency.probe import Probe
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.models.spec import EncoderShape
 from edgekd.plan.make import TeacherLatency
 from edgekd.progress import Progress
 from edgekd.store import Store
+from edgekd.targets.base import Target
 from edgekd.targets.spec import Precision
 
-VERSION = 2
+VERSION = 3
 
 _ROUNDS, _CALLS = 8, 10
 
@@ -31,19 +31,6 @@ def source(device: str) -> str:
     return f"predicted from the probe of {device}"
 
 
-@dataclass(frozen=True)
-class Overhead:
-    """What tokenising and answering should take on a device that is elsewhere.
-
-    Attributes:
-        there_ms: Median.
-        disturbed: Share of the rounds asked for here that no quiet one was had for.
-    """
-
-    there_ms: float
-    disturbed: float = 0.0
-
-
 def predict_teacher(
     probe: Probe,
     device: str,
@@ -51,7 +38,7 @@ def predict_teacher(
     precisions: Sequence[Precision],
     length: int,
     percentile: float,
-    overhead: Overhead,
+    overhead_ms: float,
     dropped: Mapping[Precision, str],
 ) -> TeacherLatency:
     """The unchanged teacher's latency on the device, predicted.
@@ -63,7 +50,7 @@ def predict_teacher(
         precisions: As deployed.
         length: Tokens a text.
         percentile: The budget's.
-        overhead: Of tokenising and answering there.
+        overhead_ms: Of tokenising and answering there.
         dropped: Precisions that are not to be deployed, with the reason.
 
     Raises:
@@ -71,36 +58,35 @@ def predict_teacher(
     """
     table = probe.table(shape, [shape.hidden], precisions, length)
     tail = probe.tail(percentile)
-    medians = {precision: table.median_ms(shape, precision) + overhead.there_ms for precision in precisions}
+    medians = {precision: table.median_ms(shape, precision) + overhead_ms for precision in precisions}
     return TeacherLatency(
         measured_ms={precision: ms * tail for precision, ms in medians.items()},
         median_ms=medians,
         p95_ms={precision: ms * probe.tail(95) for precision, ms in medians.items()},
-        overhead_ms=overhead.there_ms,
+        overhead_ms=overhead_ms,
         tail=tail,
         dropped=dict(dropped),
         predicted=source(device),
-        disturbed=overhead.disturbed,
     )
 
 
 def overhead_there(
     store: Store,
-    watch: Watch,
+    target: Target,
     probe: Probe,
     core: Core,
     teacher_id: str,
     texts: Sequence[Text],
     batch_size: int,
     progress: Progress,
-) -> Overhead:
+) -> float:
     """What tokenising and answering should take on the device.
 
     A probe has no tokenizer. So they are measured here, and scaled by how long the same work on strings takes there.
 
     Args:
         store: Where the measurement is kept.
-        watch: This machine, watched.
+        target: This machine.
         probe: The device's.
         core: The teacher, whose tokenizer is the student's.
         teacher_id: Identity of its content.
@@ -122,25 +108,21 @@ def overhead_there(
             with progress.bar("plan: measure tokenising here", 1) as bar:
                 found = compare(
                     [job],
-                    watch.target,
+                    target,
                     processes=1,
                     rounds=_ROUNDS,
                     calls=_CALLS,
                     progress=lambda a, b: bar.update(a / b),
                 )
         parts = found["teacher"].part_percentiles(50)
-        return {
-            "overhead_ms": parts["tokenise"] + parts["postprocess"],
-            "text_work_ms": text_work_ms(),
-            "disturbed": lacking_share(found.values()),
-        }
+        share = (parts["tokenise"] + parts["postprocess"]) / found["teacher"].percentile(50, "response")
+        median = steady_medians(found, target.clock, target.usual_speed())["teacher"]
+        return {"overhead_ms": share * median, "text_work_ms": text_work_ms()}
 
-    here = keep_measured(
-        store, watch, "tokenise", VERSION, key, build, what="tokenising here", progress=progress
-    ).result
+    here = store.make("tokenise", VERSION, key, build).result
     there = float(here["overhead_ms"]) * probe.text_work_ms / float(here["text_work_ms"])
     progress.say(
         f"plan: tokenising and answering take {here['overhead_ms']:.2f} ms here, so about {there:.2f} ms there "
         "(by the same work on strings, timed on both)"
     )
-    return Overhead(there, float(here["disturbed"]))
+    return there

@@ -74,7 +74,6 @@ class Plan(Spec):
         tail: The percentile over the median, as measured on this device near the budget.
         correction: What predictions are multiplied by: measured near the budget, and after an earlier try missed.
         session: onnxruntime's options, the fastest measured; None where no student was looked for.
-        disturbed: Of the worst measurement it rests on: the share of rounds asked for that no quiet one was had for.
         candidates: All considered, the frontier included.
         chosen: Index of the one chosen; None if nothing fits.
         reason: One sentence.
@@ -90,7 +89,6 @@ class Plan(Spec):
     tail: float
     correction: float = 1.0
     session: SessionSpec | None = None
-    disturbed: float = 0.0
     candidates: tuple[Candidate, ...]
     chosen: int | None
     reason: str
@@ -104,10 +102,6 @@ class Plan(Spec):
     def headroom(self) -> float:
         """Share of the budget that is left free."""
         return 1.0 - self.limit_ms / self.budget_ms
-
-    def resting_on(self, disturbed: float) -> Plan:
-        """The same, resting on one more measurement: it is as disturbed as the worst of them."""
-        return self.model_copy(update={"disturbed": max(self.disturbed, disturbed)})
 
     def nearest(self) -> Candidate:
         """The fastest student considered: the best that can be tried where nothing fits."""

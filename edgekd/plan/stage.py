@@ -17,7 +17,6 @@ from edgekd.export.choice import Place
 from edgekd.export.stage import Wanted, export_teacher, model_file
 from edgekd.graph.writer import WRITER_VERSION
 from edgekd.inputs import Inputs
-from edgekd.latency.kept import Watch, keep_measured
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
 from edgekd.latency.probe import Probe
 from edgekd.latency.table import LatencyTable, measure_table, write_graph
@@ -61,8 +60,8 @@ from edgekd.targets.base import SessionSpec, Target
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 
-TABLE_VERSION = 3
-PLAN_VERSION = 5
+TABLE_VERSION = 4
+PLAN_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,9 @@ class Device:
     probe: Probe | None = None
 
     @cached_property
-    def watch(self) -> Watch:
-        """This machine: the target's, or the one that tokenising is measured on where the device is elsewhere."""
-        return Watch(self.target if self.probe is None else build_target(CpuTarget()))
+    def here(self) -> Target:
+        """The target, or this machine's CPU where the device is elsewhere: tokenising is measured on it."""
+        return self.target if self.probe is None else build_target(CpuTarget())
 
     @staticmethod
     def of(target: Target, store: Store) -> Device:
@@ -114,7 +113,7 @@ def wanted_of(inputs: Inputs, device: Device) -> Wanted:
     """
     profile = inputs.profile
     batch_size = profile.workload.batch_size
-    place = Place(device.watch, device.fingerprint, inputs.max_length, batch_size, device.probe is not None)
+    place = Place(device.here, device.fingerprint, inputs.max_length, batch_size, device.probe is not None)
     if profile.export.choose == "measured":
         place.check()
     return Wanted(
@@ -126,6 +125,14 @@ def wanted_of(inputs: Inputs, device: Device) -> Wanted:
         place=place,
         fp16="fp16" in profile.target.precisions,
     )
+
+
+class _NothingFitsError(Exception):
+    """A plan without a choice: it is told, and never stored."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.reason)
+        self.plan = plan
 
 
 @dataclass(frozen=True)
@@ -208,7 +215,7 @@ class Planner:
             return self._predicted(self.device.probe, dropped)
         return measure_teacher(
             self.session.store,
-            self.device.watch,
+            self.device.target,
             self.device.fingerprint,
             {precision: self.core(precision) for precision in self.precisions},
             self.exported.id,
@@ -227,7 +234,7 @@ class Planner:
             kind = inputs.teacher.model.config.model_type
             raise UsageError(f"a probe tells nothing of a {kind} teacher: compress it on the device itself")
         overhead = overhead_there(
-            self.session.store, self.device.watch, probe, self.core("fp32"), inputs.teacher_id, self.texts,
+            self.session.store, self.device.here, probe, self.core("fp32"), inputs.teacher_id, self.texts,
             profile.workload.batch_size, self.progress,
         )  # fmt: skip
         return predict_teacher(
@@ -266,14 +273,17 @@ class Planner:
         }
         if self.inputs.checkpoint is not None:
             key["checkpoint"] = folder_id(self.inputs.checkpoint.folder)
-        made = keep_measured(
-            self.session.store, self.device.watch, "make_plan", PLAN_VERSION, key,
-            lambda _: self._make(correction, without).model_dump(mode="json"),
-            what="what the plan rests on", progress=self.progress,
-            # Where nothing was found, other load may be why: the next run tries again.
-            useful=lambda result: result["chosen"] is not None,
-        )  # fmt: skip
-        return Plan.model_validate(made.result)
+
+        def build(_: Path) -> dict[str, Any]:
+            plan = self._make(correction, without)
+            if plan.chosen is None:
+                raise _NothingFitsError(plan)
+            return plan.model_dump(mode="json")
+
+        try:
+            return Plan.model_validate(self.session.store.make("make_plan", PLAN_VERSION, key, build).result)
+        except _NothingFitsError as nothing:
+            return nothing.plan
 
     def _make(self, correction: float, without: Sequence[Precision]) -> Plan:
         inputs = self.inputs
@@ -284,9 +294,7 @@ class Planner:
         if plan.chosen is not None or inputs.teacher.hosted is None:
             return plan
         search = self._search(inputs.teacher.hosted)
-        plan = with_students(plan, inputs.profile, self.bench(), search, precisions, self.latency.predicted)
-        # Of a probe that was disturbed the user was told when it was added.
-        return plan if self.latency.predicted else plan.resting_on(search.table.disturbed)
+        return with_students(plan, inputs.profile, self.bench(), search, precisions, self.latency.predicted)
 
     def _with_checkpoint(self, plan: Plan, checkpoint: Encoder, precisions: Sequence[Precision]) -> Plan:
         if self.device.probe is not None:
@@ -379,11 +387,7 @@ class Planner:
                 progress=self.progress,
             ).model_dump(mode="json")
 
-        made = keep_measured(
-            self.session.store, self.device.watch, "measure_device", TABLE_VERSION, key, build,
-            what="the latency table", progress=self.progress,
-        )  # fmt: skip
-        return LatencyTable.model_validate(made.result)
+        return LatencyTable.model_validate(self.session.store.make("measure_device", TABLE_VERSION, key, build).result)
 
 
 def core_of(inputs: Inputs, model: Path, shape: EncoderShape | None, session: SessionSpec) -> Core:

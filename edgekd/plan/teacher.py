@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core, write_core
-from edgekd.latency.kept import Watch, keep_measured
-from edgekd.latency.measure import Measurement, compare, lacking_share
+from edgekd.latency.estimate import estimate, steady_medians
+from edgekd.latency.measure import Measurement, compare
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.plan.make import TeacherLatency
 from edgekd.progress import Progress
 from edgekd.store import Store
+from edgekd.targets.base import Target
 from edgekd.targets.spec import Precision
 
-VERSION = 2
+VERSION = 3
 
 _PROCESSES, _ROUNDS, _CALLS = 2, 8, 10
 
 
 def measure_teacher(
     store: Store,
-    watch: Watch,
+    target: Target,
     fingerprint: str,
     cores: Mapping[Precision, Core],
     model_id: str,
@@ -38,7 +39,7 @@ def measure_teacher(
 
     Args:
         store: Where measurements are kept.
-        watch: The device, watched.
+        target: The device.
         fingerprint: The machine's; a measurement of another is not reused.
         cores: The teacher in each precision.
         model_id: Identity of the exported files.
@@ -50,8 +51,8 @@ def measure_teacher(
     """
     key: dict[str, Any] = {
         "machine": fingerprint,
-        "target": watch.target.spec.model_dump(mode="json"),
-        "session": watch.target.session_spec().model_dump(mode="json"),
+        "target": target.spec.model_dump(mode="json"),
+        "session": target.session_spec().model_dump(mode="json"),
         "model": model_id,
         "precisions": sorted(cores),
         "max_length": next(iter(cores.values())).max_length,
@@ -67,25 +68,29 @@ def measure_teacher(
                 jobs.append(BundleJob(precision, Path(folder) / precision, tuple(texts), batch_size))
             with progress.bar("plan: measure the teacher", 1) as bar:
                 found = compare(
-                    jobs, watch.target, processes=_PROCESSES, rounds=_ROUNDS, calls=_CALLS,
+                    jobs, target, processes=_PROCESSES, rounds=_ROUNDS, calls=_CALLS,
                     progress=lambda a, b: bar.update(a / b),
                 )  # fmt: skip
         (work / "samples.json").write_text(json.dumps({n: m.to_json() for n, m in found.items()}))
-        return _figures(found, percentile)
+        return _figures(found, percentile, target)
 
-    made = keep_measured(store, watch, "measure_teacher", VERSION, key, build, what="the teacher", progress=progress)
+    made = store.make("measure_teacher", VERSION, key, build)
     return TeacherLatency(**made.result, dropped=dict(dropped))
 
 
-def _figures(found: Mapping[str, Measurement], percentile: float) -> dict[str, Any]:
-    """What `TeacherLatency` needs of the measurements, and how disturbed they were."""
-    fastest = min(found.values(), key=lambda m: m.percentile(50))
-    parts = fastest.part_percentiles(50)
+def _figures(found: Mapping[str, Measurement], percentile: float, target: Target) -> dict[str, Any]:
+    """What `TeacherLatency` needs of the measurements."""
+    clock, usual = target.clock, target.usual_speed()
+    medians = steady_medians(found, clock, usual)
+    fastest = min(medians, key=lambda name: medians[name])
+    parts = found[fastest].part_percentiles(50)
+    # Parts are read on the wall: their share of the whole is what holds on either clock.
+    share = (parts["tokenise"] + parts["postprocess"]) / found[fastest].percentile(50, "response")
+    at = {name: estimate(m.rounds, percentile, clock, usual).value_ms for name, m in found.items()}
     return {
-        "measured_ms": {name: m.percentile(percentile) for name, m in found.items()},
-        "median_ms": {name: m.percentile(50) for name, m in found.items()},
-        "p95_ms": {name: m.percentile(95) for name, m in found.items()},
-        "overhead_ms": parts["tokenise"] + parts["postprocess"],
-        "tail": max(1.0, fastest.percentile(percentile) / fastest.percentile(50)),
-        "disturbed": lacking_share(found.values()),
+        "measured_ms": at,
+        "median_ms": medians,
+        "p95_ms": {name: estimate(m.rounds, 95, clock, usual).value_ms for name, m in found.items()},
+        "overhead_ms": share * medians[fastest],
+        "tail": max(1.0, at[fastest] / medians[fastest]),
     }

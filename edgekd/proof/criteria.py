@@ -17,8 +17,8 @@ def latency_criterion(judgement: Judgement) -> Criterion:
         limit=judgement.budget_ms,
         bound="at most",
         unit="ms",
-        value=judgement.measurement.percentile(judgement.percentile),
-        interval=judgement.interval,
+        value=judgement.value_ms,
+        interval=judgement.estimate.interval,
         outcome=judgement.outcome,
         explanation=judgement.reason,
     )

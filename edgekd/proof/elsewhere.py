@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgekd.errors import UsageError
 from edgekd.latency.kit import read_sealed
-from edgekd.latency.measure import Measurement, judge_samples
+from edgekd.latency.measure import Measurement, judge
 from edgekd.latency.pack import ANSWERING, MEASURING, oldest_runtime, pack
 from edgekd.latency.timer import Text
 from edgekd.models.spec import Spec
@@ -38,9 +38,6 @@ KIT = "verify-kit.zip"
 KEPT = "verify.json"
 
 _AGAIN = "run the kit's verify.py again"
-
-LOOKS = 5
-"""Looks at the judged measurement; the other is only reported and gets one."""
 
 # Values, which are no labels, count as the same when this near.
 _SAME = 1e-3
@@ -176,7 +173,7 @@ def make_verify_kit(
         "percentile": profile.budget.percentile,
         "batch_size": profile.workload.batch_size,
         "judge": profile.workload.judge,
-        "looks": LOOKS,
+        "clock": profile.target.clock,
     }
     with tempfile.TemporaryDirectory(prefix="edgekd-kit-") as folder:
         texts = Path(folder) / "texts.json"
@@ -211,11 +208,11 @@ def judge_measured(bundle: Path, result: Path, asked: Asked | None = None) -> Re
         if content["bundle"].get(name) != verdict.files.get(name):
             raise UsageError(f"{result}: measured with another {name} than {bundle}'s: run this bundle's {KIT} there")
     accept, reference = profile.accept, read_record(bundle / KEPT, Reference)
-    judgement = judge_samples(
+    judgement = judge(
         Measurement.from_json(content["latency"][verdict.budget.judge]),
         asked.latency_ms if asked.latency_ms is not None else verdict.budget.latency_ms,
         asked.percentile if asked.percentile is not None else verdict.budget.percentile,
-        looks=LOOKS,
+        asked.clock or content["clock"],
     )
     task, encodings = build_task(reference.task, reference.labels), _rows(reference)
     decided = task.decide(_logits(content, result, int(encodings.rows[-1]), len(reference.labels)))

@@ -17,9 +17,9 @@ from pydantic import Field
 
 from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
+from edgekd.latency.estimate import Outcome, round_ratio
 from edgekd.latency.machine import fingerprint, read_machine
-from edgekd.latency.measure import MAX_DISTURBED, Measurement, compare
-from edgekd.latency.statistics import Outcome, round_bootstrap_interval
+from edgekd.latency.measure import compare
 from edgekd.latency.timer import BundleJob, GraphJob, Text
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.progress import Progress
@@ -39,14 +39,9 @@ TOLERANCE: dict[Precision, float] = {"fp32": 0.01, "int8": 0.04, "fp16": 0.04}
 and, in single texts, by up to 1e-2 (INT8: a rounding falls the other way and the layers after it follow); INT8
 against FP32 moves by 8e-2."""
 
-_PROCESSES, _ROUNDS, _MOST_CALLS, _FEWEST_CALLS = 3, 12, 100, 3
+_PROCESSES, _ROUNDS, _MOST_CALLS, _FEWEST_CALLS = 3, 16, 100, 3
 # A round of the bundle takes about this long.
-_ROUND_MS = 120.0
-# More is measured until the interval is this narrow, but at most so often. The width alone decides, never the verdict,
-# so that looking again costs no confidence.
-_NARROW, _LOOKS = 0.04, 3
-# Two intervals of this confidence bound their quotient at 95%.
-_CONFIDENCE = 0.975
+_ROUND_MS = 60.0
 
 _ANCHOR = EncoderShape(
     vocabulary=64, positions=128, token_types=2, embedding=96, hidden=96, head_size=32, heads=(3,), ffn=(384,),
@@ -58,18 +53,16 @@ class Ratio(Record):
     """How long the bundle takes, measured in turns with the anchor.
 
     Attributes:
-        bundle_ms: Median of a call, end to end, at `length` tokens.
+        bundle_ms: Median of a call, end to end, at `length` tokens, on the clock that the budget is judged on.
         anchor_ms: Median of a run of the anchor.
         value: Median over rounds of bundle / anchor.
         interval: Of the value.
-        disturbed_share: Share of rounds that other load disturbed.
     """
 
     bundle_ms: float
     anchor_ms: float
     value: float = Field(gt=0)
     interval: Interval
-    disturbed_share: float
 
 
 class Evidence(Record):
@@ -156,11 +149,6 @@ def write_evidence(
         made = write_graph(folder / "anchor.onnx", _ANCHOR, anchor_precision, GraphOptions(), detect_instruction_set())
         made.replace(folder / "anchor.onnx")
         ratio = measure_ratio(bundle, target, fixed, batch_size, expected_ms, progress)
-        if ratio.disturbed_share > MAX_DISTURBED:
-            progress.say(
-                f"{100 * ratio.disturbed_share:.0f}% of the rounds beside the anchor were disturbed: on another "
-                "machine `edgekd validate` will not judge latency; make the bundle again on a quiet machine"
-            )
     np.save(folder / "logits.npy", np.concatenate(rows), allow_pickle=False)
     evidence = Evidence(
         precision=precision,
@@ -230,7 +218,7 @@ def replay(bundle: Path, evidence: Evidence) -> Replay:
 def measure_ratio(
     bundle: Path, target: Target, texts: Sequence[Text], batch_size: int, expected_ms: float, progress: Progress
 ) -> Ratio:
-    """Time a bundle and its anchor in turns, in fresh processes, until their ratio is known well.
+    """Time a bundle and its anchor in turns, in fresh processes.
 
     Args:
         bundle: Its folder, `recheck/anchor.onnx` included.
@@ -245,55 +233,17 @@ def measure_ratio(
         BundleJob("bundle", bundle, tuple(texts), batch_size),
         GraphJob("anchor", bundle / FOLDER / "anchor.onnx", 1, _ANCHOR.positions, _ANCHOR.vocabulary),
     )
-    taken: list[_Sweep] = []
-    with progress.bar("validate: latency beside the anchor", _LOOKS) as bar:
-        for look in range(_LOOKS):
-
-            def show(done: int, total: int, before: int = look) -> None:
-                bar.update(before + done / total)
-
-            found = compare(jobs, target, processes=_PROCESSES, rounds=_ROUNDS, calls=calls, patience=1, progress=show)
-            taken += _sweeps(look, found["bundle"], found["anchor"])
-            ratio = _ratio(taken)
-            low, high = ratio.interval
-            if high is not None and high - low <= _NARROW * ratio.value:
-                break
-    return ratio
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """A round of the bundle and one of the anchor, neighbours in time: their process, medians in ms, both quiet."""
-
-    process: tuple[int, int]
-    bundle_ms: float
-    anchor_ms: float
-    quiet: bool
-
-
-def _sweeps(look: int, bundle: Measurement, anchor: Measurement) -> list[_Sweep]:
-    rounds = zip(bundle.rounds, anchor.rounds, bundle.quiet, anchor.quiet, strict=True)
-    return [
-        _Sweep((look, a.process), float(np.median(a.total_ms)), float(np.median(b.total_ms)), calm and calm_too)
-        for a, b, calm, calm_too in rounds
-    ]
-
-
-def _ratio(taken: Sequence[_Sweep]) -> Ratio:
-    """The median ratio over quiet sweeps, over all where none is quiet."""
-    quiet = [sweep for sweep in taken if sweep.quiet]
-    kept = quiet or list(taken)
-    # Neighbours in time, and by process: as `Measurement.interval` does.
-    ends = []
-    for order in (kept, sorted(kept, key=lambda sweep: sweep.process)):
-        rounds = [np.array([sweep.bundle_ms / sweep.anchor_ms]) for sweep in order]
-        ends.append(round_bootstrap_interval(rounds, 50, _CONFIDENCE))
+    with progress.bar("validate: latency beside the anchor", 1) as bar:
+        found = compare(
+            jobs, target, processes=_PROCESSES, rounds=_ROUNDS, calls=calls,
+            progress=lambda done, total: bar.update(done / total),
+        )  # fmt: skip
+    value, low, high = round_ratio(found["anchor"].rounds, found["bundle"].rounds, target.clock)
     return Ratio(
-        bundle_ms=float(np.median([sweep.bundle_ms for sweep in kept])),
-        anchor_ms=float(np.median([sweep.anchor_ms for sweep in kept])),
-        value=float(np.median([sweep.bundle_ms / sweep.anchor_ms for sweep in kept])),
-        interval=(min(low for low, _ in ends), max(high for _, high in ends)),
-        disturbed_share=1.0 - len(quiet) / len(taken),
+        bundle_ms=found["bundle"].percentile(50, target.clock),
+        anchor_ms=found["anchor"].percentile(50, target.clock),
+        value=value,
+        interval=(low, high),
     )
 
 
@@ -302,9 +252,7 @@ def regression(then: Ratio, now: Ratio, limit: float) -> tuple[float, tuple[floa
     low_then, low_now = then.interval[0], now.interval[0]
     high_then, high_now = (end if end is not None else np.inf for end in (then.interval[1], now.interval[1]))
     low, high = low_now / high_then, high_now / low_then if low_then > 0 else np.inf
-    outcome: Outcome = "inconclusive"
-    if max(then.disturbed_share, now.disturbed_share) <= MAX_DISTURBED:
-        outcome = "met" if high <= limit else "missed" if low > limit else "inconclusive"
+    outcome: Outcome = "met" if high <= limit else "missed" if low > limit else "inconclusive"
     return now.value / then.value, (float(low), float(high)), outcome
 
 

@@ -15,7 +15,9 @@ from edgekd import __version__
 from edgekd.bundle import checksums
 from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
+from edgekd.latency.clocks import Clock
 from edgekd.latency.machine import Machine, fingerprint, read_machine, usable_cpus
+from edgekd.latency.speed import SpeedLog
 from edgekd.latency.timer import Text
 from edgekd.profile import Budget, Profile
 from edgekd.progress import Progress
@@ -23,11 +25,12 @@ from edgekd.proof.criteria import latency_criterion, memory_criterion
 from edgekd.proof.evidence import Evidence, measure_ratio, read_evidence, regression, replay
 from edgekd.proof.validate import fixed_texts, judge_latency
 from edgekd.report.record import Record
-from edgekd.report.result import EXIT_CODES, Criterion, Outcome, overall
+from edgekd.report.result import EXIT_CODES, Criterion, Outcome, overall, speed_words
 from edgekd.report.verdict import Verdict, read_verdict
 from edgekd.request import load_request
 from edgekd.runtime.model import BundleConfig, read_config
 from edgekd.runtime.tokenise import load_tokenizer
+from edgekd.targets.base import Target
 from edgekd.targets.build import build_target
 
 Part = Literal["answers", "latency"]
@@ -90,6 +93,8 @@ class Asked:
         judge_here: Judge the budget itself, whatever machine this is.
         latency_ms: Another budget than the bundle's; implies `judge_here`.
         percentile: Another percentile than the bundle's; implies `judge_here`.
+        clock: Another clock than the bundle's; implies `judge_here`.
+        log: The speed log of this machine.
     """
 
     only: Part | None = None
@@ -97,11 +102,13 @@ class Asked:
     judge_here: bool = False
     latency_ms: float | None = None
     percentile: float | None = None
+    clock: Clock | None = None
+    log: SpeedLog | None = None
 
     @property
     def absolute(self) -> bool:
         """Whether the budget itself is to be judged."""
-        return self.judge_here or self.latency_ms is not None or self.percentile is not None
+        return self.judge_here or any(given is not None for given in (self.latency_ms, self.percentile, self.clock))
 
 
 def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
@@ -132,6 +139,8 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
         subject = _Subject(bundle, verdict, evidence, config, profile)
         judged, found = subject.latency(asked, progress)
         criteria += found
+        if asked.log is not None and (speeds := asked.log.summary()) is not None:
+            notes.append(speed_words(speeds))
     if config.threads > usable_cpus():
         notes.append(f"the bundle runs {config.threads} threads, this process may use {usable_cpus()}")
     outcome = overall(criteria)
@@ -191,13 +200,13 @@ def _check(asked: Asked) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {value:g}: {mend}") from error
     if asked.only == "answers" and (asked.absolute or factor is not None):
         raise UsageError(
-            "--only answers measures no latency: leave out --judge-here, --latency-ms, --percentile and "
+            "--only answers measures no latency: leave out --judge-here, --latency-ms, --percentile, --clock and "
             "--max-regression"
         )
     if asked.absolute and factor is not None:
         raise UsageError(
             "--max-regression is for the ratio to the anchor, and the budget itself is asked for: leave it out, or "
-            "--judge-here, --latency-ms and --percentile"
+            "--judge-here, --latency-ms, --percentile and --clock"
         )
 
 
@@ -262,7 +271,7 @@ class _Subject:
                 if self.evidence is None or self.evidence.ratio is None:
                     why = "another machine, and the bundle was made before bundles kept an anchor"
                     return None, [self._unmeasured(f"{why}: add --judge-here to judge the budget itself")]
-                return "ratio", [self._ratio(self.evidence, asked.max_regression or MAX_REGRESSION, progress)]
+                return "ratio", [self._ratio(self.evidence, asked, progress)]
         return "absolute", self._absolute(asked, progress)
 
     def _same_machine(self) -> bool:
@@ -289,7 +298,7 @@ class _Subject:
         judgement = judge_latency(
             self.bundle,
             texts,
-            build_target(self.profile.target.model_copy(update={"device": "local"})),
+            self._target(asked),
             asked.latency_ms if asked.latency_ms is not None else budget.latency_ms,
             q,
             progress,
@@ -302,18 +311,26 @@ class _Subject:
             criteria.append(memory_criterion(judgement.measurement.peak_memory_mb, accept.max_memory_mb))
         return criteria
 
-    def _ratio(self, evidence: Evidence, limit: float, progress: Progress) -> Criterion:
-        then = evidence.ratio
+    def _target(self, asked: Asked) -> Target:
+        """This machine, whatever device the profile names, judged on the clock that is asked for."""
+        changes = {"device": "local"} | ({} if asked.clock is None else {"clock": asked.clock})
+        return build_target(self.profile.target.model_copy(update=changes), asked.log)
+
+    def _ratio(self, evidence: Evidence, asked: Asked, progress: Progress) -> Criterion:
+        then, limit = evidence.ratio, asked.max_regression or MAX_REGRESSION
         assert then is not None
-        target = build_target(self.profile.target)
         now = measure_ratio(
-            self.bundle, target, self._fixed()[1], self.profile.workload.batch_size, then.bundle_ms, progress
+            self.bundle,
+            self._target(asked),
+            self._fixed()[1],
+            self.profile.workload.batch_size,
+            then.bundle_ms,
+            progress,
         )
         value, interval, outcome = regression(then, now, limit)
         said = f"{now.value:.3g} times its anchor's time here, {then.value:.3g} times when it was made"
         if outcome == "inconclusive":
-            shares = f"{100 * then.disturbed_share:.0f}% of the rounds then, {100 * now.disturbed_share:.0f}% now"
-            said += f": too close or too noisy to tell (disturbed: {shares})"
+            said += ": too close to tell; run again"
         return Criterion(
             kind="latency", name="latency beside the anchor, over that when made", limit=limit, value=value,
             interval=interval, outcome=outcome, explanation=said,

@@ -10,7 +10,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
-from edgekd.latency.measure import Judgement, judge_budget
+from edgekd.latency.measure import (
+    LOOKS_SECONDS,
+    REPORTED_SECONDS,
+    Judgement,
+    Measurement,
+    judge_budget,
+    measure_for,
+)
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.progress import Progress
 from edgekd.targets.base import Target
@@ -144,17 +151,17 @@ def judge_latency(
     title: str,
     *,
     batch_size: int = 1,
-    looks: int = 5,
-    max_seconds: float = 120.0,
 ) -> Judgement:
-    """Measure a bundle end to end in processes of its own and judge it against the budget."""
-    with progress.bar(title, 1) as bar:
-        return judge_budget(
-            BundleJob(title, bundle, tuple(texts), batch_size),
-            target,
-            budget_ms,
-            percentile,
-            looks=looks,
-            max_seconds=max_seconds,
-            progress=lambda done, total: bar.update(done / total),
-        )
+    """Measure a bundle end to end in processes of its own, and judge it against the budget."""
+    job = BundleJob(title, bundle, tuple(texts), batch_size)
+    with progress.bar(title, LOOKS_SECONDS[0]) as bar:
+        return judge_budget(job, target, budget_ms, percentile, target.clock, progress=bar.update)
+
+
+def report_latency(
+    bundle: Path, texts: Sequence[Text], target: Target, progress: Progress, title: str, *, batch_size: int = 1
+) -> Measurement:
+    """Measure a bundle end to end as `judge_latency` does, but briefly: it is reported and decides nothing."""
+    job = BundleJob(title, bundle, tuple(texts), batch_size)
+    with progress.bar(title, REPORTED_SECONDS) as bar:
+        return measure_for(job, target, REPORTED_SECONDS, progress=bar.update)

@@ -150,7 +150,8 @@ def _latency(result: Result, figure: Html | None) -> Html | None:
     timings = {n: t for n, t in (("fixed", latency.fixed), ("replay", latency.replay)) if t is not None}
     lead = (
         "Each call tokenises, runs the model and post-processes, in a process of its own. “Fixed” uses texts of the "
-        f"greatest length, “replay” real texts at their own; the verdict rests on “{latency.judge}”."
+        f"greatest length, “replay” real texts at their own; the verdict rests on “{latency.judge}”. "
+        f"{wording.clock_words(result)}"
     )
     band = f"The shaded band is the interval of the judged {wording.quantile(result.percentile)}."
     return section(
@@ -172,17 +173,18 @@ def _timing_rows(timings: list[Timing]) -> list[list[Node]]:
     ]
     for q in sorted({p.q for t in timings for p in t.percentiles}):
         rows.append([wording.quantile(q), *[_percentile(t.at(q)) for t in timings]])
-    if any(t.disturbed_share for t in timings):
-        for q in sorted({p.q for t in timings for p in t.percentiles if p.all_rounds_ms is not None}):
-            cells = [wording.ms(None if (point := t.at(q)) is None else point.all_rounds_ms) for t in timings]
-            rows.append([f"{wording.quantile(q)}, disturbed rounds included", *cells])
+    for clock in ("service", "response"):
+        for q in sorted({p.q for t in timings for p in t.percentiles}):
+            cells = [wording.ms(None if (p := t.at(q)) is None else getattr(p, f"{clock}_ms")) for t in timings]
+            rows.append([f"{wording.quantile(q)} of {clock} time, as it was", *cells])
     for part in dict.fromkeys(part for t in timings for part in t.parts):
         rows.append([f"{part}, median", *[wording.ms(t.parts.get(part)) for t in timings]])
     others = [
         ("load", [wording.ms(t.load_ms) for t in timings]),
         ("first call", [wording.ms(t.first_call_ms) for t in timings]),
         ("peak memory", [wording.megabytes(t.peak_memory_mb) for t in timings]),
-        ("rounds disturbed by other load", [wording.percent(t.disturbed_share) for t in timings]),
+        ("share of the response time spent waiting", [wording.percent(t.waited_share) for t in timings]),
+        ("speed while measured, of the usual", [wording.number(1 / t.slowdown) for t in timings]),
     ]
     return rows + [[name, *cells] for name, cells in others if set(cells) != {wording.NONE}]
 

@@ -110,7 +110,7 @@ def _latency(result: Result) -> str:
     lead = (
         f"End to end, measured {wording.day(result.finished)}{f' on {_plain(machine)}' if machine else ''}. "
         f"Budget: {wording.limit_ms(result)} at {wording.quantile(result.percentile)}, "
-        f"judged on “{result.latency.judge}”."
+        f"judged on “{result.latency.judge}”. {wording.clock_words(result)}"
     )
     return f"## Latency\n\n{lead}\n\n{_table(('Judge', 'Texts', 'Percentile', 'Latency', 'Interval'), rows)}"
 

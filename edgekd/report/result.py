@@ -234,20 +234,27 @@ class QualityRow(Record):
     shipped: bool = False
 
 
+def speed_words(speeds: tuple[float, float]) -> str:
+    """How fast the machine was, in a sentence; 1 is its usual speed."""
+    return f"during this run the machine ran at {speeds[0]:.2f} to {speeds[1]:.2f} of its usual speed"
+
+
 class Percentile(Record):
     """Percentile `q` (in percent) of the calls' durations, and its interval, in ms.
 
     Attributes:
         q: Percent.
-        value_ms: Over quiet rounds; over all where none was quiet.
+        value_ms: On the clock that is judged; service time at the machine's usual speed.
         interval: Of it.
-        all_rounds_ms: Over all rounds, those that other load disturbed included.
+        service_ms: CPU time of the calling thread, as it was; None where no clock tells.
+        response_ms: On the wall, as it was.
     """
 
     q: float
     value_ms: float
     interval: Interval | None = None
-    all_rounds_ms: float | None = None
+    service_ms: float | None = None
+    response_ms: float | None = None
 
 
 class Timing(Record):
@@ -261,7 +268,9 @@ class Timing(Record):
         load_ms: Median time to load.
         first_call_ms: Median duration of the first call.
         peak_memory_mb: Greatest peak resident memory.
-        disturbed_share: Share of rounds that other load disturbed; the rest were quiet.
+        clock: What the percentiles' values and the samples are.
+        waited_share: Share of the response time that the thread only waited; None where no clock tells.
+        slowdown: How many times slower the machine was than usual while it was measured.
         samples_ms: At most `MAX_SAMPLES` durations, see `thin`.
     """
 
@@ -272,7 +281,9 @@ class Timing(Record):
     load_ms: float | None = None
     first_call_ms: float | None = None
     peak_memory_mb: float | None = None
-    disturbed_share: float = 0.0
+    clock: Literal["service", "response"] = "service"
+    waited_share: float | None = None
+    slowdown: float = 1.0
     samples_ms: tuple[float, ...] = Field(default=(), max_length=MAX_SAMPLES)
 
     def at(self, q: float) -> Percentile | None:
@@ -364,6 +375,7 @@ class Result(Record):
         criteria: What was asked for, and what was found.
         tries: In the order of time.
         machine: Where the latency was measured.
+        speed: Slowest and fastest speed of that machine during the run, 1 being its usual one.
         versions: Of edgekd and the libraries.
         model_file: The validated file, one of `files`.
         files: SHA-256 of each file of the bundle, by its path in the bundle.
@@ -397,6 +409,7 @@ class Result(Record):
     criteria: tuple[Criterion, ...] = ()
     tries: tuple[Try, ...] = ()
     machine: dict[str, JsonValue] = {}
+    speed: tuple[float, float] | None = None
     versions: dict[str, str] = {}
     model_file: str = "model.onnx"
     files: dict[str, str] = {}

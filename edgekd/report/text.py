@@ -67,6 +67,7 @@ def _facts(result: Result, folder: str | None) -> Table:
     pairs = [
         ("Budget", f"{wording.limit_ms(result)} at {wording.quantile(result.percentile)}, {_judged_on(result)}"),
         ("Measured", _measured(result)),
+        ("Clock", wording.clock_line(result)),
         ("Machine", wording.machine_line(result)),
         ("Model", _model(result)),
         ("Tries", _tries(result)),

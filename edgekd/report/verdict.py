@@ -23,11 +23,12 @@ from edgekd.report.result import (
 
 
 class VerdictBudget(Record):
-    """The promise: `percentile` percent of the calls take at most `latency_ms`, at `judge`'s texts."""
+    """The promise: `percentile` percent of the calls take at most `latency_ms`, at `judge`'s texts, on `clock`."""
 
     latency_ms: float
     percentile: float
     judge: Literal["fixed", "replay"]
+    clock: Literal["service", "response"] | None = None
 
 
 class VerdictLatency(Record):
@@ -36,7 +37,9 @@ class VerdictLatency(Record):
     texts: str
     calls: int
     percentiles: tuple[Percentile, ...]
-    disturbed_share: float
+    clock: Literal["service", "response"] = "service"
+    waited_share: float | None = None
+    slowdown: float = 1.0
 
 
 class VerdictModel(Record):
@@ -64,6 +67,7 @@ class Verdict(Record):
         model: The validated file.
         files: SHA-256 of each file of the bundle.
         machine: Where the latency was measured.
+        speed: Slowest and fastest speed of the machine during the run, 1 being its usual one.
         versions: Of edgekd and the libraries.
         finished: ISO 8601, with the time zone.
     """
@@ -82,6 +86,7 @@ class Verdict(Record):
     model: VerdictModel
     files: dict[str, str]
     machine: dict[str, JsonValue]
+    speed: tuple[float, float] | None = None
     versions: dict[str, str]
     finished: AwareDatetime
 
@@ -95,7 +100,12 @@ def verdict_json(result: Result) -> dict[str, Any]:
         demo=result.demo,
         task=result.data.task,
         metric=result.data.metric,
-        budget=VerdictBudget(latency_ms=result.budget_ms, percentile=result.percentile, judge=result.latency.judge),
+        budget=VerdictBudget(
+            latency_ms=result.budget_ms,
+            percentile=result.percentile,
+            judge=result.latency.judge,
+            clock=result.latency.judged.clock if result.latency.judged is not None else None,
+        ),
         criteria=result.criteria,
         latency={judge: _without_samples(timing) for judge, timing in timings.items() if timing is not None},
         quality=result.quality,
@@ -103,6 +113,7 @@ def verdict_json(result: Result) -> dict[str, Any]:
         model=VerdictModel(file=result.model_file, sha256=result.files.get(result.model_file)),
         files=result.files,
         machine=result.machine,
+        speed=result.speed,
         versions=result.versions,
         finished=result.finished,
     )
@@ -123,5 +134,7 @@ def _without_samples(timing: Timing) -> VerdictLatency:
         texts=timing.texts,
         calls=timing.calls,
         percentiles=timing.percentiles,
-        disturbed_share=timing.disturbed_share,
+        clock=timing.clock,
+        waited_share=timing.waited_share,
+        slowdown=timing.slowdown,
     )

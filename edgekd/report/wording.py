@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from edgekd.report.result import Criterion, Interval, Outcome, Percentile, QualityRow, Result
+from edgekd.report.result import Criterion, Interval, Outcome, Percentile, QualityRow, Result, speed_words
 
 BADGE: dict[Outcome, str] = {
     "met": "Met",
@@ -236,8 +236,9 @@ def _latency_fact(result: Result) -> str:
     found = judged(result)
     if found is None:
         return ""
-    share = f"{result.percentile:g}%"
-    return f"{share} of calls finish within {ms(found.value_ms)} (budget {limit_ms(result)})"
+    timing = result.latency.judged
+    need = "need at most" if timing is not None and timing.clock == "service" else "finish within"
+    return f"{result.percentile:g}% of calls {need} {ms(found.value_ms)} (budget {limit_ms(result)})"
 
 
 def _quality_fact(result: Result) -> str:
@@ -255,6 +256,33 @@ def _quality_fact(result: Result) -> str:
 
 def _ratio(whole: float | None, part: float | None) -> float | None:
     return None if not whole or not part else whole / part
+
+
+def clock_line(result: Result) -> str:
+    """What was judged, in a few words, and how the machine was."""
+    timing = result.latency.judged
+    if timing is None:
+        return ""
+    waited = f", {percent(timing.waited_share)} of the response time spent waiting" if timing.waited_share else ""
+    return f"{timing.clock} time{waited}"
+
+
+def clock_words(result: Result) -> str:
+    """What was judged, and how the machine was, in sentences; empty where nothing was measured."""
+    timing = result.latency.judged
+    if timing is None:
+        return ""
+    said = {
+        "service": "Judged on service time: the CPU time of the calling thread, which is what the device needs for a "
+        "call whoever else runs on it, at the machine’s usual speed.",
+        "response": "Judged on response time: what a caller waits on this machine as it was, its other load included.",
+    }[timing.clock]
+    speed = "" if result.speed is None else f" {_sentence(speed_words(result.speed))}"
+    return f"{said}{speed}"
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def machine_line(result: Result) -> str:

@@ -11,6 +11,8 @@ from edgekd.errors import UnavailableError
 from edgekd.models.spec import Spec
 
 if TYPE_CHECKING:
+    from edgekd.latency.clocks import Clock
+    from edgekd.latency.estimate import Floats
     from edgekd.latency.timer import Job, Timer
     from edgekd.targets.spec import TargetSpec
 
@@ -52,11 +54,22 @@ class Target(Protocol):
             UsageError: More threads than this process may use.
         """
 
+    @property
+    def clock(self) -> Clock:
+        """What its latency is judged on.
+
+        Raises:
+            UsageError: The specification asks for one that says nothing of this target.
+        """
+
     def session_spec(self) -> SessionSpec:
         """The session options it runs with, unless a plan found better ones."""
 
     def session_variants(self) -> tuple[SessionSpec, ...]:
         """Session options worth measuring, `session_spec` first."""
+
+    def usual_speed(self) -> Floats | None:
+        """What the speed log of its machine holds, see `SpeedLog.looks`; None where none is kept."""
 
     def timer(self, jobs: Sequence[Job], processes: int = 1) -> Timer:
         """A timer of these jobs, or of none, each loaded in `processes` fresh processes. Use it in a `with`."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edgekd.targets.base import Target
 from edgekd.targets.spec import FakeTarget, TargetSpec
 
+if TYPE_CHECKING:
+    from edgekd.latency.speed import SpeedLog
 
-def build_target(spec: TargetSpec) -> Target:
-    """Build the target that `spec` names. Checks nothing: see `Target.check`."""
+
+def build_target(spec: TargetSpec, log: SpeedLog | None = None) -> Target:
+    """Build the target that `spec` names. Checks nothing: see `Target.check`.
+
+    Args:
+        spec: What it is.
+        log: Speed log of this machine, which measurements are added to and judged beside.
+    """
     if isinstance(spec, FakeTarget):
         from edgekd.targets.fake import FakeTargetRuntime
 
         return FakeTargetRuntime(spec)
     from edgekd.targets.onnxruntime import OnnxRuntimeTarget
 
-    return OnnxRuntimeTarget(spec)
+    return OnnxRuntimeTarget(spec, log)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekd.errors import UsageError, require
+from edgekd.latency.clocks import Clock
 from edgekd.latency.timer import BundleJob, Job, LoadReport, RoundSample
 from edgekd.targets.base import SessionSpec, check_local
 from edgekd.targets.spec import FakeTarget
@@ -27,6 +28,11 @@ class FakeTargetRuntime:
     def __init__(self, spec: FakeTarget) -> None:
         self.spec = spec
 
+    @property
+    def clock(self) -> Clock:
+        """See `Target.clock`: both read the same here."""
+        return "response" if self.spec.clock == "response" else "service"
+
     def check(self) -> None:
         """See `Target.check`."""
         check_local(self.spec.device)
@@ -38,6 +44,9 @@ class FakeTargetRuntime:
     def session_variants(self) -> tuple[SessionSpec, ...]:
         """See `Target.session_variants`."""
         return (self.session_spec(),)
+
+    def usual_speed(self) -> None:
+        """See `Target.usual_speed`."""
 
     def timer(self, jobs: Sequence[Job], processes: int = 1) -> FakeTimer:
         """See `Target.timer`."""
@@ -64,17 +73,14 @@ class FakeTimer:
         spread = np.exp(self._spec.noise * self._generators[job].standard_normal(calls))
         total = tuple(float(costs[(turn * calls + i) % len(costs)] * spread[i]) for i in range(calls))
         parts = tuple((0.0, ms, 0.0) for ms in total) if isinstance(self._jobs[job], BundleJob) else ()
-        return RoundSample(turn % self._processes, total, parts)
+        # As if each round took a second: what is measured for so long ends soon.
+        return RoundSample(turn % self._processes, float(turn), total, total, parts)
 
     def load_reports(self, job: str) -> tuple[LoadReport, ...]:
         """See `Timer.load_reports`."""
         first = self._costs[job][0]
         loaded = range(min(self._processes, self._turns[job]))
         return tuple(LoadReport(process, "FakeExecutionProvider", 1.0, first, 1.0) for process in loaded)
-
-    def look(self, rounds: int) -> tuple[RoundSample, ...]:
-        """See `Timer.look`: nobody else is on this machine."""
-        return (RoundSample(0, ()),) * rounds
 
     def close(self) -> None:
         """Nothing to end."""

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import UnavailableError, require
+from edgekd.latency.clocks import Clock, judged_clock
 from edgekd.latency.machine import check_threads
 from edgekd.targets.base import SessionSpec, check_local
 from edgekd.targets.spec import CpuTarget, CudaTarget, TensorrtTarget
 
 if TYPE_CHECKING:
+    from edgekd.latency.estimate import Floats
+    from edgekd.latency.speed import SpeedLog
     from edgekd.latency.timer import Job, ProcessTimer
 
 _BUILDS = ("onnxruntime", "onnxruntime-gpu")
@@ -43,9 +46,14 @@ _KINDS = {
 class OnnxRuntimeTarget:
     """A target that onnxruntime serves on this machine."""
 
-    def __init__(self, spec: CpuTarget | CudaTarget | TensorrtTarget) -> None:
-        self.spec = spec
+    def __init__(self, spec: CpuTarget | CudaTarget | TensorrtTarget, log: SpeedLog | None = None) -> None:
+        self.spec, self._log = spec, log
         self._kind = _KINDS[spec.kind]
+
+    @property
+    def clock(self) -> Clock:
+        """See `Target.clock`."""
+        return judged_clock(self.spec.clock, self.spec.kind, self.spec.threads)
 
     def check(self) -> None:
         """See `Target.check`."""
@@ -63,6 +71,7 @@ class OnnxRuntimeTarget:
                 f"the installed onnxruntime has no {wanted} (it has {', '.join(found)}): {self._kind.needs}"
             )
         check_threads(self.spec.threads)
+        self.clock  # noqa: B018 - refuses one that says nothing of this target
 
     def session_spec(self) -> SessionSpec:
         """See `Target.session_spec`."""
@@ -85,12 +94,16 @@ class OnnxRuntimeTarget:
             changes += [{"threads": n} for n in sorted({1, base.threads // 2, base.threads - 1}) if n < base.threads]
         return (base, *(base.model_copy(update=change) for change in changes))
 
+    def usual_speed(self) -> Floats | None:
+        """See `Target.usual_speed`."""
+        return None if self._log is None else self._log.looks()
+
     def timer(self, jobs: Sequence[Job], processes: int = 1) -> ProcessTimer:
         """See `Target.timer`."""
         from edgekd.latency.timer import ProcessTimer
 
         self.check()
-        return ProcessTimer(jobs, self.session_spec().model_dump(mode="json"), processes)
+        return ProcessTimer(jobs, self.session_spec().model_dump(mode="json"), processes, self._log)
 
 
 def _installed(distribution: str) -> bool:

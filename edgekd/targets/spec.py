@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from edgekd.latency.clocks import AskedClock
 from edgekd.models.spec import Spec
 
 Precision = Literal["fp32", "int8", "fp16"]
@@ -20,6 +21,7 @@ class CpuTarget(Spec):
         precisions: What may be deployed there, in the order tried.
         instruction_set: Preset of the INT8 quantiser; "auto" is read off this machine.
         device: "local", or the name of a device that is elsewhere (then a probe is needed).
+        clock: What latency is judged on; "auto" as `edgekd.latency.clocks.judged_clock` says.
     """
 
     kind: Literal["onnxruntime-cpu"] = "onnxruntime-cpu"
@@ -27,6 +29,7 @@ class CpuTarget(Spec):
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     instruction_set: InstructionSet = "auto"
     device: str = "local"
+    clock: AskedClock = "auto"
 
     @field_validator("precisions")
     @classmethod
@@ -43,6 +46,7 @@ class CudaTarget(Spec):
     threads: int = Field(default=1, ge=1)
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     device: str = "local"
+    clock: AskedClock = "auto"
 
 
 class TensorrtTarget(Spec):
@@ -52,6 +56,7 @@ class TensorrtTarget(Spec):
     threads: int = Field(default=1, ge=1)
     precisions: tuple[Precision, ...] = ("fp16",)
     device: str = "local"
+    clock: AskedClock = "auto"
 
 
 class FakeTarget(Spec):
@@ -67,6 +72,7 @@ class FakeTarget(Spec):
     threads: int = Field(default=1, ge=1)
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     device: str = "local"
+    clock: AskedClock = "auto"
     gflops: float = 10.0
     int8_gain: float = 2.0
     noise: float = 0.01

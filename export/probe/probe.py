@@ -57,7 +57,6 @@ def write(out, content, session):
             mine = [graph for graph in content["graphs"] if graph["group"] == group]
             graphs += measure(place, mine, length, content, session)
             print(f"measured {i + 1} of {len(groups)} groups of graphs", file=sys.stderr)
-    disturbed = sum(1 - sum(g["measurement"]["quiet"]) / len(g["measurement"]["quiet"]) for g in graphs) / len(graphs)
     described = kit.describe_here()
     kit.write_sealed(
         out,
@@ -72,18 +71,17 @@ def write(out, content, session):
             "graph_options": content["graph_options"],
             "teachers": content["teachers"],
             "text_work_ms": kit.text_work_ms(),
-            "disturbed_share": disturbed,
+            "clock": kit.KitTarget(session).clock,
             "graphs": graphs,
             "finished": datetime.now(UTC).isoformat(),
         },
     )
     print(f"written: {out}; take it to the machine that made this kit: edgekd probe add {out.name}", file=sys.stderr)
-    if disturbed > 0.3:
-        print(f"warning: other load disturbed {100 * disturbed:.0f}% of the rounds: run it again", file=sys.stderr)
 
 
 def measure(place, graphs, length, content, session):
     """The graphs of one group at one length: what the table of one width and precision is fitted to."""
+    from edgekd.latency.estimate import steady_medians
     from edgekd.latency.kit import KitTarget
     from edgekd.latency.measure import compare
     from edgekd.latency.timer import GraphJob
@@ -92,14 +90,16 @@ def measure(place, graphs, length, content, session):
         GraphJob(str(i), place / Path(graph["file"]).name, content["batch_size"], length, content["vocabulary"])
         for i, graph in enumerate(graphs)
     ]
-    found = compare(jobs, KitTarget(session), processes=1, rounds=content["rounds"], calls=content["calls"])
+    target = KitTarget(session)
+    found = compare(jobs, target, processes=1, rounds=content["rounds"], calls=content["calls"])
+    medians = steady_medians(found, target.clock)
     return [
         {
             "teacher": graph["teacher"],
             "shape": graph["shape"],
             "precision": graph["precision"],
             "length": length,
-            "median_ms": found[job.name].percentile(50),
+            "median_ms": medians[job.name],
             "measurement": found[job.name].to_json(),
         }
         for graph, job in zip(graphs, jobs, strict=True)

@@ -21,6 +21,9 @@ BUNDLE = HERE / "bundle"
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Measure the model here, answer the test texts, write result.json.")
     parser.add_argument("--out", type=Path, default=Path("result.json"))
+    parser.add_argument(
+        "--clock", choices=("service", "response"), help="judge CPU time or the wall clock (default: the kit's)"
+    )
     options = parser.parse_args(arguments)
     try:
         from edgekd import runtime  # noqa: F401 - only to see that tokenizers is there
@@ -32,7 +35,7 @@ def main(arguments=None):
         kit.check_out(options.out)
         content = kit.open_kit(HERE, "verify-kit")
         machine.check_threads(content["session"]["threads"])
-        write(options.out, content)
+        write(options, content)
     except EdgekdError as error:
         return fail(str(error), int(error.exit_code))
     except OSError as error:
@@ -42,17 +45,19 @@ def main(arguments=None):
     return 0
 
 
-def write(out, content):
+def write(options, content):
     """Measure at the fixed length and on real texts, answer the test texts, and write what was found."""
     from edgekd.latency import kit
 
     texts = json.loads((HERE / "texts.json").read_text(encoding="utf-8"))
-    latency = {judge: measure(judge, texts[judge], content) for judge in ("fixed", "replay")}
+    target = kit.KitTarget(content["session"], options.clock or content["clock"])
+    print(f"the budget is judged on {target.clock} time", file=sys.stderr)
+    latency = {judge: measure(judge, texts[judge], content, target) for judge in ("fixed", "replay")}
     print(f"answering {len(texts['test'])} test texts", file=sys.stderr)
     rows, truncated = answer(texts["test"], content)
     described = kit.describe_here(("tokenizers",))
     kit.write_sealed(
-        out,
+        options.out,
         described
         | {
             "schema_version": kit.SCHEMA_VERSION,
@@ -60,6 +65,7 @@ def write(out, content):
             "edgekd": content["edgekd"],
             "bundle": {name[7:]: checksum for name, checksum in content["files"].items() if name.startswith("bundle/")},
             "session": content["session"],
+            "clock": target.clock,
             "latency": latency,
             "logits": base64.b64encode(rows.astype("<f4").tobytes()).decode(),
             "truncated": truncated,
@@ -67,29 +73,25 @@ def write(out, content):
         },
     )
     print(
-        f"written: {out}; take it to the machine that made this kit: edgekd validate BUNDLE --measured {out.name}",
+        f"written: {options.out}; take it to the machine that made this kit: "
+        f"edgekd validate BUNDLE --measured {options.out.name}",
         file=sys.stderr,
     )
 
 
-def measure(judge, texts, content):
-    """End to end, in processes of their own; looked at until the budget is decided, as `edgekd validate` does."""
-    from edgekd.latency.kit import KitTarget
-    from edgekd.latency.measure import judge_budget
+def measure(judge, texts, content, target):
+    """End to end, in processes of its own; the judged texts until the budget is decided, as `edgekd validate` does."""
+    from edgekd.latency.measure import REPORTED_SECONDS, judge_budget, measure_for
     from edgekd.latency.timer import BundleJob
 
     print(f"measuring on {judge} texts", file=sys.stderr)
     pairs = tuple(text if isinstance(text, str) else tuple(text) for text in texts)
-    judgement = judge_budget(
-        BundleJob(judge, BUNDLE, pairs, content["batch_size"]),
-        KitTarget(content["session"]),
-        content["budget_ms"],
-        content["percentile"],
-        looks=content["looks"] if judge == content["judge"] else 1,
-    )
-    value = judgement.measurement.percentile(judgement.percentile)
-    print(f"  p{judgement.percentile:g} {value:.3f} ms; {judgement.reason}", file=sys.stderr)
-    return judgement.measurement.to_json()
+    job = BundleJob(judge, BUNDLE, pairs, content["batch_size"])
+    if judge != content["judge"]:
+        return measure_for(job, target, REPORTED_SECONDS).to_json()
+    found = judge_budget(job, target, content["budget_ms"], content["percentile"], target.clock)
+    print(f"  p{found.percentile:g} {found.value_ms:.3f} ms; {found.reason}", file=sys.stderr)
+    return found.measurement.to_json()
 
 
 def answer(texts, content):

@@ -43,11 +43,13 @@ def write_graph(path: Path, width: int = 16, vocabulary: int = 50, inputs=("inpu
 
 
 class ScriptedTimer:
-    """An AR(1) log-normal series per process; `disturb`, `waited` and `only` script the reference kernels."""
+    """An AR(1) log-normal series per process, a round a second; `state` slows calls and kernel, `waits` the wall."""
 
-    def __init__(self, processes, *, rho=0.0, sigma=0.2, seed=0, disturb=lambda turn: 1.0, waited=0.0, only=None):
+    def __init__(
+        self, processes, *, rho=0.0, sigma=0.2, seed=0, state=lambda turn: 1.0, waits=lambda turn: 0.0, cpu=True
+    ):
         self.processes, self.rho, self.sigma = processes, rho, sigma
-        self.disturb, self.waited, self.only = disturb, waited, only
+        self.state_of, self.waits, self.cpu = state, waits, cpu
         self.rng = np.random.default_rng(seed)
         self.state = self.rng.standard_normal(processes)
         self.turn = 0
@@ -55,17 +57,17 @@ class ScriptedTimer:
 
     def round(self, job, calls):
         process = self.turn % self.processes
-        slow = self.disturb(self.turn)
+        slow, waited = self.state_of(self.turn), self.waits(self.turn)
         self.turn += 1
         noise = self.rng.standard_normal(calls) * np.sqrt(1 - self.rho**2)
         series, _ = lfilter([1], [1, -self.rho], noise, zi=[self.rho * self.state[process]])
         self.state[process] = series[-1]
-        total = tuple((slow * np.exp(self.sigma * series)).tolist())
-        core, memory = (1.0 if self.only not in (None, name) else slow for name in ("core", "memory"))
-        return RoundSample(process, total, reference_ms=core, memory_ms=memory, waited=self.waited)
-
-    def look(self, rounds):
-        return tuple(self.round("look", 1) for _ in range(rounds))
+        cpu = slow * np.exp(self.sigma * series)
+        wall = tuple((cpu * (1 + waited)).tolist())
+        kernel = slow * np.exp(0.01 * self.rng.standard_normal(2))
+        return RoundSample(
+            process, float(self.turn), wall, tuple(cpu.tolist()) if self.cpu else (), (), *kernel.tolist()
+        )
 
     def load_reports(self, job):
         return tuple(LoadReport(p, "Scripted", 10.0 + p, 5.0, 100.0 + p) for p in range(self.processes))
@@ -82,9 +84,10 @@ class ScriptedTimer:
 
 class ScriptedTarget:
     spec = FakeTarget()
+    clock = "service"
 
-    def __init__(self, **options):
-        self.options = options
+    def __init__(self, usual=None, **options):
+        self.usual, self.options = usual, options
         self.timers = []
 
     def check(self):
@@ -93,6 +96,14 @@ class ScriptedTarget:
     def session_spec(self):
         return SessionSpec()
 
+    def usual_speed(self):
+        return self.usual
+
     def timer(self, jobs, processes=1):
         self.timers.append(ScriptedTimer(processes, **self.options))
         return self.timers[-1]
+
+
+def looks(states, every=2.0):
+    """A speed log of these states, one look after the other."""
+    return np.array([[every * i, state, state] for i, state in enumerate(states)])

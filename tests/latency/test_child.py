@@ -69,7 +69,7 @@ def test_calls_after_the_collector_are_not_timed(monkeypatch):
     """It wears out the caches: the calls right after it belong to the lead-in."""
     call, happened = Scripted(), []
     monkeypatch.setattr(child.gc, "collect", lambda: happened.append(call.calls))
-    assert len(child.time_calls(call, 3, lead_in=2)[0]) == 3
+    assert len(child.time_calls(call, 3, lead_in=2).wall) == 3
     assert call.calls == 5
     assert happened == [0]
 
@@ -79,7 +79,7 @@ def test_the_lead_in_lasts_a_while(monkeypatch):
     ticks = iter(range(0, 10**9, 1_000_000))
     monkeypatch.setattr(child.time, "perf_counter_ns", lambda: next(ticks))
     call = Scripted()
-    assert child.time_calls(call, 4, lead_in=1, lead_in_ns=3_000_000)[0] == [1_000_000] * 4
+    assert child.time_calls(call, 4, lead_in=1, lead_in_ns=3_000_000).wall == [1_000_000] * 4
     assert call.calls == 4 + 3
 
 
@@ -92,13 +92,13 @@ def test_garbage_collection_comes_back_after_an_error():
 def test_warm_up_ends_once_it_is_steady(monkeypatch):
     """Batches of five at 10, 8, 6, 6 ms: the fourth falls no further."""
     batches = iter([10e6, 8e6, 6e6, 6e6, 1e6])
-    monkeypatch.setattr(child, "time_calls", lambda _, n: ([next(batches)] * n, []))
+    monkeypatch.setattr(child, "time_calls", lambda _, n: child.Times([next(batches)] * n))
     assert child.warm_up(Scripted()) == 20
 
 
 def test_warm_up_ends_in_time(monkeypatch):
     falling = iter(1e9 * 0.5**i for i in range(100))
-    monkeypatch.setattr(child, "time_calls", lambda _, n: ([next(falling)] * n, []))
+    monkeypatch.setattr(child, "time_calls", lambda _, n: child.Times([next(falling)] * n))
     assert child.warm_up(Scripted(), max_ns=0) == 5
 
 

@@ -44,8 +44,9 @@ def device(path, lengths=(16, 32), teacher=TEACHER, **changes):
         for shape in design(teacher, 32):
             for length in lengths:
                 ms = true_ms(shape, length, precision)
-                rounds = (RoundSample(0, (ms,) * 9 + (1.5 * ms,)),) * 4
-                found = Measurement("0", rounds, (True,) * 4, (LoadReport(0, "CPUExecutionProvider", 1.0, 1.0, 9.0),))
+                calls = (ms,) * 9 + (1.5 * ms,)
+                rounds = (RoundSample(0, 0.0, calls, calls),) * 4
+                found = Measurement("0", rounds, (LoadReport(0, "CPUExecutionProvider", 1.0, 1.0, 9.0),))
                 graphs.append(
                     {"teacher": 0, "shape": shape.model_dump(mode="json"), "precision": precision, "length": length,
                      "median_ms": ms, "measurement": found.to_json()}
@@ -55,7 +56,7 @@ def device(path, lengths=(16, 32), teacher=TEACHER, **changes):
         "machine": read_machine().to_json(), "fingerprint": "f" * 16, "instruction_set": "arm64", "versions": {},
         "session": SessionSpec(threads=3).model_dump(mode="json"), "batch_size": 1,
         "graph_options": GraphOptions().model_dump(mode="json"), "teachers": [teacher.model_dump(mode="json")],
-        "text_work_ms": 1.0, "disturbed_share": 0.0, "graphs": graphs, "finished": "2026-01-01T00:00:00+00:00",
+        "text_work_ms": 1.0, "clock": "service", "graphs": graphs, "finished": "2026-01-01T00:00:00+00:00",
     } | changes  # fmt: skip
     kit.write_sealed(path, content)
     return path
