@@ -5,7 +5,7 @@ r"""This product's files against optimum's and OpenVINO's, same weights, side by
 
 `benchmarks/export_rivals.py` makes the rival files, in an environment of its own. Every file is loaded with the
 default session options on one thread; all are measured in turns, in fresh processes. A ratio is this product's time
-over the rival's in the same round, with its 95% interval over rounds that nothing disturbed. `--quality` takes finished
+over the rival's in the same round, with its 95% interval over rounds. `--quality` takes finished
 bundles: what their INT8 file costs against their FP32 file on the test set, and how many answers are the same.
 """
 
@@ -17,13 +17,10 @@ import math
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgekd.latency.ratio import round_ratio
-from edgekd.latency.statistics import quiet_rounds
 from record import write_record
 from transformers import BertForSequenceClassification
 
@@ -34,6 +31,7 @@ from edgekd.graph.parity import compare_logits, run_onnx
 from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.variants import fused_nodes
 from edgekd.graph.writer import save_model, write_student
+from edgekd.latency.estimate import round_ratio
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import Measurement
 from edgekd.latency.timer import GraphJob, RoundSample
@@ -113,50 +111,32 @@ def measure(
     taken: dict[str, list[RoundSample]] = {name: [] for name in names}
     order = np.random.default_rng(0)
     with target.timer(jobs, processes) as timer:
-        calls = {name: _calls(timer.round(name, 3).total_ms) for name in files}
+        calls = {name: _calls(timer.round(name, 3).wall_ms) for name in files}
         if openvino is not None:
             calls[OPENVINO_INT8] = _calls(openvino.round(3))
         last = timer.round(names[0], 3)
         for _ in range(rounds * processes):
             for name in (names[i] for i in order.permutation(len(names))):
                 if name == OPENVINO_INT8 and openvino is not None:
-                    # Its process has no reference kernel: it was as quiet as the round before it.
-                    sample = RoundSample(
-                        last.process, openvino.round(calls[name]), (), last.reference_ms, last.memory_ms, last.waited
-                    )
+                    # Another process and another library: only the wall is read in it.
+                    sample = RoundSample(last.process, last.at, openvino.round(calls[name]))
                 else:
                     sample = last = timer.round(name, calls[name])
                 taken[name].append(sample)
-    quiet = _quiet(taken)
-    return {name: Measurement(name, tuple(taken[name]), quiet[name], ()) for name in names}
+    return {name: Measurement(name, tuple(taken[name]), ()) for name in names}
 
 
 def _calls(milliseconds: Sequence[float]) -> int:
     return int(np.clip(round(ROUND_MS / float(np.median(milliseconds))), 3, 40))
 
 
-def _quiet(taken: Mapping[str, Sequence[RoundSample]]) -> dict[str, tuple[bool, ...]]:
-    """Which rounds of each file nothing disturbed, by the reference kernels of all."""
-    flat = [sample for samples in taken.values() for sample in samples]
-    core = quiet_rounds([s.reference_ms for s in flat], [s.waited for s in flat])
-    flags = iter((core & quiet_rounds([s.memory_ms for s in flat])).tolist())
-    return {name: tuple(next(flags) for _ in samples) for name, samples in taken.items()}
-
-
 def judged(found: Mapping[str, Measurement], mine: str, rival: str, target: float) -> dict[str, Any]:
     """This product's file over a rival's; reached if the upper end of the interval is."""
-    ratio = round_ratio(found[rival], found[mine])
-    told = ratio is not None and math.isfinite(ratio[2])
-    base, other = (replace(found[name], quiet=(True,) * len(found[name].quiet)) for name in (rival, mine))
+    value, low, high = round_ratio(found[rival].rounds, found[mine].rounds, "response")
     return {
-        "mine": mine,
-        "rival": rival,
-        "target": target,
-        "ratio": None if ratio is None else ratio[0],
-        "interval": None if ratio is None else ratio[1:],
-        "reached": ratio[2] <= target if ratio is not None and told else None,
-        "all_rounds": round_ratio(base, other),
-    }
+        "mine": mine, "rival": rival, "target": target, "ratio": value, "interval": (low, high),
+        "reached": high <= target if math.isfinite(high) else None,
+    }  # fmt: skip
 
 
 def speed(rivals: Path, python: Path, lengths: Sequence[int], rounds: int, processes: int) -> list[dict[str, Any]]:
@@ -172,16 +152,15 @@ def speed(rivals: Path, python: Path, lengths: Sequence[int], rounds: int, proce
                 found = measure(files, openvino, length, rounds, processes)
             finally:
                 openvino.close()
-            medians = {file: measured.percentile(50) for file, measured in found.items()}
+            medians = {file: measured.percentile(50, "response") for file, measured in found.items()}
             best = min(FP32_RIVALS, key=lambda rival: medians[rival])
             ratios = [
                 judged(found, MINE_FP32, best, FP32_TARGET),
                 judged(found, MINE_INT8, OPTIMUM_INT8, INT8_TARGETS.get(length, 1.0)),
                 judged(found, MINE_INT8, OPENVINO_INT8, OPENVINO_TARGET),
             ]
-            disturbed = float(np.mean([measured.disturbed_share for measured in found.values()]))
             row = {"student": rivals.name, "length": length, "median_ms": medians, "ratios": ratios}
-            table.append(row | {"disturbed": disturbed, "fused": fused})
+            table.append(row | {"fused": fused})
             print(markdown(table[-1]), flush=True)
     return table
 
@@ -189,14 +168,10 @@ def speed(rivals: Path, python: Path, lengths: Sequence[int], rounds: int, proce
 def markdown(row: dict[str, Any]) -> str:
     """One length as people read it."""
     medians = ", ".join(f"{name} {ms:.2f}" for name, ms in row["median_ms"].items())
-    lines = [f"{row['student']}, {row['length']} tokens (ms: {medians}; {100 * row['disturbed']:.0f}% disturbed)"]
+    lines = [f"{row['student']}, {row['length']} tokens (ms: {medians})"]
     for found in row["ratios"]:
-        if found["ratio"] is None:
-            loud = "" if found["all_rounds"] is None else f" ({found['all_rounds'][0]:.3f} over all rounds)"
-            lines.append(f"  {found['mine']} / {found['rival']}: too few quiet rounds{loud}")
-            continue
         lower, upper = found["interval"]
-        verdict = {True: "reached", False: "not reached", None: "too few quiet rounds to tell"}[found["reached"]]
+        verdict = {True: "reached", False: "not reached", None: "too few rounds to tell"}[found["reached"]]
         lines.append(
             f"  {found['mine']} / {found['rival']}: {found['ratio']:.3f} ({lower:.3f} to {upper:.3f}), "
             f"at most {found['target']:g}: {verdict}"

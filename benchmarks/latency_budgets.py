@@ -32,7 +32,7 @@ from edgekd.latency.measure import Judgement
 from edgekd.models.teacher import load_encoder
 from edgekd.pipeline.attempt import miss_factor
 from edgekd.pipeline.compress import REPLANS, _leads_on, gather, planner_of
-from edgekd.plan.finalists import prove
+from edgekd.plan.finalists import cautious_ms, prove
 from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device, Planner
 from edgekd.profile import load, override
@@ -127,13 +127,13 @@ def judge_choice(planner: Planner, plan: Plan, choice: Candidate) -> Tried:
         job = planner.random_bundle(choice, session, Path(scratch))
         target = planner.device.target
         found = judge_latency(job.bundle, job.texts, target, planner.budget_ms, 95, planner.progress, "judge")
-    value = found.measurement.percentile(95)
+    value, clock = found.value_ms, found.clock
     row = {
         "tail": plan.tail, "correction": plan.correction, "outcome": found.outcome, "value_ms": value,
-        "used": value / planner.budget_ms, "interval_ms": list(found.interval), "planned_ms": choice.measured_ms,
-        "choice": choice.describe(), "session": session.model_dump(mode="json"), "looks": found.looks,
-        "disturbed": found.measurement.disturbed_share, "reason": found.reason,
-        "samples_ms": found.measurement.samples().tolist(),
+        "used": value / planner.budget_ms, "interval_ms": list(found.estimate.interval), "planned_ms": choice.measured_ms,
+        "choice": choice.describe(), "session": session.model_dump(mode="json"), "clock": clock,
+        "observed_ms": found.estimate.observed_ms, "slowdown": found.estimate.slowdown, "reason": found.reason,
+        "samples_ms": found.measurement.samples(clock).tolist(),
     }  # fmt: skip
     return Tried(choice, found, row)
 
@@ -143,7 +143,7 @@ def fastest_ms(planner: Planner) -> float:
     students = [c for c in planner.make().candidates if c.kind == "student"]
     floor = min(students, key=lambda c: c.best_known_ms)
     session = planner.device.target.session_spec()
-    return max(prove(planner.bench(), floor, session, floor.best_known_ms).cautious_ms(0.07) for _ in range(3))
+    return cautious_ms(prove(planner.bench(), floor, session), 0.07)
 
 
 def main() -> None:

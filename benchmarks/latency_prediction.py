@@ -1,11 +1,12 @@
 """Prediction of the median latency on random per-layer shapes that were never used in the fit.
 
-    python benchmarks/latency_prediction.py
+    python benchmarks/latency_prediction.py --busy 2
 
 For each length: the latency table is measured as a plan measures it; then its graphs again and random shapes twice, all
 in turns. The second measurement of the same graphs is the noise floor that no prediction can beat. "beside" is the
 table of the same minutes: what the form of the prediction is worth. "before" is the plan's, whose minutes are others:
-what a user gets, the machine's own drift included.
+what a user gets, the machine's own drift included. Service times at the machine's usual speed; with --busy once more
+beside so many processes of other load.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from latency_trace import busy
 from record import write_record
 
 from edgekd.graph.spec import GraphOptions
+from edgekd.latency.estimate import steady_medians
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import compare
+from edgekd.latency.speed import SpeedLog
 from edgekd.latency.table import LatencyTable, measure_table, narrowed, table_graphs, table_of, write_graph
 from edgekd.latency.timer import GraphJob
 from edgekd.models.spec import EncoderShape, HeadShape
@@ -52,9 +56,10 @@ def random_shapes(count: int, widths: list[int], seed: int) -> list[EncoderShape
     return shapes
 
 
-def run_length(length: int, count: int, rounds: int) -> dict[str, Any]:
+def run_length(length: int, count: int, rounds: int, busy_processes: int) -> dict[str, Any]:
     """Fit and judge the predictions at one length, both precisions."""
-    target, instruction_set = build_target(CpuTarget()), detect_instruction_set()
+    log = SpeedLog()
+    target, instruction_set = build_target(CpuTarget(), log), detect_instruction_set()
     widths = widths_of(TEACHER, Search().widths)
     started = time.monotonic()
     before = measure_table(
@@ -75,24 +80,24 @@ def run_length(length: int, count: int, rounds: int) -> dict[str, Any]:
         ]
         jobs = [GraphJob(f"{i} {k}", path, 1, length) for i, path in enumerate(paths) for k in ("a", "b")]
         measured = compare([*(g.job for g in graphs), *jobs], target, processes=1, rounds=rounds, calls=6)
-    beside = table_of(graphs, measured, TEACHER)
-    shapes_disturbed = float(np.mean([found.disturbed_share for found in measured.values()]))
+    medians = steady_medians(measured, target.clock, log.looks())
+    beside = table_of(graphs, medians, TEACHER)
     return {
-        "length": length, "table_seconds": seconds, "residuals": [c.residual for c in beside.costs],
-        "disturbed": {"before": before.disturbed, "beside": shapes_disturbed},
-        "beside": {precision: judge(precision, cases, beside, measured) for precision in PRECISIONS},
-        "before": {precision: judge(precision, cases, before, measured) for precision in PRECISIONS},
+        "length": length, "busy": busy_processes, "table_seconds": seconds,
+        "residuals": [c.residual for c in beside.costs], "speed": log.summary(),
+        "beside": {precision: judge(precision, cases, beside, medians) for precision in PRECISIONS},
+        "before": {precision: judge(precision, cases, before, medians) for precision in PRECISIONS},
     }  # fmt: skip
 
 
 def judge(
-    precision: Precision, cases: list[tuple[Precision, EncoderShape]], table: LatencyTable, measured: dict[str, Any]
+    precision: Precision, cases: list[tuple[Precision, EncoderShape]], table: LatencyTable, medians: dict[str, float]
 ) -> dict[str, Any]:
     """Errors of the predictions, and of measuring again."""
     mine = [i for i, (p, _) in enumerate(cases) if p == precision]
     predicted = np.array([table.median_ms(cases[i][1], precision) for i in mine])
-    first = np.array([measured[f"{i} a"].percentile(50) for i in mine])
-    second = np.array([measured[f"{i} b"].percentile(50) for i in mine])
+    first = np.array([medians[f"{i} a"] for i in mine])
+    second = np.array([medians[f"{i} b"] for i in mine])
     truth = (first + second) / 2
     errors = np.abs(predicted / truth - 1)
     ranks = [np.argsort(np.argsort(x)) for x in (predicted, truth)]
@@ -111,17 +116,19 @@ def judge(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", nargs="+", type=int, default=[16, 32, 64, 128])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[16, 64, 128])
     parser.add_argument("--shapes", type=int, default=30, help="random shapes a length and precision")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--busy", type=int, default=0, help="processes of other load, in a second run of each length")
     options = parser.parse_args()
     found = []
-    for length in options.lengths:
-        found.append(run_length(length, options.shapes, options.rounds))
+    for count, length in itertools.product(sorted({0, options.busy}), options.lengths):
+        with busy(count):
+            found.append(run_length(length, options.shapes, options.rounds, count))
         for precision, table in itertools.product(PRECISIONS, ("beside", "before")):
             row = {k: round(v, 4) for k, v in found[-1][table][precision].items() if k != "samples"}
-            print(length, precision, table, row, flush=True)
-        print(f"{length} table {found[-1]['table_seconds']:.0f} s, disturbed {found[-1]['disturbed']}", flush=True)
+            print(length, f"busy {count}", precision, table, row, flush=True)
+        print(f"{length} table {found[-1]['table_seconds']:.0f} s, speed {found[-1]['speed']}", flush=True)
     print("written:", write_record("latency_prediction", {"lengths": found}))
 
 

@@ -16,7 +16,6 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgekd.latency.ratio import round_ratio
 from record import write_record
 
 from edgekd.bundle import write_core
@@ -24,6 +23,7 @@ from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data
 from edgekd.export.stage import onnx_rows
+from edgekd.latency.estimate import round_ratio
 from edgekd.latency.measure import compare
 from edgekd.latency.timer import BundleJob
 from edgekd.pipeline.compress import compress, gather, planner_of
@@ -123,12 +123,12 @@ def side_by_side(planner: Planner, bundles: Sequence[Path]) -> dict[str, Any]:
         jobs = [BundleJob("teacher", Path(folder) / "teacher", texts)]
         jobs += [BundleJob(bundle.name, bundle, texts) for bundle in bundles]
         found = compare(jobs, planner.device.target, processes=3, rounds=20, calls=20)
-    teacher = found["teacher"]
+    teacher, clock = found["teacher"], planner.device.target.clock
     return {
         name: {
-            "p50_ms": measured.percentile(50), "p95_ms": measured.percentile(95),
-            "p95_of_teacher": measured.percentile(95) / teacher.percentile(95),
-            "median_ratio_by_round": round_ratio(teacher, measured), "disturbed": measured.disturbed_share,
+            "p50_ms": measured.percentile(50, clock), "p95_ms": measured.percentile(95, clock),
+            "p95_of_teacher": measured.percentile(95, clock) / teacher.percentile(95, clock),
+            "median_ratio_by_round": round_ratio(teacher.rounds, measured.rounds, clock),
         }
         for name, measured in found.items()
     }  # fmt: skip

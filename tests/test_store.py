@@ -95,32 +95,3 @@ def test_manifest_says_what_decided_the_result(tmp_path):
     made = Store(tmp_path).make("s", 3, {"seed": 1}, lambda work: {"n": 2})
     manifest = json.loads((made.path / "manifest.json").read_text())
     assert (manifest["stage"], manifest["version"], manifest["key"]) == ("s", 3, {"seed": 1})
-
-
-def test_made_again_takes_its_place_only_where_it_is_better(tmp_path):
-    store = Store(tmp_path)
-
-    def make(n, **again):
-        return store.make("s", 1, {}, lambda work: (work / "n").write_text(str(n)) and {"n": n}, **again)
-
-    make(1)
-    kept = make(2, again=lambda old, new: new["n"] < old["n"])
-    assert (kept.result, kept.reused, (kept.path / "n").read_text()) == ({"n": 1}, True, "1")
-    made = make(0, again=lambda old, new: new["n"] < old["n"])
-    assert (made.result, made.reused, (made.path / "n").read_text()) == ({"n": 0}, False, "0")
-    assert make(3).result == {"n": 0}
-    assert [p.name for p in (tmp_path / "s").iterdir() if p.is_dir()] == [made.path.name]
-
-
-def test_the_old_one_serves_while_another_process_makes_it_again(tmp_path):
-    store = Store(tmp_path)
-    old = store.make("s", 1, {}, lambda work: {"n": 1})
-
-    def meanwhile(work):
-        other = Store(tmp_path)
-        assert other.make("s", 1, {}, lambda work: {"n": 3}).result == {"n": 1}
-        assert other.make("s", 1, {}, lambda work: {"n": 3}, again=lambda *_: True).result == {"n": 1}
-        return {"n": 2}
-
-    assert store.make("s", 1, {}, meanwhile, again=lambda *_: True).result == {"n": 2}
-    assert store.make("s", 1, {}, lambda work: {"n": 4}).path == old.path

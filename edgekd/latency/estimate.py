@@ -17,9 +17,9 @@ the state's share of the calls' spread: to first order a percentile of a Gaussia
 its parts by that part's share of the whole. The standard error is of a block bootstrap (Kunsch, "The jackknife and the
 bootstrap for general stationary observations", Annals of Statistics 17, 1989) of all of it, log and slopes included,
 and of a share of how much the log's own percentile changes between windows: what the kernel does not feel moves with
-what it does; processes of one file differ, too. The interval is one standard error to each side; above, a correction upwards counts as too small by
-`_DOUBT` of itself, since slow minutes slow a model more than the kernel. The constants are of recorded traces; see
-`benchmarks/latency_verdict.py` and docs/latency.md.
+what it does; processes of one file differ, too. The interval is one standard error to each side; above, a correction
+upwards counts as too small by `_DOUBT` of itself, since slow minutes slow a model more than the kernel. The constants
+are of recorded traces; see `benchmarks/latency_verdict.py` and docs/latency.md.
 """
 
 from __future__ import annotations
@@ -255,24 +255,19 @@ def steady_medians(found: Mapping[str, Measurement], clock: Clock, usual: Floats
 
 
 def round_ratio(
-    base: Iterable[RoundSample], other: Iterable[RoundSample], clock: Clock, seed: int = 0
+    base: Iterable[RoundSample], other: Iterable[RoundSample], clock: Clock, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Median over rounds of other / base, and its 95% interval; infinite above where there are too few rounds.
+    """Median over rounds of other / base, and its interval by the sign test; 0 and infinity with too few rounds.
 
     Rounds of the two jobs that followed each other met the same state of the machine: their ratio is steadier than
-    either latency.
+    either latency, and one ratio tells little of the next.
     """
     pairs = zip(base, other, strict=True)
-    logs = np.array([np.median(np.log(calls_of(b, clock))) - np.median(np.log(calls_of(a, clock))) for a, b in pairs])
-    value = float(np.exp(np.median(logs)))
-    if len(logs) < 4:
-        return value, 0.0, math.inf
-    generator = np.random.default_rng(seed)
-    # Neighbours are drawn together: loads come and go over a few rounds.
-    pieces = np.array_split(logs, max(4, len(logs) // 3))
-    drawn = [
-        np.median(np.concatenate([pieces[i] for i in generator.integers(len(pieces), size=len(pieces))]))
-        for _ in range(10 * _RESAMPLES)
-    ]
-    low, high = np.exp(np.percentile(drawn, [2.5, 97.5]))
-    return value, float(low), float(high)
+    ratios = np.sort([float(np.median(calls_of(b, clock)) / np.median(calls_of(a, clock))) for a, b in pairs])
+    # Outside ranks k and n + 1 - k the median lies with twice the probability of fewer than k heads of n.
+    n, tail, rank = len(ratios), 0.0, 0
+    while tail + math.comb(n, rank) / 2**n <= (1.0 - confidence) / 2.0:
+        tail += math.comb(n, rank) / 2**n
+        rank += 1
+    low, high = (float(ratios[rank - 1]), float(ratios[n - rank])) if rank else (0.0, math.inf)
+    return float(np.median(ratios)), low, high

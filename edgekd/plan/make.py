@@ -163,12 +163,14 @@ def with_students(
         found, finalists = _finalists(plan, profile, search, precisions)
         if not finalists:
             break
+        before = plan.tail * plan.correction
         plan, measured, off = _finals(plan, bench, finalists, asked)
         made = _choose(plan, measured, found, predicted)
         best = _better(best, made)
+        moved = plan.tail * plan.correction * off / before
         if made.choice is None:
-            off = max(off, _SMALLER)
-        elif made.choice.best_known_ms >= _USED * plan.limit_ms or off > _UNMOVED:
+            off *= max(1.0, _SMALLER / moved)
+        elif made.choice.best_known_ms >= _USED * plan.limit_ms or moved > _UNMOVED:
             return best
         plan = plan.model_copy(update={"correction": plan.correction * off})
     if best is not None and best.choice is not None:

@@ -75,16 +75,16 @@ def test_every_budget_gets_a_bundle_and_the_same_student_is_said_so(
     out = tmp_path / "family"
     code, printed, err = run(
         capsys, "compress", "--teacher", tiny_teacher, "--data", intent_data, "--profile", tmp_path / "fake.yaml",
-        "--cache-dir", shared_session.store.root, "--family", "0.0301ms,0.03", "--out", out, "--json",
+        "--cache-dir", shared_session.store.root, "--family", "0.03001ms,0.03", "--out", out, "--json",
     )  # fmt: skip
     found = family.Family.model_validate(json.loads((out / "family.json").read_text()))
     assert code == 0, err
-    assert [m.folder for m in found.members] == ["0.03ms", "0.0301ms"]
+    assert [m.folder for m in found.members] == ["0.03ms", "0.03001ms"]
     assert all((out / m.folder / "model.onnx").is_file() and m.latency_ms <= m.budget_ms for m in found.members)
     assert [m.same_as for m in found.members] == [None, 0.03]
-    assert "0.0301 ms leads to the model of 0.03 ms; it is trained once" in err
+    assert "0.03001 ms leads to the model of 0.03 ms; it is trained once" in err
     verdicts = json.loads(printed)["verdicts"]
     assert {name: v["budget"]["latency_ms"] for name, v in verdicts.items()} == {
         "0.03ms": 0.03,
-        "0.0301ms": 0.0301,
+        "0.03001ms": 0.03001,
     }

@@ -47,13 +47,6 @@ def test_add_and_profiles(capsys, tmp_path, monkeypatch):
     assert json.loads(out)["target"]["device"] == "box"
 
 
-def test_add_warns_of_a_busy_device(capsys, tmp_path):
-    path = device(tmp_path / "device.json", disturbed_share=0.6)
-    code, _, err = run(capsys, "probe", "add", path, "--name", "box", "--cache-dir", tmp_path / "cache")
-    assert code == 0
-    assert "60%" in err
-
-
 def test_add_refuses_an_edited_device(capsys, tmp_path):
     path = device(tmp_path / "device.json")
     path.write_text(path.read_text().replace('"batch_size": 1', '"batch_size": 2'))

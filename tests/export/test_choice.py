@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,12 +11,13 @@ from edgekd.errors import EdgekdError, UsageError
 from edgekd.export import choice
 from edgekd.export.choice import Place, choose_graph
 from edgekd.graph.parity import Parity
-from edgekd.latency.kept import Watch
 from edgekd.latency.measure import Measurement
 from edgekd.latency.timer import RoundSample
 from edgekd.progress import Progress
+from edgekd.targets.build import build_target
+from edgekd.targets.spec import FakeTarget
 
-PLACE = Place(watch=Watch(None), machine="m", length=16, batch_size=1)
+PLACE = Place(target=build_target(FakeTarget()), machine="m", length=16, batch_size=1)
 
 
 @pytest.fixture
@@ -28,10 +30,9 @@ def chosen(monkeypatch, tmp_path):
                 job.name: Measurement(
                     job.name,
                     tuple(
-                        RoundSample(0, (latencies[job.name] * (1 + spread * ((i * 7 + k) % 5 - 2)),) * 3)
+                        RoundSample(0, float(i), (latencies[job.name] * (1 + spread * ((i * 7 + k) % 5 - 2)),) * 3)
                         for i in range(rounds)
                     ),
-                    (True,) * rounds,
                     (),
                 )
                 for k, job in enumerate(jobs)
@@ -59,7 +60,6 @@ def test_too_few_rounds_keep_the_given_and_stay_json(chosen):
     assert found["chosen"] == "given"
     assert found["tried"][1]["interval"][1] is None
     json.dumps(found, allow_nan=False)
-    assert chosen({"given": 1.0, "fast": 0.5}, rounds=2)["tried"][1]["ratio"] is None
 
 
 def test_noise_keeps_the_given(chosen):
@@ -80,4 +80,4 @@ def test_the_fastest_that_answers_the_same(chosen):
 
 def test_nothing_to_measure_elsewhere():
     with pytest.raises(UsageError, match=r"export\.choose"):
-        Place(watch=Watch(None), machine="m", length=16, batch_size=1, elsewhere=True).check()
+        replace(PLACE, elsewhere=True).check()

@@ -12,14 +12,13 @@ from edgekd.distill.scoring import Judged
 from edgekd.export.choice import Place
 from edgekd.export.stage import Wanted, export_student
 from edgekd.graph.spec import Export
-from edgekd.latency.kept import Watch
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget
 from tests.export.test_guard import SHAPE, TASK, make_weights, texts
 
 
 def wanted(quantize="avx512_vnni", fp16=False, **options):
-    place = Place(Watch(build_target(CpuTarget())), "this machine", 16, 1)
+    place = Place(build_target(CpuTarget()), "this machine", 16, 1)
     return Wanted(Export(**options), quantize, 100.0, 1, texts(24, 1), place, fp16)
 
 
@@ -81,7 +80,7 @@ def test_the_graph_is_chosen_by_measuring(exported, monkeypatch):
     assert len(made.result["int8_choice"]["tried"]) == 4
 
     def choose(forms, *_):
-        return {"chosen": "Q, K, V apart, residual as Add", "tried": [], "disturbed": 0.0}
+        return {"chosen": "Q, K, V apart, residual as Add", "tried": []}
 
     monkeypatch.setattr(export, "choose_graph", choose)
     made = exported(wanted(choose="measured", opset=18))
@@ -97,7 +96,7 @@ def test_the_optimisers_file_can_win(exported, monkeypatch):
     from edgekd.export import stage as export
 
     def choose(forms, *_):
-        return {"chosen": list(forms)[-1], "tried": [], "disturbed": 0.0}
+        return {"chosen": list(forms)[-1], "tried": []}
 
     monkeypatch.setattr(export, "choose_graph", choose)
     made = exported(wanted(choose="measured", quantize=None))
@@ -105,23 +104,17 @@ def test_the_optimisers_file_can_win(exported, monkeypatch):
     assert made.result["fused"]["model.onnx"]["SkipLayerNormalization"] > 3
 
 
-def test_a_disturbed_choice_is_made_again_once_it_is_quieter(exported, monkeypatch):
+def test_a_choice_is_measured_once(exported, monkeypatch):
     from edgekd.export import stage as export
 
-    monkeypatch.setattr(Watch, "quiet", lambda watch: quiet)
-    quiet, asked, share = False, [], [0.9, 0.1, 0.1]
+    asked = []
 
     def choose(forms, *_):
         asked.append(len(forms))
-        return {"chosen": next(iter(forms)), "tried": [], "disturbed": share[len(asked) - 1]}
+        return {"chosen": next(iter(forms)), "tried": []}
 
     monkeypatch.setattr(export, "choose_graph", choose)
     first = exported(wanted(choose="measured", quantize=None))
-    exported(wanted(choose="measured", quantize=None))
-    assert len(asked) == 1
-    quiet = True
     again = exported(wanted(choose="measured", quantize=None))
-    assert len(asked) == 2
+    assert len(asked) == 1
     assert (first.reused, again.reused) == (False, True)
-    exported(wanted(choose="measured", quantize=None))
-    assert len(asked) == 2

@@ -121,16 +121,13 @@ def test_percentiles_are_samples():
         percentile(np.array([1.0]), 100)
 
 
-def jobs(medians, states, seed=0, kernel=None):
-    rng = np.random.default_rng(seed)
-    found = {}
+def jobs(medians, states, seed=0):
+    """Measurements of jobs in a machine of these states, which the kernel feels as well."""
+    rng, found = np.random.default_rng(seed), {}
     for name, median in medians.items():
-        seen = states[name] if isinstance(states, dict) else states
-        shown = seen if kernel is None else kernel
-        rounds = tuple(
-            RoundSample(0, float(i), (1.0,), tuple((median * s * np.exp(0.01 * rng.standard_normal(5))).tolist()), (), k, k)
-            for i, (s, k) in enumerate(zip(seen, shown, strict=True))
-        )
+        calls = [tuple((median * s * np.exp(0.01 * rng.standard_normal(5))).tolist()) for s in states]
+        seen = enumerate(zip(calls, states, strict=True))
+        rounds = tuple(RoundSample(0, float(i), (1.0,), cpu, (), state, state) for i, (cpu, state) in seen)
         found[name] = Measurement(name, rounds, ())
     return found
 

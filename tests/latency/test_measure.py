@@ -83,7 +83,7 @@ def test_a_miss_that_the_slow_machine_may_explain_is_open_and_says_so():
 
 
 def test_a_fast_minute_is_no_proof():
-    """The log knows a speed half as fast, half of the time: a minute of the fast one alone is not the 95th percentile."""
+    """The log knows a speed half as fast, half of the time: a minute of the fast one does not prove the p95."""
     rng = np.random.default_rng(1)
     usual = looks(np.repeat([1.0, 2.0], 100) * np.exp(0.05 * rng.standard_normal(200)))
     states = np.exp(0.05 * rng.standard_normal(200))

@@ -19,7 +19,7 @@ from edgekd.latency.probe import make_plan_kit
 from edgekd.models.teacher import load_teacher
 from edgekd.pipeline.compress import compress
 from edgekd.plan.make import widths_of
-from edgekd.plan.probed import Overhead, predict_teacher
+from edgekd.plan.probed import predict_teacher
 from edgekd.plan.stage import Device
 from edgekd.profile import load, override
 from edgekd.progress import Progress
@@ -130,12 +130,14 @@ def test_it_is_unmeasured_until_the_device_has_spoken(bundle, device_json):
     assert "predicted from the probe of box" in result.chosen.note
 
 
-def test_a_prediction_is_as_disturbed_as_tokenising_here_was(bundle, session, tiny_teacher):
+def test_a_prediction_rests_on_tokenising_here(bundle, session, tiny_teacher):
     probe = find_probe(session.store, "box")
-    shape, overhead = load_teacher(tiny_teacher).hosted[0], Overhead(1.0, disturbed=0.4)
-    assert predict_teacher(probe, "box", shape, ("fp32",), 32, 95.0, overhead, {}).disturbed == 0.4
+    shape = load_teacher(tiny_teacher).hosted[0]
+    found = predict_teacher(probe, "box", shape, ("fp32",), 32, 95.0, 1.0, {})
+    assert found.overhead_ms == 1.0
+    assert found.median_ms["fp32"] > 1.0
     device = Device.of(build_target(CpuTarget(device="box")), session.store)
-    assert device.watch.target.spec.device == "local"
+    assert device.here.spec.device == "local"
 
 
 def test_texts_are_in_the_kit_and_nowhere_else_in_the_bundle(bundle, intent_data):
@@ -220,7 +222,7 @@ def test_logits_that_are_too_few_or_no_numbers(bundle, result_json, tmp_path):
 
 def test_result_edited_by_hand(bundle, result_json, tmp_path):
     content = json.loads(result_json.read_text())
-    content["latency"]["fixed"]["rounds"][0]["total_ms"][0] *= 0.5
+    content["latency"]["fixed"]["rounds"][0]["wall_ms"][0] *= 0.5
     (tmp_path / "r.json").write_text(json.dumps(content))
     with pytest.raises(UsageError, match="edited"):
         judge_measured(bundle[0], tmp_path / "r.json")

@@ -38,13 +38,18 @@ def timing(texts, median, spread, seed):
         texts=texts,
         calls=1600,
         percentiles=tuple(
-            Percentile(q=q, value_ms=v, interval=(v - 0.4 * spread, v + 0.5 * spread)) for q, v in values.items()
+            Percentile(
+                q=q, value_ms=v, interval=(v - 0.4 * spread, v + 0.5 * spread), service_ms=1.05 * v, response_ms=1.1 * v
+            )
+            for q, v in values.items()
         ),
         parts={"tokenise": 0.21, "model": median - 0.3, "postprocess": 0.05},
         load_ms=142.0,
         first_call_ms=31.5,
         peak_memory_mb=118.4,
-        disturbed_share=0.04,
+        clock="service",
+        waited_share=0.04,
+        slowdown=1.05,
         samples_ms=thin(samples.tolist()),
     )
 

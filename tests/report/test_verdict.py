@@ -7,7 +7,8 @@ from edgekd.report.verdict import read_verdict, verdict_json
 
 KEYS = {
     "schema_version", "outcome", "exit_code", "demo", "task", "metric", "budget", "criteria", "latency", "quality",
-    "quantisation", "model", "files", "machine", "versions", "finished",
+    "quantisation", "model", "files", "machine",
+    "speed", "versions", "finished",
 }  # fmt: skip
 
 
@@ -30,9 +31,15 @@ def test_keys_are_stable(sample, minimal):
         "outcome",
         "explanation",
     }
-    assert set(found["latency"]["fixed"]) == {"texts", "calls", "percentiles", "disturbed_share"}
-    assert set(found["latency"]["fixed"]["percentiles"][0]) == {"q", "value_ms", "interval", "all_rounds_ms"}
-    assert found["budget"] == {"latency_ms": 10.0, "percentile": 95.0, "judge": "fixed"}
+    assert set(found["latency"]["fixed"]) == {"texts", "calls", "percentiles", "clock", "waited_share", "slowdown"}
+    assert set(found["latency"]["fixed"]["percentiles"][0]) == {
+        "q",
+        "value_ms",
+        "interval",
+        "service_ms",
+        "response_ms",
+    }
+    assert found["budget"] == {"latency_ms": 10.0, "percentile": 95.0, "judge": "fixed", "clock": "service"}
 
 
 def test_it_names_the_validated_file_by_its_checksum(sample):

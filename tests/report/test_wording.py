@@ -44,7 +44,7 @@ def test_interval():
 
 
 def test_headline(sample, minimal):
-    assert wording.headline(sample).startswith("Ready to deploy: 95% of calls finish within 8.")
+    assert wording.headline(sample).startswith("Ready to deploy: 95% of calls need at most 8.")
     assert wording.headline(sample).endswith("the student keeps 99.5% of the teacher’s accuracy.")
     assert wording.headline(minimal) == "Not measured yet: run the verify kit on the device to judge the 5 ms budget."
 

@@ -65,8 +65,8 @@ def test_fake_latency_follows_the_formula(plain):
     spec = FakeTarget(gflops=0.001, noise=0.0, bias=1.25)
     found = compare([GraphJob("g", plain, batch_size=2, length=10)], build_target(spec), rounds=2, calls=3)
     # 4096 FLOPs x 20 tokens at 1e6 FLOPs a second, seen 1.25 times too fast
-    assert found["g"].percentile(50) == pytest.approx(4096 * 20 / 1e6 * 1e3 / 1.25)
-    assert found["g"].disturbed_share == 0.0
+    assert found["g"].percentile(50, "service") == pytest.approx(4096 * 20 / 1e6 * 1e3 / 1.25)
+    assert found["g"].waited_share == 0.0
 
 
 def test_fake_bundle_costs_its_own_texts_without_bias(plain):
@@ -74,8 +74,8 @@ def test_fake_bundle_costs_its_own_texts_without_bias(plain):
     job = BundleJob("b", plain.parent, ("one", "one two three"))
     with build_target(spec).timer([job]) as timer:
         sample = timer.round("b", 2)
-    assert sample.total_ms == pytest.approx((4.096 * 3, 4.096 * 5))
-    assert [sum(part) for part in sample.parts_ms] == list(sample.total_ms)
+    assert sample.wall_ms == pytest.approx((4.096 * 3, 4.096 * 5))
+    assert [sum(part) for part in sample.parts_ms] == list(sample.wall_ms)
 
 
 def test_fake_bundle_pads_its_batches_and_takes_pairs(plain):
@@ -83,7 +83,7 @@ def test_fake_bundle_pads_its_batches_and_takes_pairs(plain):
     job = BundleJob("b", plain.parent, ("one", ("one", "two three"), "one two"), batch_size=2)
     with build_target(spec).timer([job]) as timer:
         # texts of 3, 5, 4 tokens: batches (3, 5), (4, 3), (5, 4)
-        assert timer.round("b", 4).total_ms == pytest.approx([4.096 * n for n in (10, 8, 10, 10)])
+        assert timer.round("b", 4).wall_ms == pytest.approx([4.096 * n for n in (10, 8, 10, 10)])
 
 
 def test_fake_bundle_counts_tokens_with_its_tokenizer(plain):
@@ -94,7 +94,7 @@ def test_fake_bundle_counts_tokens_with_its_tokenizer(plain):
     tokenizer.save(str(plain.parent / "tokenizer.json"))
     spec = FakeTarget(gflops=0.001, noise=0.0)
     with build_target(spec).timer([BundleJob("b", plain.parent, ("aaaa",))]) as timer:
-        assert timer.round("b", 1).total_ms == pytest.approx((4.096 * 4,))
+        assert timer.round("b", 1).wall_ms == pytest.approx((4.096 * 4,))
 
 
 def test_fake_is_repeatable_and_noisy(plain):
@@ -105,13 +105,13 @@ def test_fake_is_repeatable_and_noisy(plain):
     first, again = samples(), samples()
     assert first == again
     assert [sample.process for sample in first] == [0, 1]
-    assert 0.02 < np.std(np.log(first[0].total_ms)) < 0.1
+    assert 0.02 < np.std(np.log(first[0].wall_ms)) < 0.1
 
 
 def test_judging_with_the_fake(plain):
     spec, job = FakeTarget(gflops=0.001), GraphJob("g", plain, length=10)
-    assert judge_budget(job, build_target(spec), 4.096 * 10 * 1.1).outcome == "met"
-    assert judge_budget(job, build_target(spec), 4.096 * 10 / 1.1).outcome == "missed"
+    assert judge_budget(job, build_target(spec), 4.096 * 10 * 1.1, 95, "service").outcome == "met"
+    assert judge_budget(job, build_target(spec), 4.096 * 10 / 1.1, 95, "service").outcome == "missed"
 
 
 def test_fake_names_a_missing_file(tmp_path):
