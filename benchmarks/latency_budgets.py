@@ -130,7 +130,8 @@ def judge_choice(planner: Planner, plan: Plan, choice: Candidate) -> Tried:
     value, clock = found.value_ms, found.clock
     row = {
         "tail": plan.tail, "correction": plan.correction, "outcome": found.outcome, "value_ms": value,
-        "used": value / planner.budget_ms, "interval_ms": list(found.estimate.interval), "planned_ms": choice.measured_ms,
+        "used": value / planner.budget_ms, "interval_ms": list(found.estimate.interval),
+        "planned_ms": choice.measured_ms,
         "choice": choice.describe(), "session": session.model_dump(mode="json"), "clock": clock,
         "observed_ms": found.estimate.observed_ms, "slowdown": found.estimate.slowdown, "reason": found.reason,
         "samples_ms": found.measurement.samples(clock).tolist(),
