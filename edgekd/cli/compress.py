@@ -132,7 +132,11 @@ def _is_demo(flags: dict[str, Any]) -> bool:
 
 
 def _checked(profile: Profile) -> Profile:
+    from edgekd.latency.clocks import judged_clock
+
     budget_of(profile)
+    if profile.target.kind != "fake":
+        judged_clock(profile.target.clock, profile.target.kind, profile.target.threads)
     if profile.target.device == "local" and profile.target.kind == "onnxruntime-cpu":
         from edgekd.latency.machine import check_threads
 

@@ -23,7 +23,7 @@ PARTS = ("tokenise", "model", "postprocess")
 LOOKS_SECONDS = (30.0, 60.0, 90.0)
 """After so many seconds of measuring the verdict is looked at; one that is open after the last stays open."""
 
-REPORTED_SECONDS = 15.0
+REPORTED_SECONDS = 8.0
 """What is only reported, and decides nothing, is measured for so long."""
 
 # A round's calls take about this long: then the kernel beside them still tells of the same moment.

@@ -25,7 +25,7 @@ from edgekd.targets.base import SessionSpec, Target
 # A round of one job takes about this long: its calls meet the same state of the machine.
 _ROUND_MS, _FEWEST, _MOST = 40.0, 3, 40
 
-_PILOT_ROUNDS, _FINALIST_ROUNDS, _PROOF_SECONDS = 8, 6, 12.0
+_PILOT_ROUNDS, _FINALIST_ROUNDS, _PROOF_SECONDS = 8, 6, 9.0
 
 # Where so few samples were taken that nothing bounds the percentile, it is taken to be this much more.
 _UNBOUNDED = 1.25

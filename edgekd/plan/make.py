@@ -33,8 +33,8 @@ _SPARE = (1.0, 0.96, 0.92)
 # Rooms tried below that, where a smaller file is wanted than what fills the time.
 _TIGHTER = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 
-# Searches before the plan turns to the smallest of the space, and candidates measured whole in each.
-_TRIALS, _PROOFS = 4, 3
+# Searches before the plan turns to the smallest of the space.
+_TRIALS = 4
 
 # A choice that uses less of the limit than this, where predictions proved this much too high, is worth another search.
 _USED, _UNMOVED = 0.92, 0.97
@@ -259,7 +259,7 @@ def _piloted(plan: Plan, bench: Bench, candidate: Candidate) -> Plan:
 def _finals(
     plan: Plan, bench: Bench, finalists: Sequence[Candidate], asked: float
 ) -> tuple[Plan, list[Candidate], float]:
-    """Measure the finalists side by side, then whole, best first, until one is within the limit.
+    """Measure the finalists side by side, then the best of them whole, which corrects them all.
 
     Args:
         plan: With session options.
@@ -280,23 +280,17 @@ def _finals(
         _over(c.model_copy(update={"measured_ms": ms * plan.tail * asked}), plan, "side by side")
         for c, ms in zip(finalists, medians, strict=True)
     ]
-    for _ in range(_PROOFS):
-        fitting = [i for i, c in enumerate(measured) if c.fits]
-        if not fitting:
-            break
+    fitting = [i for i, c in enumerate(measured) if c.fits]
+    if fitting:
         best = max(fitting, key=lambda i: _score(measured[i]))
         whole = asked * cautious_ms(prove(bench, finalists[best], session), plan.headroom)
-        # The others were never measured whole: what the first showed of the tail holds for them too.
+        # The others are not measured whole: what the best showed of the tail holds for them too.
         ratio = whole / (measured[best].measured_ms or whole)
         plan = plan.model_copy(update={"tail": plan.tail * ratio})
         measured = [
             _over(c.model_copy(update={"measured_ms": ratio * (c.measured_ms or 0.0)}), plan, "end to end")
             for c in measured
         ]
-        if measured[best].fits:
-            break
-    else:
-        measured = [c.model_copy(update={"fits": False}) for c in measured]
     return plan, measured, off
 
 

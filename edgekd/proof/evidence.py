@@ -39,7 +39,7 @@ TOLERANCE: dict[Precision, float] = {"fp32": 0.01, "int8": 0.04, "fp16": 0.04}
 and, in single texts, by up to 1e-2 (INT8: a rounding falls the other way and the layers after it follow); INT8
 against FP32 moves by 8e-2."""
 
-_PROCESSES, _ROUNDS, _MOST_CALLS, _FEWEST_CALLS = 3, 16, 100, 3
+_PROCESSES, _ROUNDS, _MOST_CALLS, _FEWEST_CALLS = 3, 10, 100, 3
 # A round of the bundle takes about this long.
 _ROUND_MS = 60.0
 

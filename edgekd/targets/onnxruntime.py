@@ -58,6 +58,7 @@ class OnnxRuntimeTarget:
     def check(self) -> None:
         """See `Target.check`."""
         check_local(self.spec.device)
+        self.clock  # noqa: B018 - refuses one that says nothing of this target
         builds = [name for name in _BUILDS if _installed(name)]
         if len(builds) > 1:
             raise UnavailableError(
@@ -71,7 +72,6 @@ class OnnxRuntimeTarget:
                 f"the installed onnxruntime has no {wanted} (it has {', '.join(found)}): {self._kind.needs}"
             )
         check_threads(self.spec.threads)
-        self.clock  # noqa: B018 - refuses one that says nothing of this target
 
     def session_spec(self) -> SessionSpec:
         """See `Target.session_spec`."""

@@ -153,17 +153,41 @@ def test_cache_shows_and_clears(capsys, tmp_path):
     assert json.loads(out)["freed_bytes"] >= 5000
 
 
-def test_doctor_names_two_runtimes(capsys, monkeypatch):
+@pytest.fixture
+def brief_look(monkeypatch):
+    monkeypatch.setattr("edgekd.cli.doctor._LOOK_SECONDS", 1.0)
+    monkeypatch.setattr("edgekd.latency.speed.EVERY_SECONDS", 0.2)
+
+
+def test_doctor_names_two_runtimes(capsys, monkeypatch, brief_look):
     monkeypatch.setattr("edgekd.cli.doctor._installed", lambda name: True)
     code, out, _ = run(capsys, "doctor")
     assert code == 3
     assert "overwrite each other" in out
 
 
-def test_doctor_is_content_here(capsys):
-    code, out, _ = run(capsys, "doctor", "--json")
-    assert code == 0
-    assert json.loads(out)["problems"] == []
+def test_doctor_is_content_here(capsys, brief_look, tmp_path):
+    code, out, _ = run(capsys, "doctor", "--json", "--cache-dir", tmp_path)
+    found = json.loads(out)
+    assert (code, found["problems"]) == (0, [])
+    low, middle, high = found["speed"]["now"]
+    assert 0 < low <= middle <= high
+    code, out, _ = run(capsys, "doctor", "--cache-dir", tmp_path)
+    assert "of its usual now; usually" in out
+    assert f"({found['speed']['looks']} looks" not in out  # this look is in it as well
+
+
+def test_service_time_of_a_gpu_is_refused(capsys, tmp_path):
+    line = refused(
+        capsys, "compress", "--demo", "--dry-run", "--profile", "cuda", "--latency-ms", "5", "--clock", "service",
+        "--out", tmp_path / "b",
+    )  # fmt: skip
+    assert "--clock service: a GPU's work" in line
+    line = refused(
+        capsys, "compress", "--demo", "--dry-run", "--threads", "2", "--latency-ms", "5", "--clock", "service",
+        "--out", tmp_path / "b",
+    )  # fmt: skip
+    assert "with 2 threads" in line
 
 
 def test_uncaught_exception_is_exit_four_in_one_line(capsys, monkeypatch):

@@ -281,6 +281,7 @@ def test_judge_here_judges_the_budget_anywhere(bundle, monkeypatch):
     found = check(bundle, only="latency", judge_here=True)
     assert (found.outcome, found.judged, found.criteria[-1].unit) == ("met", "absolute", "ms")
     assert check(bundle, only="latency", latency_ms=0.0001).outcome == "missed"
+    assert "of response time" in check(bundle, only="latency", clock="response").criteria[-1].explanation
 
 
 def test_device_elsewhere_is_unmeasured_unless_this_is_it(bundle):
@@ -370,6 +371,7 @@ def test_changes_are_named(bundle):
         ({"only": "answers", "judge_here": True}, "--only answers measures no latency"),
         ({"only": "answers", "max_regression": 1.15}, "--only answers measures no latency"),
         ({"latency_ms": 5, "max_regression": 1.15}, "--max-regression is for the ratio"),
+        ({"only": "answers", "clock": "response"}, "--only answers measures no latency"),
     ],
 )
 def test_impossible_flags_are_refused(bundle, asked, message):
@@ -383,6 +385,7 @@ def test_command_prints_every_criterion(capsys, bundle):
     assert (code, found["outcome"], found["exit_code"]) == (0, "met", 0)
     assert [c["kind"] for c in found["criteria"]] == ["files", "answers", "drift", "latency"]
     assert "answers unchanged: the same labels on all 64 stored texts" in err
+    assert "p95 of service time is at most" in err
 
 
 def test_command_exit_codes(capsys, bundle):
