@@ -2,11 +2,10 @@
 
     python benchmarks/latency_prediction.py --busy 2
 
-For each length: the latency table is measured as a plan measures it; then its graphs again and random shapes twice, all
-in turns. The second measurement of the same graphs is the noise floor that no prediction can beat. "beside" is the
-table of the same minutes: what the form of the prediction is worth. "before" is the plan's, whose minutes are others:
-what a user gets, the machine's own drift included. Service times at the machine's usual speed; with --busy once more
-beside so many processes of other load.
+For each length: the latency table is measured as a plan measures it; then random shapes twice, in turns. The second
+measurement of the same graphs is the noise floor that no prediction can beat. The table's minutes are others than the
+shapes': what a user gets, the machine's own drift included. Service times at the machine's usual speed; with --busy
+once more beside so many processes of other load.
 """
 
 from __future__ import annotations
@@ -27,12 +26,11 @@ from edgekd.latency.estimate import steady_medians
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import compare
 from edgekd.latency.speed import SpeedLog
-from edgekd.latency.table import LatencyTable, measure_table, narrowed, table_graphs, table_of, write_graph
+from edgekd.latency.table import LatencyTable, measure_table, narrowed, write_graph
 from edgekd.latency.timer import GraphJob
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.plan.make import widths_of
 from edgekd.plan.spec import Search
-from edgekd.progress import Progress
 from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget, Precision
 
@@ -62,31 +60,24 @@ def run_length(length: int, count: int, rounds: int, busy_processes: int) -> dic
     target, instruction_set = build_target(CpuTarget(), log), detect_instruction_set()
     widths = widths_of(TEACHER, Search().widths)
     started = time.monotonic()
-    before = measure_table(
+    table = measure_table(
         target, TEACHER, widths, PRECISIONS, batch_size=1, length=length, options=GraphOptions(),
         instruction_set=instruction_set,
     )  # fmt: skip
     seconds = time.monotonic() - started
     cases = [(p, shape) for p in PRECISIONS for shape in random_shapes(count, widths, seed=length)]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "table").mkdir()
-        graphs = table_graphs(
-            Path(folder) / "table", TEACHER, widths, PRECISIONS, batch_size=1, length=length, options=GraphOptions(),
-            instruction_set=instruction_set, progress=Progress(),
-        )  # fmt: skip
         paths = [
             write_graph(Path(folder) / f"{i}.onnx", shape, precision, GraphOptions(), instruction_set)
             for i, (precision, shape) in enumerate(cases)
         ]
         jobs = [GraphJob(f"{i} {k}", path, 1, length) for i, path in enumerate(paths) for k in ("a", "b")]
-        measured = compare([*(g.job for g in graphs), *jobs], target, processes=1, rounds=rounds, calls=6)
+        measured = compare(jobs, target, processes=1, rounds=rounds, calls=6)
     medians = steady_medians(measured, target.clock, log.looks())
-    beside = table_of(graphs, medians, TEACHER)
     return {
         "length": length, "busy": busy_processes, "table_seconds": seconds,
-        "residuals": [c.residual for c in beside.costs], "speed": log.summary(),
-        "beside": {precision: judge(precision, cases, beside, medians) for precision in PRECISIONS},
-        "before": {precision: judge(precision, cases, before, medians) for precision in PRECISIONS},
+        "residuals": [c.residual for c in table.costs], "speed": log.summary(),
+        **{precision: judge(precision, cases, table, medians) for precision in PRECISIONS},
     }  # fmt: skip
 
 
@@ -118,16 +109,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", nargs="+", type=int, default=[16, 64, 128])
     parser.add_argument("--shapes", type=int, default=30, help="random shapes a length and precision")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--busy", type=int, default=0, help="processes of other load, in a second run of each length")
     options = parser.parse_args()
     found = []
     for count, length in itertools.product(sorted({0, options.busy}), options.lengths):
         with busy(count):
             found.append(run_length(length, options.shapes, options.rounds, count))
-        for precision, table in itertools.product(PRECISIONS, ("beside", "before")):
-            row = {k: round(v, 4) for k, v in found[-1][table][precision].items() if k != "samples"}
-            print(length, f"busy {count}", precision, table, row, flush=True)
+        for precision in PRECISIONS:
+            row = {k: round(v, 4) for k, v in found[-1][precision].items() if k != "samples"}
+            print(length, f"busy {count}", precision, row, flush=True)
         print(f"{length} table {found[-1]['table_seconds']:.0f} s, speed {found[-1]['speed']}", flush=True)
     print("written:", write_record("latency_prediction", {"lengths": found}))
 

@@ -1,6 +1,7 @@
 """How often a verdict on a minute of calls is wrong, and how often there is one, on recorded traces.
 
-    python benchmarks/latency_verdict.py --traces ../shared/data/traces
+    python benchmarks/latency_verdict.py                    # of the traces in results/traces
+    python benchmarks/latency_verdict.py --traces DIR ...
 
 A trace (see latency_trace.py) holds ten minutes of calls of a file on a host as it was. Its truth is the budget's
 percentile of all its calls on that clock. Windows are drawn at random; each is judged as `edgekd validate` judges its
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import write_record
+from record import RESULTS, write_record
 
 from edgekd.latency.clocks import Clock
 from edgekd.latency.estimate import Floats, estimate
@@ -27,6 +28,10 @@ from edgekd.latency.timer import RoundSample
 
 BUDGETS = (0.80, 0.85, 0.90, 0.95, 0.97, 1.03, 1.05, 1.10, 1.15, 1.25)
 FILES = ("long", "short")
+TRACES = RESULTS / "traces"
+
+# In the record: one letter a budget.
+_LETTERS = {"met": "m", "missed": "x", "inconclusive": "?"}
 
 
 def read_trace(path: Path, file: str) -> tuple[list[RoundSample], Floats]:
@@ -88,7 +93,7 @@ def judge_windows(
         if gate is not None:
             told = gate.judge(int(low), int(high), q, [factor * truth for factor in BUDGETS])
             outcomes = dict(zip([f"{factor:.2f}" for factor in BUDGETS], told, strict=True))
-            windows.append({"begin_s": round(float(begin), 1), "outcomes": outcomes})
+            windows.append({"begin_s": float(begin), "outcomes": outcomes})
             continue
         found = estimate(rounds[low:high], q, clock, log)
         outcomes = {f"{factor:.2f}": found.against(factor * truth) for factor in BUDGETS}
@@ -101,8 +106,16 @@ def judge_windows(
         )  # fmt: skip
     return {
         "trace": path.stem, "file": file, "gate": before or "now", "clock": clock, "seconds": seconds,
-        "truth_ms": truth, "figures": figures(windows), "windows": windows,
+        "truth_ms": truth, "figures": figures(windows), "windows": [_line(window) for window in windows],
     }  # fmt: skip
+
+
+def _line(window: dict[str, Any]) -> str:
+    """A window in a line: begin, value, observed, slowdown, interval; then the outcomes, budget by budget."""
+    single = (window.get(key) for key in ("begin_s", "value", "observed", "slowdown"))
+    numbers = [*single, *window.get("interval", ())]
+    told = "".join(_LETTERS[outcome] for outcome in window["outcomes"].values())
+    return " ".join([*(f"{number:.4g}" for number in numbers if number is not None), told])
 
 
 def figures(windows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -122,7 +135,7 @@ def figures(windows: Sequence[dict[str, Any]]) -> dict[str, float]:
 def main() -> None:
     """Judge every trace, file and clock, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--traces", type=Path, nargs="+", required=True, help="folders of .npz files, or such files")
+    parser.add_argument("--traces", type=Path, nargs="+", default=[TRACES], help="folders of .npz files, or such files")
     parser.add_argument("--windows", type=int, default=200)
     parser.add_argument("--seconds", type=float, nargs="+", default=[60.0, 180.0])
     parser.add_argument("--percentile", type=float, default=95.0)

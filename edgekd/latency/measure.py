@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -219,7 +219,7 @@ def judge_budget(
         clock: What is judged; both are measured.
         looks: Seconds of measuring after which it is looked at.
         processes: Fresh processes.
-        progress: Called with the seconds measured.
+        progress: Called with the share of the next look that is done.
 
     Raises:
         UsageError: The budget is not a positive number.
@@ -252,9 +252,8 @@ def judge(
     """
     check_budget(budget_ms)
     found = estimate.estimate(measurement.rounds, percentile, clock, usual)
-    outcome = found.against(budget_ms)
-    judgement = Judgement(outcome, budget_ms, percentile, clock, found, "", measurement)
-    return Judgement(outcome, budget_ms, percentile, clock, found, _reason(judgement), measurement)
+    judgement = Judgement(found.against(budget_ms), budget_ms, percentile, clock, found, "", measurement)
+    return replace(judgement, reason=_reason(judgement))
 
 
 def check_budget(budget_ms: float) -> None:
@@ -279,10 +278,10 @@ class _Series:
         self.began = self.rounds[-1].at
 
     def extend(self, seconds: float, progress: Callable[[float], None] | None) -> None:
-        """Add rounds until so many seconds of measuring have passed since the start."""
+        """Add rounds until so many seconds of measuring have passed since the start; progress is the share of them."""
         while (spent := self.rounds[-1].at - self.began) < seconds:
             if progress:
-                progress(spent)
+                progress(spent / seconds)
             self.rounds.append(self.timer.round(self.name, self.calls))
 
     def measurement(self) -> Measurement:

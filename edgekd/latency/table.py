@@ -14,8 +14,7 @@ moves the file, never the latency).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,76 +160,28 @@ def measure_table(
         progress: Where progress is shown.
     """
     progress = progress or Progress()
+    shapes = [shape for width in widths for shape in design(teacher, width)]
+    graphs: list[tuple[EncoderShape, Precision, GraphJob]] = []
     with tempfile.TemporaryDirectory(prefix="edgekd-table-") as folder:
-        graphs = table_graphs(
-            Path(folder), teacher, widths, precisions, batch_size=batch_size, length=length, options=options,
-            instruction_set=instruction_set, progress=progress,
-        )  # fmt: skip
+        with progress.bar("plan: write the graphs of the latency table", len(shapes)) as bar:
+            for i, shape in enumerate(shapes):
+                made = write_graphs(Path(folder) / str(i), shape, precisions, options, instruction_set)
+                for precision, path in zip(precisions, made, strict=True):
+                    job = GraphJob(path.name, path, batch_size, length, min(shape.vocabulary, VOCABULARY))
+                    graphs.append((shape, precision, job))
+                bar.update(i + 1)
         with progress.bar("plan: measure the latency table", 1) as bar:
             measured = compare(
-                [graph.job for graph in graphs], target, processes=1, rounds=rounds, calls=calls,
+                [job for _, _, job in graphs], target, processes=1, rounds=rounds, calls=calls,
                 progress=lambda a, b: bar.update(a / b),
             )  # fmt: skip
-    return table_of(graphs, steady_medians(measured, target.clock, target.usual_speed()), teacher)
-
-
-@dataclass(frozen=True)
-class TableGraph:
-    """A graph that the table is read off.
-
-    Attributes:
-        shape: Its shape.
-        precision: As deployed.
-        job: What is timed.
-    """
-
-    shape: EncoderShape
-    precision: Precision
-    job: GraphJob
-
-
-def table_graphs(
-    folder: Path,
-    teacher: EncoderShape,
-    widths: Sequence[int],
-    precisions: Sequence[Precision],
-    *,
-    batch_size: int,
-    length: int,
-    options: GraphOptions,
-    instruction_set: str,
-    progress: Progress,
-) -> list[TableGraph]:
-    """Write what `measure_table` times into a folder; see there for the arguments."""
-    shapes = [shape for width in widths for shape in design(teacher, width)]
-    graphs = []
-    with progress.bar("plan: write the graphs of the latency table", len(shapes)) as bar:
-        for i, shape in enumerate(shapes):
-            made = write_graphs(folder / str(i), shape, precisions, options, instruction_set)
-            for precision, path in zip(precisions, made, strict=True):
-                job = GraphJob(path.name, path, batch_size, length, min(shape.vocabulary, VOCABULARY))
-                graphs.append(TableGraph(shape, precision, job))
-            bar.update(i + 1)
-    return graphs
-
-
-def table_of(graphs: Sequence[TableGraph], medians_ms: Mapping[str, float], teacher: EncoderShape) -> LatencyTable:
-    """Fit the table to what was measured of its graphs, all of one batch size and length.
-
-    Args:
-        graphs: Of `table_graphs`.
-        medians_ms: By the job's name; others may be among them.
-        teacher: The shape that the graphs were designed for.
-    """
-    groups: dict[tuple[int, Precision], list[TableGraph]] = {}
-    for graph in graphs:
-        groups.setdefault((graph.shape.hidden, graph.precision), []).append(graph)
+    medians = steady_medians(measured, target.clock, target.usual_speed())
     costs = []
-    for (width, precision), mine in groups.items():
-        medians = np.array([medians_ms[graph.job.name] for graph in mine])
-        costs.append(fit(width, precision, [graph.shape for graph in mine], medians, teacher))
-    job = graphs[0].job
-    return LatencyTable(batch_size=job.batch_size, length=job.length, costs=tuple(costs))
+    for width, precision in dict.fromkeys((shape.hidden, precision) for shape, precision, _ in graphs):
+        mine = [(shape, medians[job.name]) for shape, p, job in graphs if (shape.hidden, p) == (width, precision)]
+        times = np.array([ms for _, ms in mine])
+        costs.append(fit(width, precision, [shape for shape, _ in mine], times, teacher))
+    return LatencyTable(batch_size=batch_size, length=length, costs=tuple(costs))
 
 
 def write_graph(

@@ -141,6 +141,8 @@ def _speed_sampled(session: Session, request: Request) -> AbstractContextManager
 def _planned(session: Session, request: Request, pinned: Plan | None, clock: _Clock) -> Planned:
     """Read teacher and data, and plan, unless a plan is given."""
     device = Device.of(build_target(request.profile.target, session.log), session.store)
+    if session.log.note:
+        session.engine.progress.say(session.log.note)
     session.engine.progress.step("teacher and data")
     with clock.stage("teacher and data"):
         inputs = gather(session, request)

@@ -135,7 +135,7 @@ def prove(bench: Bench, candidate: Candidate, session: SessionSpec) -> Estimate:
     """Measure a whole bundle of this candidate: tokenised, run, answered, in fresh processes."""
     with (
         tempfile.TemporaryDirectory(prefix="edgekd-proof-") as name,
-        bench.progress.bar("plan: measure the choice end to end", _PROOF_SECONDS) as bar,
+        bench.progress.bar("plan: measure the choice end to end", 1) as bar,
     ):
         job = bench.bundle_of(candidate, session, Path(name))
         found = measure_for(job, bench.target, _PROOF_SECONDS, progress=bar.update)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgekd.errors import UsageError
 from edgekd.latency.kit import read_sealed
-from edgekd.latency.measure import Measurement, judge
+from edgekd.latency.measure import LOOKS_SECONDS, REPORTED_SECONDS, Measurement, judge
 from edgekd.latency.pack import ANSWERING, MEASURING, oldest_runtime, pack
 from edgekd.latency.timer import Text
 from edgekd.models.spec import Spec
@@ -174,6 +174,8 @@ def make_verify_kit(
         "batch_size": profile.workload.batch_size,
         "judge": profile.workload.judge,
         "clock": profile.target.clock,
+        "looks_seconds": list(LOOKS_SECONDS),
+        "reported_seconds": REPORTED_SECONDS,
     }
     with tempfile.TemporaryDirectory(prefix="edgekd-kit-") as folder:
         texts = Path(folder) / "texts.json"

@@ -139,6 +139,8 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
         subject = _Subject(bundle, verdict, evidence, config, profile)
         judged, found = subject.latency(asked, progress)
         criteria += found
+        if asked.log is not None and asked.log.note:
+            notes.append(asked.log.note)
         if asked.log is not None and (speeds := asked.log.summary()) is not None:
             notes.append(speed_words(speeds))
     if config.threads > usable_cpus():

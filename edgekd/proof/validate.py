@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.latency.measure import (
-    LOOKS_SECONDS,
     REPORTED_SECONDS,
     Judgement,
     Measurement,
@@ -154,7 +153,7 @@ def judge_latency(
 ) -> Judgement:
     """Measure a bundle end to end in processes of its own, and judge it against the budget."""
     job = BundleJob(title, bundle, tuple(texts), batch_size)
-    with progress.bar(title, LOOKS_SECONDS[0]) as bar:
+    with progress.bar(title, 1) as bar:
         return judge_budget(job, target, budget_ms, percentile, target.clock, progress=bar.update)
 
 
@@ -163,5 +162,5 @@ def report_latency(
 ) -> Measurement:
     """Measure a bundle end to end as `judge_latency` does, but briefly: it is reported and decides nothing."""
     job = BundleJob(title, bundle, tuple(texts), batch_size)
-    with progress.bar(title, REPORTED_SECONDS) as bar:
+    with progress.bar(title, 1) as bar:
         return measure_for(job, target, REPORTED_SECONDS, progress=bar.update)

@@ -81,15 +81,17 @@ def write(options, content):
 
 def measure(judge, texts, content, target):
     """End to end, in processes of its own; the judged texts until the budget is decided, as `edgekd validate` does."""
-    from edgekd.latency.measure import REPORTED_SECONDS, judge_budget, measure_for
+    from edgekd.latency.measure import judge_budget, measure_for
     from edgekd.latency.timer import BundleJob
 
     print(f"measuring on {judge} texts", file=sys.stderr)
     pairs = tuple(text if isinstance(text, str) else tuple(text) for text in texts)
     job = BundleJob(judge, BUNDLE, pairs, content["batch_size"])
     if judge != content["judge"]:
-        return measure_for(job, target, REPORTED_SECONDS).to_json()
-    found = judge_budget(job, target, content["budget_ms"], content["percentile"], target.clock)
+        return measure_for(job, target, content["reported_seconds"]).to_json()
+    found = judge_budget(
+        job, target, content["budget_ms"], content["percentile"], target.clock, looks=content["looks_seconds"]
+    )
     print(f"  p{found.percentile:g} {found.value_ms:.3f} ms; {found.reason}", file=sys.stderr)
     return found.measurement.to_json()
 

@@ -202,6 +202,7 @@ print(elastic_run(session, inputs, epochs=2.0).artefact.path, flush=True)
 """
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_and_resume_gives_the_same_bytes(tmp_path, tiny_teacher, intent_data, fast_profile):
     import yaml
 

@@ -215,6 +215,7 @@ save_file(model.state_dict(), sys.argv[1] + "/final.safetensors")
 """
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_in_the_middle_and_resume(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(KILLED))

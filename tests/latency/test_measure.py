@@ -110,6 +110,7 @@ def test_processes_progress_and_closing():
     verdict = judge_budget(JOB, target, 10.0, 95, "service", processes=4, progress=seen.append)
     assert {r.process for r in verdict.measurement.rounds} == {0, 1, 2, 3}
     assert seen == sorted(seen)
+    assert 0 <= seen[0] <= seen[-1] < 1
     assert target.timers[0].closed
 
 
