@@ -21,6 +21,7 @@ from edgekd.distill.spec import Distill, Stage
 from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.export.stage import export_student, model_file, onnx_rows
 from edgekd.inputs import Inputs
+from edgekd.latency.estimate import Estimate
 from edgekd.latency.measure import Judgement, Measurement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.pipeline import collect
@@ -336,7 +337,9 @@ def _measured(
     judged = reported = None
     if planner.device.probe is None:
         judged, reported = _judge(planner, work)
-    rows, quality = _student_rows(planner, exported, precision, judged) if student is not None else ([], None)
+    timings = _timings(planner, judged, reported)
+    timing = timings.get(planner.inputs.profile.workload.judge)
+    rows, quality = _student_rows(planner, exported, precision, timing) if student is not None else ([], None)
     if quality is None:
         logits = _answers(planner, exported, precision)
         quality = _row("teacher", planner, logits)[1]
@@ -357,7 +360,6 @@ def _measured(
             peak = max(judged.measurement.peak_memory_mb, reported.peak_memory_mb)
             criteria.append(memory_criterion(peak, limit))
     curves = tuple(collect.curves(stages))
-    timings = _timings(planner, judged, reported)
     return Attempt(
         plan, candidate, exported, precision, judged, timings.get("fixed"), timings.get("replay"),
         quality, tuple(criteria), tuple(rows), curves, start, student,
@@ -371,7 +373,9 @@ def _timings(planner: Planner, judged: Judgement | None, reported: Measurement |
     judge, target = planner.inputs.profile.workload.judge, planner.device.target
     found = {judge: judged.measurement, "replay" if judge == "fixed" else "fixed": reported}
     said = {"fixed": f"{planner.inputs.max_length} tokens", "replay": "real texts"}
-    return {name: collect.timing(m, said[name], judged.percentile, target) for name, m in found.items()}
+    known: dict[str, dict[float, Estimate]] = {name: {} for name in found}
+    known[judge][judged.percentile] = judged.estimate
+    return {name: collect.timing(m, said[name], judged.percentile, target, known[name]) for name, m in found.items()}
 
 
 def _write(
@@ -415,18 +419,17 @@ def _judge(planner: Planner, bundle: Path) -> tuple[Judgement, Measurement]:
 
 
 def _student_rows(
-    planner: Planner, exported: Artefact, shipped: Precision, judged: Judgement | None
+    planner: Planner, exported: Artefact, shipped: Precision, timing: Timing | None
 ) -> tuple[list[QualityRow], Retained]:
     rows, quality = [], None
     for precision in planner.precisions:
         mine = precision == shipped
-        measured = judged.measurement if judged is not None and mine else None
-        target = planner.device.target
+        known = {p.q: p.value_ms for p in timing.percentiles} if timing is not None and mine else None
         row, kept = _row(
             "student FP32" if precision == "fp32" else "student INT8",
             planner,
             _answers(planner, exported, precision),
-            latency=collect.quantiles(measured, target) if measured is not None else None,
+            latency=None if known is None else (known[50.0], known[95.0]),
             file=model_file(exported, precision),
             shipped=mine,
         )

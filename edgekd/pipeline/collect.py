@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +17,7 @@ from edgekd.data.transfer import TransferSet
 from edgekd.distill.calibration import calibrate
 from edgekd.distill.scoring import Judged
 from edgekd.inputs import Inputs
-from edgekd.latency.estimate import estimate
+from edgekd.latency.estimate import Estimate, estimate
 from edgekd.latency.measure import Measurement
 from edgekd.pipeline.chain import Chain
 from edgekd.plan.assistants import LAMBDAS
@@ -215,16 +215,25 @@ def quality_row(
     return row, kept
 
 
-def quantiles(found: Measurement, target: Target) -> tuple[float, float]:
-    """Median and 95th percentile in ms, on the clock that the target is judged on."""
-    p50, p95 = (estimate(found.rounds, q, target.clock, target.usual_speed()).value_ms for q in (50.0, 95.0))
-    return p50, p95
+def timing(
+    found: Measurement,
+    texts: str,
+    judged: float,
+    target: Target,
+    known: Mapping[float, Estimate] = MappingProxyType({}),
+) -> Timing:
+    """A latency measurement as the report shows it, with the percentile that is judged among the others.
 
-
-def timing(found: Measurement, texts: str, judged: float, target: Target) -> Timing:
-    """A latency measurement as the report shows it, with the percentile that is judged among the others."""
+    Args:
+        found: The measurement.
+        texts: What was fed, in words.
+        judged: The percentile that is judged.
+        target: Where it was measured.
+        known: Percentiles that were estimated before: the speed log grows, and one figure is one figure.
+    """
     clock, usual = target.clock, target.usual_speed()
-    estimates = {q: estimate(found.rounds, q, clock, usual) for q in sorted({50.0, 95.0, 99.0, judged})}
+    wanted = sorted({50.0, 95.0, 99.0, judged})
+    estimates = {q: known.get(q) or estimate(found.rounds, q, clock, usual) for q in wanted}
     waited = found.waited_share
     return Timing(
         texts=texts,
