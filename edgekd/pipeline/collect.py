@@ -220,7 +220,7 @@ def timing(
     texts: str,
     judged: float,
     target: Target,
-    known: Mapping[float, Estimate] = MappingProxyType({}),
+    known: Mapping[float, Estimate],
 ) -> Timing:
     """A latency measurement as the report shows it, with the percentile that is judged among the others.
 
