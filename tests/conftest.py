@@ -60,6 +60,12 @@ def write_rows(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
+@pytest.fixture
+def own_folder(tmp_path_factory, monkeypatch):
+    """No command of a test meets what stands in the folder that the tests are run in, such as a demo's ./bundle."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Nothing that a test keeps reaches the user's cache."""

@@ -161,6 +161,7 @@ def edgekd(capsys, *arguments):
     return (end.value.code, *capsys.readouterr())
 
 
+@pytest.mark.usefixtures("own_folder")
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
