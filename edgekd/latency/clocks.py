@@ -16,11 +16,6 @@ from edgekd.latency import machine
 Clock = Literal["service", "response"]
 AskedClock = Literal["auto", "service", "response"]
 
-WORDS: dict[Clock, str] = {
-    "service": "service time (CPU time of the calling thread: what the device needs for a call)",
-    "response": "response time (the wall clock: what a caller waits)",
-}
-
 
 def judged_clock(asked: AskedClock, kind: str, threads: int) -> Clock:
     """The clock that a target's latency is judged on.

@@ -165,12 +165,7 @@ class _Window:
         """(2,) slopes of the rounds' medians on the kernel, weighted, between 0 and `_STEEPEST`."""
         kernel = self.log.kernel - np.average(self.log.kernel, axis=0, weights=weights)
         medians = self.medians - np.average(self.medians, weights=weights)
-        products = (kernel * weights[:, None]).T @ kernel
-        ridge = max(_RIDGE * float(np.trace(products)), 1e-12) * np.eye(2)
-        solved: Floats = np.clip(
-            np.linalg.solve(products + ridge, (kernel * weights[:, None]).T @ medians), 0.0, _STEEPEST
-        )
-        return solved
+        return _slopes(kernel, medians, weights, _STEEPEST)
 
     def percentile(
         self,
@@ -206,6 +201,15 @@ class _Window:
         slopes = self.slopes(np.ones(len(self.medians)))
         unexplained = _UNEXPLAINED * log.spread(slopes, q, self.seconds)
         return math.hypot(float(np.std(values, ddof=1)), unexplained, _PROCESSES_DIFFER)
+
+
+def _slopes(kernel: Floats, times: Floats, weights: Floats, steepest: float) -> Floats:
+    """(2,) slopes of centred times (n,) on the centred kernel (n, 2), by weighted least squares, at most `steepest`."""
+    weighted = (kernel * weights[:, None]).T
+    products = weighted @ kernel
+    ridge = max(_RIDGE * float(np.trace(products)), 1e-12) * np.eye(2)
+    solved: Floats = np.clip(np.linalg.solve(products + ridge, weighted @ times), 0.0, steepest)
+    return solved
 
 
 def _blocks(at: Floats, seconds: float) -> tuple[NDArray[np.intp], int]:
@@ -246,9 +250,7 @@ def steady_medians(found: Mapping[str, Measurement], clock: Clock, usual: Floats
     # Within jobs: their levels differ, the machine is the same.
     x = np.concatenate([k - k.mean(axis=0) for k in kernel.values()])
     y = np.concatenate([t - t.mean() for t in times.values()])
-    products = x.T @ x
-    slopes = np.linalg.solve(products + max(_RIDGE * float(np.trace(products)), 1e-12) * np.eye(2), x.T @ y)
-    slopes = np.clip(slopes, 0.0, 1.0)
+    slopes = _slopes(x, y, np.ones(len(y)), 1.0)
     everything = np.concatenate(list(kernel.values()))
     speed = np.median(everything if usual is None or not len(usual) else np.log(usual[:, 1:]), axis=0)
     return {name: math.exp(float(np.median(times[name] - (kernel[name] - speed) @ slopes))) for name in found}

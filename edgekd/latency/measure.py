@@ -95,6 +95,12 @@ class Measurement:
         columns = np.asarray(parts, dtype=np.float64).T
         return {name: estimate.percentile(column, q) for name, column in zip(PARTS, columns, strict=True)}
 
+    @property
+    def overhead_share(self) -> float:
+        """Share of a call that is tokenising and post-processing: read on the wall, it holds on either clock."""
+        parts = self.part_percentiles(50)
+        return (parts["tokenise"] + parts["postprocess"]) / self.percentile(50, "response")
+
     def to_json(self) -> dict[str, Any]:
         """Plain types only; `from_json` is the inverse."""
         return {

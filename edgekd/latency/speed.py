@@ -15,12 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekd.latency.child import KERNEL_VERSION
+from edgekd.latency.estimate import Floats
 from edgekd.latency.machine import fingerprint, read_machine
-
-Floats = NDArray[np.float64]
 
 EVERY_SECONDS = 2.0
 

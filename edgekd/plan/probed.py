@@ -114,10 +114,8 @@ def overhead_there(
                     calls=_CALLS,
                     progress=lambda a, b: bar.update(a / b),
                 )
-        parts = found["teacher"].part_percentiles(50)
-        share = (parts["tokenise"] + parts["postprocess"]) / found["teacher"].percentile(50, "response")
         median = steady_medians(found, target.clock, target.usual_speed())["teacher"]
-        return {"overhead_ms": share * median, "text_work_ms": text_work_ms()}
+        return {"overhead_ms": found["teacher"].overhead_share * median, "text_work_ms": text_work_ms()}
 
     here = store.make("tokenise", VERSION, key, build).result
     there = float(here["overhead_ms"]) * probe.text_work_ms / float(here["text_work_ms"])

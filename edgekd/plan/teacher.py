@@ -83,14 +83,11 @@ def _figures(found: Mapping[str, Measurement], percentile: float, target: Target
     clock, usual = target.clock, target.usual_speed()
     medians = steady_medians(found, clock, usual)
     fastest = min(medians, key=lambda name: medians[name])
-    parts = found[fastest].part_percentiles(50)
-    # Parts are read on the wall: their share of the whole is what holds on either clock.
-    share = (parts["tokenise"] + parts["postprocess"]) / found[fastest].percentile(50, "response")
     at = {name: estimate(m.rounds, percentile, clock, usual).value_ms for name, m in found.items()}
     return {
         "measured_ms": at,
         "median_ms": medians,
         "p95_ms": {name: estimate(m.rounds, 95, clock, usual).value_ms for name, m in found.items()},
-        "overhead_ms": share * medians[fastest],
+        "overhead_ms": found[fastest].overhead_share * medians[fastest],
         "tail": max(1.0, at[fastest] / medians[fastest]),
     }
