@@ -1,6 +1,6 @@
 """The plan's promise: over budgets from the fastest student to the quantised teacher, the exported file meets each.
 
-    python benchmarks/latency_budgets.py
+    python benchmarks/latency_budgets.py --busy 2
 
 Latency does not depend on weights, so nothing is trained: the teacher's head is new, each plan's choice is written
 with random weights as the bundle that it would become, and judged as `validate` judges. What counts is what `compress`
@@ -8,7 +8,8 @@ would ship if quality were no question: it plans again after a miss and where a 
 back on the latter where what came after it missed. Unlike `compress`, which ships the nearest student as `missed` where
 the first plan finds nothing that fits, this tries none then: such a budget has no plan.
 
-Says also how long the first plan on a machine takes, and each later one.
+Everything is done alone, and once more beside so many busy processes: latency table, plans and verdicts. Says also how
+long the first plan on a machine takes, and each later one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from latency_trace import busy
 from record import write_record
 
 from edgekd.cli.console import ConsoleProgress, error_console
@@ -102,11 +104,11 @@ def try_budget(session: Session, folder: Path, length: int, budget_ms: float) ->
 
 def shipped(planner: Planner, plan: Plan) -> dict[str, Any]:
     """The row of what `compress` would ship, whatever its quality: `edgekd.pipeline.compress._attempts` for latency."""
-    tried: list[str] = []
+    tried: list[dict[str, Any]] = []
     correction, set_aside = 1.0, None
     while True:
         made = judge_choice(planner, plan, plan.choice or plan.nearest())
-        tried.append(made.outcome)
+        tried.append({k: v for k, v in made.row.items() if k != "samples_ms"})
         factor = miss_factor(made.judged, made.candidate.best_known_ms, plan.headroom)
         if plan.choice is None or len(tried) > REPLANS or not (made.outcome == "missed" or factor > 1):
             break
@@ -147,37 +149,49 @@ def fastest_ms(planner: Planner) -> float:
     return cautious_ms(prove(planner.bench(), floor, session), 0.07)
 
 
+def try_budgets(folder: Path, inputs: Path, length: int, count: int) -> dict[str, Any]:
+    """Plan and judge budgets from the fastest student to the quantised teacher, on a store of its own."""
+    session = Session.open(Store(folder), ConsoleProgress(error_console()))
+    first = planner_for(session, inputs, length, 0.01)
+    _ = first.measured, first.exported  # what any plan finds ready: of the teacher, not of the device
+    started = time.monotonic()
+    floor = fastest_ms(first)
+    slowest = first.latency.measured_ms["int8"]
+    table_seconds = time.monotonic() - started
+    print(f"fastest {floor:.2f} ms, INT8 teacher {slowest:.2f} ms, {table_seconds:.1f} s", flush=True)
+    rows = []
+    # A budget that the fastest student just meets leaves no headroom: the plan must refuse it.
+    for budget in np.geomspace(floor / (1 - 0.07), slowest, count):
+        rows.append(try_budget(session, inputs, length, float(budget)))
+        for made in rows[-1]["tried"][:-1]:
+            print("  tried", {k: v for k, v in made.items() if k != "session"}, flush=True)
+        print({k: v for k, v in rows[-1].items() if k not in ("samples_ms", "session", "tried")}, flush=True)
+    return {
+        "fastest_ms": floor, "int8_teacher_ms": slowest, "first_plan_seconds": table_seconds,
+        "later_plan_seconds": [row["plan_seconds"] for row in rows],
+        "planned": sum(row["outcome"] != "no plan" for row in rows),
+        "met": sum(row["outcome"] == "met" for row in rows),
+        "used_85": sum(row["outcome"] == "met" and row["used"] >= 0.85 for row in rows), "rows": rows,
+    }  # fmt: skip
+
+
 def main() -> None:
+    """Budgets alone, then beside other load."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=64, help="tokens a text")
-    parser.add_argument("--budgets", type=int, default=20)
+    parser.add_argument("--budgets", type=int, default=20, help="of each half")
+    parser.add_argument("--busy", type=int, default=0, help="processes of other load, in a second half")
     options = parser.parse_args()
+    content: dict[str, Any] = {"length": options.length}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_inputs(folder, options.length)
-        session = Session.open(Store(folder / "store"), ConsoleProgress(error_console()))
-        first = planner_for(session, folder, options.length, 0.01)
-        _ = first.measured, first.exported  # what any plan finds ready: of the teacher, not of the device
-        started = time.monotonic()
-        floor = fastest_ms(first)
-        slowest = first.latency.measured_ms["int8"]
-        print(f"fastest {floor:.2f} ms, INT8 teacher {slowest:.2f} ms, {time.monotonic() - started:.1f} s", flush=True)
-        table_seconds = time.monotonic() - started
-        rows = []
-        # A budget that the fastest student just meets leaves no headroom: the plan must refuse it.
-        for budget in np.geomspace(floor / (1 - 0.07), slowest, options.budgets):
-            rows.append(try_budget(session, folder, options.length, float(budget)))
-            print({k: v for k, v in rows[-1].items() if k not in ("samples_ms", "session")}, flush=True)
-    met = sum(row["outcome"] == "met" for row in rows)
-    used = sum(row["outcome"] == "met" and row["used"] >= 0.85 for row in rows)
-    print(f"met {met} of {len(rows)}, {used} use 85% or more")
-    content = {
-        "length": options.length, "fastest_ms": floor, "int8_teacher_ms": slowest,
-        "device_and_teacher_seconds": table_seconds, "first_plan_seconds": table_seconds + rows[0]["plan_seconds"],
-        "later_plan_seconds": float(np.median([row["plan_seconds"] for row in rows])),
-        "met": met, "used_85": used, "rows": rows,
-    }  # fmt: skip
-    print("written:", write_record("latency_budgets", content))
+        for count in sorted({0, options.busy}):
+            with busy(count):
+                found = try_budgets(folder / f"store{count}", folder, options.length, options.budgets)
+            content[f"beside {count} processes"] = found
+            print(count, {k: v for k, v in found.items() if k != "rows"}, flush=True)
+            write_record("latency_budgets", content)
 
 
 if __name__ == "__main__":
