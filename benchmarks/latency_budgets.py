@@ -160,7 +160,7 @@ def try_budgets(folder: Path, inputs: Path, length: int, count: int) -> dict[str
     table_seconds = time.monotonic() - started
     print(f"fastest {floor:.2f} ms, INT8 teacher {slowest:.2f} ms, {table_seconds:.1f} s", flush=True)
     rows = []
-    # A budget that the fastest student just meets leaves no headroom: the plan must refuse it.
+    # The first is what the fastest student just meets with the headroom left.
     for budget in np.geomspace(floor / (1 - 0.07), slowest, count):
         rows.append(try_budget(session, inputs, length, float(budget)))
         for made in rows[-1]["tried"][:-1]:

@@ -304,14 +304,14 @@ def _reason(judgement: Judgement) -> str:
     found, budget = judgement.estimate, judgement.budget_ms
     name, (lower, upper) = f"p{judgement.percentile:g} of {judgement.clock} time", found.interval
     if judgement.outcome == "met":
-        seen = f" (it was {found.observed_ms:.4g} ms, the machine {found.slowdown:.2g} times slower)"
+        seen = f" (it was {found.observed_ms:.4g} ms, the machine {found.slowdown:.2f} times slower)"
         usual = f" at the machine's usual speed{seen}" if found.observed_ms > budget else ""
         return f"{name} is at most {upper:.4g} ms{usual}, within {budget:g} ms"
     if judgement.outcome == "missed":
         return f"{name} is at least {lower:.4g} ms, above {budget:g} ms"
     if found.observed_ms > budget and found.slowdown > _SLOWED:
         return (
-            f"the machine is {found.slowdown:.2g} times slower than usual, and that alone may explain "
+            f"the machine is {found.slowdown:.2f} times slower than usual, and that alone may explain "
             f"{found.observed_ms:.4g} ms: run again later, or add --clock response to judge the machine as it is"
         )
     between = f"{lower:.4g} and {upper:.4g} ms" if math.isfinite(upper) else f"{lower:.4g} ms and an unknown end"

@@ -136,10 +136,10 @@ def with_students(
 ) -> Plan:
     """Add the students that keep most at each depth, width and precision; measure the finalists and choose.
 
-    A pilot near the budget sets the session options and how far the table is off there; the finalists are measured
-    beside each other; the one that keeps most is measured whole. Where all are over the limit after all, or the choice
-    leaves much of it unused, the search begins again with what was learned. It ends with the best that measures within
-    the limit; without one only where the smallest of the space was measured and misses.
+    A pilot near the budget is measured whole: it sets the session options, and how far the table and the tail are off
+    there. Finalists are then measured beside the pilot, and the one that keeps most within the limit is taken. Where
+    all are over it, or the choice leaves much of it unused, the search begins again with what was learned. It ends with
+    the best that measures within the limit; without one only where the smallest of the space was measured and misses.
 
     Args:
         plan: The frame.
@@ -156,23 +156,21 @@ def with_students(
         return _choose(plan, [c.model_copy(update={"note": predicted}) for c in finalists], found, predicted)
     if predicted:
         return _nothing(plan, profile, search, precisions, found)
-    if finalists:
-        plan = _piloted(plan, bench, finalists[0])
     best: Plan | None = None
-    for _ in range(_TRIALS):
-        found, finalists = _finalists(plan, profile, search, precisions)
-        if not finalists:
-            break
-        before = plan.tail * plan.correction
-        plan, measured, off = _finals(plan, bench, finalists, asked)
-        made = _choose(plan, measured, found, predicted)
-        best = _better(best, made)
-        moved = plan.tail * plan.correction * off / before
-        if made.choice is None:
-            off *= max(1.0, _SMALLER / moved)
-        elif made.choice.best_known_ms >= _USED * plan.limit_ms or moved > _UNMOVED:
-            return best
-        plan = plan.model_copy(update={"correction": plan.correction * off})
+    if finalists:
+        plan, known = _piloted(plan, bench, finalists[0], asked)
+        for _ in range(_TRIALS):
+            found, finalists = _finalists(plan, profile, search, precisions)
+            if not finalists:
+                break
+            measured, off = _beside(plan, bench, finalists, known)
+            made = _choose(plan, measured, found, predicted)
+            best = _better(best, made)
+            if made.choice is None:
+                off = max(off, _SMALLER)
+            elif made.choice.best_known_ms >= _USED * plan.limit_ms or off > _UNMOVED:
+                return best
+            plan = plan.model_copy(update={"correction": plan.correction * off})
     if best is not None and best.choice is not None:
         return best
     if found and not finalists:
@@ -183,19 +181,20 @@ def with_students(
 def _smallest(
     plan: Plan, profile: Profile, bench: Bench, search: SearchInput, precisions: Sequence[Precision], asked: float
 ) -> Plan:
-    """The plan of the smallest student of the space, measured whole: chosen if it fits, else the plan ends without."""
+    """The plan of the smallest student of the space, measured whole: refused only where it surely misses the budget.
+
+    It may use the headroom: nothing smaller is left to go to, and the verdict on the file itself decides.
+    """
     floor = _floor(plan, profile, search, precisions)
     proof = prove(bench, floor, plan.session or bench.target.session_spec())
-    measured = asked * cautious_ms(proof, plan.headroom)
     assert floor.shape is not None
     note = over_size(model_mb(floor.shape, floor.precision), profile)
-    if measured > plan.limit_ms:
-        note = _too_slow(plan, floor.shape, floor.precision, measured, "was measured and takes")
-    fits = not note
-    floor = floor.model_copy(update={"measured_ms": measured, "fits": fits, "note": note})
+    if proof.against(plan.budget_ms / asked) == "missed":
+        note = _too_slow(plan, floor.shape, floor.precision, asked * proof.value_ms, "was measured and takes")
+    floor = floor.model_copy(update={"measured_ms": asked * proof.value_ms, "fits": not note, "note": note})
     candidates = (*plan.candidates, floor)
-    if not fits:
-        return plan.model_copy(update={"candidates": candidates, "reason": floor.note})
+    if note:
+        return plan.model_copy(update={"candidates": candidates, "reason": note})
     chosen, reason = len(plan.candidates), "the smallest student of the space: nothing larger measured within the limit"
     return plan.model_copy(update={"candidates": candidates, "chosen": chosen, "reason": reason})
 
@@ -238,8 +237,8 @@ def with_checkpoint(
             c.model_copy(update={"predicted_ms": (ms + plan.overhead_ms) * scale})
             for c, ms in zip(light, medians, strict=True)
         ]
-        plan = _piloted(plan.model_copy(update={"session": session}), bench, light[0])
-        plan, light, _ = _finals(plan, bench, light, asked)
+        plan, known = _piloted(plan.model_copy(update={"session": session}), bench, light[0], asked)
+        light, _ = _beside(plan, bench, light, known)
     first = len(plan.candidates)
     candidates = (*plan.candidates, *light, *(c for c in found if not c.fits))
     chosen = next((first + i for i, c in enumerate(light) if c.fits), None)
@@ -247,58 +246,46 @@ def with_checkpoint(
     return plan.model_copy(update={"candidates": candidates, "chosen": chosen, "reason": reason})
 
 
-def _piloted(plan: Plan, bench: Bench, candidate: Candidate) -> Plan:
-    """The plan with what a candidate near the budget told: session options, and how far the table is off."""
+def _piloted(plan: Plan, bench: Bench, candidate: Candidate, asked: float) -> tuple[Plan, Candidate]:
+    """The plan with what a candidate near the budget told, and that candidate, measured whole.
+
+    Args:
+        plan: With the table's predictions.
+        bench: Where.
+        candidate: Near the budget.
+        asked: The correction that the plan began with, which what is measured whole is subject to as well.
+    """
     assert candidate.predicted_ms is not None
     expected = _model_ms(candidate.predicted_ms, plan)
     told = pilot(bench, candidate, expected)
-    off = (told.median_ms + plan.overhead_ms) / (expected + plan.overhead_ms)
-    return plan.model_copy(update={"session": told.session, "correction": plan.correction * off})
+    whole = cautious_ms(prove(bench, candidate, told.session), plan.headroom)
+    median = told.median_ms + plan.overhead_ms
+    off = median / (expected + plan.overhead_ms)
+    learned = {"session": told.session, "correction": plan.correction * off, "tail": whole / median}
+    return plan.model_copy(update=learned), candidate.model_copy(update={"measured_ms": asked * whole})
 
 
-def _finals(
-    plan: Plan, bench: Bench, finalists: Sequence[Candidate], asked: float
-) -> tuple[Plan, list[Candidate], float]:
-    """Measure the finalists side by side, then the best of them whole, which corrects them all.
-
-    Args:
-        plan: With session options.
-        bench: Where.
-        finalists: Best first.
-        asked: The correction that the plan began with, which what is measured whole is subject to as well.
+def _beside(
+    plan: Plan, bench: Bench, finalists: Sequence[Candidate], known: Candidate
+) -> tuple[list[Candidate], float]:
+    """Measure finalists beside one that was measured whole: what they take, as that one's share.
 
     Returns:
-        The plan with the tail as measured now; the finalists with their latencies; what the predictions of the next
-        search are to be multiplied by.
+        The finalists with their latencies, and what the predictions of the next search are to be multiplied by.
     """
     session = plan.session or bench.target.session_spec()
     expected = _model_ms(min(c.best_known_ms for c in finalists), plan)
-    medians = [ms + plan.overhead_ms for ms in measure_medians(bench, finalists, session, expected)]
-    predicted = [_model_ms(c.best_known_ms, plan) + plan.overhead_ms for c in finalists]
-    off = float(np.median(np.divide(medians, predicted))) * asked / plan.correction
-    measured = [
-        _over(c.model_copy(update={"measured_ms": ms * plan.tail * asked}), plan, "side by side")
-        for c, ms in zip(finalists, medians, strict=True)
-    ]
-    fitting = [i for i, c in enumerate(measured) if c.fits]
-    if fitting:
-        best = max(fitting, key=lambda i: _score(measured[i]))
-        whole = asked * cautious_ms(prove(bench, finalists[best], session), plan.headroom)
-        # The others are not measured whole: what the best showed of the tail holds for them too.
-        ratio = whole / (measured[best].measured_ms or whole)
-        plan = plan.model_copy(update={"tail": plan.tail * ratio})
-        measured = [
-            _over(c.model_copy(update={"measured_ms": ratio * (c.measured_ms or 0.0)}), plan, "end to end")
-            for c in measured
-        ]
-    return plan, measured, off
+    medians = measure_medians(bench, [known, *finalists], session, expected)
+    scale = known.best_known_ms / (medians[0] + plan.overhead_ms)
+    measured = [_over(c, scale * (ms + plan.overhead_ms), plan) for c, ms in zip(finalists, medians[1:], strict=True)]
+    off = [after.best_known_ms / before.best_known_ms for after, before in zip(measured, finalists, strict=True)]
+    return measured, float(np.median(off))
 
 
-def _over(candidate: Candidate, plan: Plan, how: str) -> Candidate:
-    """The candidate with its verdict against the limit."""
-    fits = candidate.best_known_ms <= plan.limit_ms
-    note = "" if fits else f"measured {how}: over the budget less headroom"
-    return candidate.model_copy(update={"fits": fits, "note": note})
+def _over(candidate: Candidate, measured_ms: float, plan: Plan) -> Candidate:
+    """The candidate with what was measured, and its verdict against the limit."""
+    note = "" if measured_ms <= plan.limit_ms else "measured: over the budget less headroom"
+    return candidate.model_copy(update={"measured_ms": measured_ms, "fits": not note, "note": note})
 
 
 def _model_ms(percentile_ms: float, plan: Plan) -> float:

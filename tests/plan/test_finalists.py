@@ -9,7 +9,7 @@ from edgekd.latency.measure import Measurement
 from edgekd.latency.timer import LoadReport, RoundSample
 from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.plan import finalists, make
-from edgekd.plan.finalists import Bench, cautious_ms, measure_medians, pilot
+from edgekd.plan.finalists import Bench, Pilot, cautious_ms, measure_medians, pilot
 from edgekd.plan.result import Candidate, Plan
 from edgekd.profile import load
 from edgekd.progress import Progress
@@ -94,44 +94,63 @@ FRAME = Plan(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("slower", "whole", "fit", "off", "tail"),
-    [
-        (1.3, 9.0, False, 1.3, 1.2),  # over the limit side by side: none is measured whole
-        (0.9, 9.0, True, 0.9, 9.0 / (0.9 * 1.1 * 6.9)),
-        (0.9, 9.9, False, 0.9, 9.9 / (0.9 * 1.1 * 6.9)),  # fits side by side, and misses whole
-    ],
-)
-def test_what_finalists_measure_corrects_the_next_search(bench, monkeypatch, slower, whole, fit, off, tail):
-    # The table says a median of 6.4 ms; the pilot found it 1.1 times as slow.
-    model_ms = 6.4
-    finalist = candidate().model_copy(update={"predicted_ms": (model_ms + 0.5) * 1.2 * 1.1})
-    found = 1.1 * slower * (model_ms + 0.5) - 0.5
-    monkeypatch.setattr(make, "measure_medians", lambda *_: [found])
-    monkeypatch.setattr(make, "prove", lambda *_: proof(whole, whole))
-    after, measured, told = make._finals(FRAME, bench, [finalist], 1.0)
-    assert measured[0].fits is fit
-    assert after.tail == pytest.approx(tail)
-    assert told == pytest.approx(off)
+def test_what_the_pilot_takes_whole_sets_correction_and_tail(bench, monkeypatch):
+    """The table says a median of 6.4 ms and a tail of 1.2; the pilot is 1.1 times as slow, with a tail of 1.3."""
+    frame = FRAME.model_copy(update={"correction": 1.0})
+    near = candidate().model_copy(update={"predicted_ms": (6.4 + 0.5) * 1.2})
+    session = SessionSpec(arena=False)
+    monkeypatch.setattr(make, "pilot", lambda *_: Pilot(session, 1.1 * 6.9 - 0.5))
+    monkeypatch.setattr(make, "prove", lambda *_: proof(1.3 * 1.1 * 6.9, 1.3 * 1.1 * 6.9))
+    after, known = make._piloted(frame, bench, near, 1.0)
+    assert after.session == session
+    assert (after.correction, after.tail) == pytest.approx((1.1, 1.3))
+    assert known.measured_ms == pytest.approx(1.3 * 1.1 * 6.9)
 
 
-@pytest.mark.parametrize("piloted", [0.6, 1.0, 1.7])
-def test_a_pilot_that_was_off_costs_neither_the_budget_nor_its_use(bench, monkeypatch, piloted):
-    """Models of 0.1 to 20 ms by the table, which is right; the pilot says that it is not."""
+@pytest.mark.parametrize(("slower", "fit"), [(1.3, False), (0.9, True)])
+def test_finalists_are_held_against_the_limit_beside_the_pilot(bench, monkeypatch, slower, fit):
+    """The pilot takes 9 ms whole; the machine is twice as slow when the finalists are measured beside it."""
+    known = candidate().model_copy(update={"measured_ms": 9.0})
+    finalist = candidate(ffn=(8,)).model_copy(update={"predicted_ms": 9.0})
+    monkeypatch.setattr(make, "measure_medians", lambda *_: [2 * 7.0 - 0.5, 2 * slower * 7.0 - 0.5])
+    (measured,), off = make._beside(FRAME, bench, [finalist], known)
+    assert measured.measured_ms == pytest.approx(slower * 9.0)
+    assert measured.fits is fit
+    assert off == pytest.approx(slower)
 
-    def frontier(plan, *_):
-        room = plan.limit_ms / (plan.tail * plan.correction) - plan.overhead_ms
-        best = np.floor(10 * room) / 10
-        predicted = (best + plan.overhead_ms) * plan.tail * plan.correction
+
+class Space:
+    """Models of 0.1 to 20 ms, a whole call 1.2 times as long, and a table that is wrong by a factor of its own."""
+
+    def __init__(self, monkeypatch, wrong):
+        self.rooms = []
+        monkeypatch.setattr(make, "_frontier", lambda plan, *_: self.frontier(plan, wrong))
+        monkeypatch.setattr(make, "pilot", lambda _, c, *__: Pilot(SessionSpec(), 20 * c.kept))
+        monkeypatch.setattr(make, "measure_medians", lambda _, found, *__: [20 * c.kept for c in found])
+        monkeypatch.setattr(make, "prove", lambda _, c, *__: proof(*[1.2 * (20 * c.kept + 0.5)] * 2))
+
+    def frontier(self, plan, wrong):
+        self.rooms.append(plan.limit_ms / (plan.tail * plan.correction) - plan.overhead_ms)
+        best = min(20.0, np.floor(10 * self.rooms[-1] / wrong(self.rooms[-1])) / 10)
+        predicted = (best * wrong(best) + plan.overhead_ms) * plan.tail * plan.correction
         return [candidate().model_copy(update={"kept": best / 20, "predicted_ms": predicted})]
 
-    monkeypatch.setattr(make, "_frontier", frontier)
-    monkeypatch.setattr(make, "_piloted", lambda plan, *_: plan.model_copy(update={"correction": piloted}))
-    monkeypatch.setattr(make, "measure_medians", lambda _, found, *__: [20 * c.kept for c in found])
-    monkeypatch.setattr(make, "prove", lambda _, c, *__: proof(1.2 * (20 * c.kept + 0.5), 1.22 * (20 * c.kept + 0.5)))
-    profile = load("cpu")
-    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), profile, bench, None, ["fp32"])
+
+@pytest.mark.parametrize("wrong", [0.6, 1.0, 1.7])
+def test_a_table_that_is_off_costs_neither_the_budget_nor_its_use(bench, monkeypatch, wrong):
+    Space(monkeypatch, lambda _: wrong)
+    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load("cpu"), bench, None, ["fp32"])
     assert 0.85 * FRAME.budget_ms <= made.choice.measured_ms <= FRAME.limit_ms
+
+
+def test_finalists_that_all_miss_are_followed_by_smaller_ones(bench, monkeypatch):
+    """The table is right where the pilot is, and promises too much of what is larger than 3 ms."""
+    space = Space(monkeypatch, lambda ms: 0.7 if ms > 3 else 1.0)
+    frame = FRAME.model_copy(update={"correction": 1.0, "tail": 2.5})
+    made = make.with_students(frame, load("cpu"), bench, None, ["fp32"])
+    assert space.rooms[0] < 4 < space.rooms[1]
+    assert space.rooms[-1] < space.rooms[1]
+    assert made.choice.measured_ms <= FRAME.limit_ms
 
 
 def nothing_found(monkeypatch, whole_ms):
@@ -139,17 +158,21 @@ def nothing_found(monkeypatch, whole_ms):
     floor = candidate().model_copy(update={"kept": 0.1, "predicted_ms": 20.0, "fits": False, "note": "predicted"})
     monkeypatch.setattr(make, "_finalists", lambda *_: ([], []))
     monkeypatch.setattr(make, "_floor", lambda *_: floor)
-    monkeypatch.setattr(make, "prove", lambda *_: proof(whole_ms, whole_ms))
+    monkeypatch.setattr(make, "prove", lambda *_: Estimate(whole_ms, (0.98 * whole_ms, 1.02 * whole_ms), whole_ms))
+
+
+@pytest.mark.parametrize("whole_ms", [9.0, 9.7, 10.1])
+def test_the_smallest_of_the_space_may_use_the_headroom_and_the_doubt(bench, monkeypatch, whole_ms):
+    """Nothing smaller is left to go to: the verdict on the file itself decides."""
+    nothing_found(monkeypatch, whole_ms)
+    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load("cpu"), bench, None, ["fp32"])
+    assert made.choice.measured_ms == whole_ms
 
 
 def test_the_smallest_of_the_space_is_measured_before_a_plan_gives_up(bench, monkeypatch):
     """The table says that nothing fits; the table may be wrong."""
-    frame = FRAME.model_copy(update={"correction": 1.0})
-    nothing_found(monkeypatch, 9.0)
-    made = make.with_students(frame, load("cpu"), bench, None, ["fp32"])
-    assert made.choice.measured_ms == 9.0
     nothing_found(monkeypatch, 11.0)
-    made = make.with_students(frame, load("cpu"), bench, None, ["fp32"])
+    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load("cpu"), bench, None, ["fp32"])
     assert made.choice is None
     assert "the smallest student, one layer" in made.reason
     assert "was measured and takes 11.00 ms" in made.reason
@@ -161,22 +184,3 @@ def test_a_budget_below_the_tokeniser_is_named_as_such(bench, monkeypatch):
     made = make.with_students(frame, load("cpu"), bench, None, ["fp32"])
     assert "tokenising and answering alone take 0.66 ms" in made.reason
     assert "no model can meet it" in made.reason
-
-
-def test_finalists_that_all_miss_are_followed_by_smaller_ones(bench, monkeypatch):
-    """Side by side all fit, whole none does, by 30%: the next search knows, and what it finds fits."""
-    asked = []
-
-    def frontier(plan, *_):
-        room = plan.limit_ms / (plan.tail * plan.correction) - plan.overhead_ms
-        asked.append(room)
-        predicted = (room + plan.overhead_ms) * plan.tail * plan.correction
-        return [candidate().model_copy(update={"kept": room / 20, "predicted_ms": predicted})]
-
-    monkeypatch.setattr(make, "_frontier", frontier)
-    monkeypatch.setattr(make, "_piloted", lambda plan, *_: plan)
-    monkeypatch.setattr(make, "measure_medians", lambda _, found, *__: [20 * c.kept for c in found])
-    monkeypatch.setattr(make, "prove", lambda _, c, *__: proof(*[1.3 * 1.2 * (20 * c.kept + 0.5)] * 2))
-    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load("cpu"), bench, None, ["fp32"])
-    assert asked[-1] < asked[0] / 1.25
-    assert 0.85 * FRAME.budget_ms <= made.choice.measured_ms <= FRAME.limit_ms
