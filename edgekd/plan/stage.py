@@ -61,7 +61,7 @@ from edgekd.targets.build import build_target
 from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 
 TABLE_VERSION = 4
-PLAN_VERSION = 6
+PLAN_VERSION = 7
 
 
 @dataclass(frozen=True)
