@@ -44,19 +44,20 @@ from edgekd.distill import student as distillation
 from edgekd.distill import teach as teaching
 from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
-from edgekd.distill.spec import Distill, Stage
 from edgekd.errors import EdgekdError
-from edgekd.inputs import Inputs, prepare
+from edgekd.inputs.gather import Inputs, prepare
 from edgekd.models.identity import folder_id
 from edgekd.models.initialize import project_width, random_initial, slice_weights
-from edgekd.models.spec import EncoderShape
 from edgekd.models.teacher import load_teacher
 from edgekd.plan import importance
 from edgekd.plan.stage import importance_of
-from edgekd.profile import Profile, load, override
+from edgekd.profiles import load_profile
 from edgekd.session import Session, teach_from
+from edgekd.settings.distill import Distill, Stage
+from edgekd.settings.profile import Profile, override
+from edgekd.settings.shape import EncoderShape
+from edgekd.settings.task import TextClassification
 from edgekd.store import Artefact, Store, default_root
-from edgekd.tasks.spec import TextClassification
 
 VERSION = 1
 
@@ -102,7 +103,7 @@ class Group:
             "teach.seed": self.seed,
             "distill.seed": self.seed,
         }
-        return override(load("cpu"), changes)
+        return override(load_profile("cpu"), changes)
 
     @cached_property
     def inputs(self) -> Inputs:

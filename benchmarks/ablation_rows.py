@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgekd.distill.losses.spec import (
+from edgekd.settings.distill import Mixup, Stage, Training
+from edgekd.settings.losses import (
     KL,
     PKD,
     AttentionMaps,
@@ -27,8 +28,7 @@ from edgekd.distill.losses.spec import (
     UniformConsecutive,
     UniformLast,
 )
-from edgekd.distill.spec import Mixup, Stage, Training
-from edgekd.models.initialize import Slice
+from edgekd.settings.shape import Slice
 
 First = Literal["slice", "narrow", "random"]
 

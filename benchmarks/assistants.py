@@ -24,21 +24,7 @@ from assistants_table import Cell, draw, markdown, summarise
 from few_labels import few_labels
 from record import write_record
 
-from edgekd.cli.console import ConsoleProgress, error_console
-from edgekd.data.demo.generate import demo_encoder
-from edgekd.data.read import read_data
-from edgekd.distill import elastic as elastic_training
-from edgekd.distill import student as distillation
-from edgekd.distill.elastic import cut
-from edgekd.distill.engine import Engine
-from edgekd.distill.predict import predict_rows
-from edgekd.distill.spec import Distill, Stage, Training
-from edgekd.distill.student import Lesson, Start, distill, load_student, start_of
-from edgekd.errors import EdgekdError
-from edgekd.inputs import Inputs, prepare
-from edgekd.models.initialize import Slice, slice_weights
-from edgekd.models.teacher import load_teacher
-from edgekd.pipeline.chain import (
+from edgekd.assistants.chain import (
     REFRESH,
     REFRESH_RATE,
     Chain,
@@ -48,14 +34,30 @@ from edgekd.pipeline.chain import (
     refreshing,
     training_flops,
 )
-from edgekd.plan.assistants import MULTIPLES, Assistant, Gap
-from edgekd.plan.result import Candidate
-from edgekd.plan.spec import AssistantsSpec, FixedAssistants, LambdaAssistants
+from edgekd.assistants.choose import MULTIPLES, Assistant, Gap
+from edgekd.cli.console import ConsoleProgress, error_console
+from edgekd.data.demo.generate import demo_encoder
+from edgekd.data.read import read_data
+from edgekd.distill import elastic as elastic_training
+from edgekd.distill import student as distillation
+from edgekd.distill.elastic import cut
+from edgekd.distill.engine import Engine
+from edgekd.distill.predict import predict_rows
+from edgekd.distill.student import Lesson, Start, distill, load_student, start_of
+from edgekd.errors import EdgekdError
+from edgekd.inputs.gather import Inputs, prepare
+from edgekd.models.initialize import slice_weights
+from edgekd.models.teacher import load_teacher
 from edgekd.plan.stage import importance_of
-from edgekd.profile import load, override
+from edgekd.profiles import load_profile
+from edgekd.records.plan import Candidate
 from edgekd.session import Session, teach_from
+from edgekd.settings.distill import Distill, Stage, Training
+from edgekd.settings.plan import AssistantsSpec, FixedAssistants, LambdaAssistants
+from edgekd.settings.profile import override
+from edgekd.settings.shape import Slice
+from edgekd.settings.task import TextClassification
 from edgekd.store import Artefact, Store, default_root
-from edgekd.tasks.spec import TextClassification
 
 # Labelled texts a class, and the teacher's epochs on them.
 LABELS, TEACHER_EPOCHS = 10, {"clinc150": 12, "mr": 60, "snips": 40}
@@ -142,7 +144,7 @@ class Group:
             "teach.seed": self.seed,
             "distill": self.spec.model_dump(mode="json"),
         }
-        profile, edition = override(load("cpu"), changes), self.edition
+        profile, edition = override(load_profile("cpu"), changes), self.edition
         whole = read_data(self.folder / self.name, task=TextClassification())
         data = few_labels(whole, LABELS, self.seed, unlabelled=edition.unlabelled, validation=edition.validation)
         self.may_begin()

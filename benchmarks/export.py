@@ -34,15 +34,15 @@ from edgekd.graph.writer import save_model, write_student
 from edgekd.latency.estimate import round_ratio
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import Measurement
+from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import GraphJob, RoundSample
 from edgekd.models.families import host
-from edgekd.request import load_request
+from edgekd.profiles import load_request
 from edgekd.runtime.model import read_config
 from edgekd.runtime.tokenise import load_tokenizer
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import CpuTarget
+from edgekd.settings.target import CpuTarget
+from edgekd.settings.task import TextClassification
 from edgekd.tasks.build import build_task
-from edgekd.tasks.spec import TextClassification
 
 FP32_RIVALS = ("o0", "o1", "o2", "o3")
 OPTIMUM_INT8, OPENVINO_INT8 = "int8_avx512_vnni", "openvino_int8"

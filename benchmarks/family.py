@@ -28,6 +28,7 @@ from few_labels import few_labels
 from record import write_record
 
 import edgekd
+from edgekd.assistants.finals import by_accuracy, fitting
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data
@@ -35,19 +36,20 @@ from edgekd.data.split import Split
 from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.student import Start, distill, load_student
-from edgekd.models.initialize import Slice, slice_weights
+from edgekd.latency.targets.build import build_target
+from edgekd.models.initialize import slice_weights
 from edgekd.pipeline.compress import compress, gather, planner_of
 from edgekd.pipeline.family import compress_family
-from edgekd.pipeline.finals import by_accuracy, fitting
-from edgekd.plan.result import Plan
 from edgekd.plan.stage import Device, Planner, importance_of
-from edgekd.profile import Profile, load, override
-from edgekd.report.result import Result
-from edgekd.request import Request
+from edgekd.profiles import load_profile
+from edgekd.records.plan import Plan
+from edgekd.records.result import Result
 from edgekd.session import Session, teach_from
+from edgekd.settings.profile import Profile, override
+from edgekd.settings.request import Request
+from edgekd.settings.shape import Slice
+from edgekd.settings.task import TextClassification
 from edgekd.store import Store, default_root, read_json, write_json
-from edgekd.targets.build import build_target
-from edgekd.tasks.spec import TextClassification
 
 LABELS, UNLABELLED, VALIDATION = 10, 4000, 1000
 
@@ -181,7 +183,7 @@ def main() -> None:
     session = Session(Store(default_root()), Engine.detect(options.threads, ConsoleProgress(error_console())))
     folder = options.out / "family-data"
     write_data(options.data, folder, seed=0)
-    base = override(load("cpu"), {"teach.training.epochs": 12, "teach.training.patience": 8})
+    base = override(load_profile("cpu"), {"teach.training.epochs": 12, "teach.training.patience": 8})
     taught = teach_from(session, str(demo_encoder()), read_data(folder, task=TextClassification()), base)
 
     def asked(**changes: Any) -> Request:

@@ -31,19 +31,20 @@ from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.generic import generic_split
 from edgekd.latency.measure import Judgement
+from edgekd.latency.targets.build import build_target
 from edgekd.models.teacher import load_encoder
 from edgekd.pipeline.attempt import miss_factor
 from edgekd.pipeline.compress import REPLANS, _leads_on, gather, planner_of
 from edgekd.plan.finalists import cautious_ms, prove
-from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device, Planner
-from edgekd.profile import load, override
+from edgekd.profiles import load_profile
 from edgekd.proof.validate import fixed_texts, judge_latency
-from edgekd.request import Request
+from edgekd.records.plan import Candidate, Plan
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.session import Session
+from edgekd.settings.profile import override
+from edgekd.settings.request import Request
 from edgekd.store import Store
-from edgekd.targets.build import build_target
 
 LABELS = tuple(f"class {i}" for i in range(20))
 
@@ -69,7 +70,7 @@ def write_inputs(folder: Path, length: int) -> None:
 def planner_for(session: Session, folder: Path, length: int, budget_ms: float) -> Planner:
     """A planner for one budget."""
     settings = {"budget.latency_ms": budget_ms, "search.always_distill": True, "workload.max_length": length}
-    profile = override(load("cpu"), settings)
+    profile = override(load_profile("cpu"), settings)
     request = Request(teacher=str(folder / "teacher"), data=str(folder / "data"), profile=profile)
     return planner_of(
         session, gather(session, request), Device.of(build_target(profile.target, session.log), session.store)

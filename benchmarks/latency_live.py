@@ -20,15 +20,14 @@ from latency_trace import busy
 from record import write_record
 
 from edgekd.data.generic import generic_split
-from edgekd.latency.clocks import Clock
 from edgekd.latency.measure import judge_budget, measure_for
 from edgekd.latency.speed import SpeedLog
+from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob
 from edgekd.proof.validate import fixed_texts
 from edgekd.runtime.tokenise import load_tokenizer
+from edgekd.settings.target import Clock, CpuTarget
 from edgekd.store import read_json
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import CpuTarget
 
 FACTORS = (0.85, 1.15)
 

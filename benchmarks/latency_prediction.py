@@ -21,18 +21,18 @@ import numpy as np
 from latency_trace import busy
 from record import write_record
 
-from edgekd.graph.spec import GraphOptions
 from edgekd.latency.estimate import steady_medians
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import compare
 from edgekd.latency.speed import SpeedLog
 from edgekd.latency.table import LatencyTable, measure_table, narrowed, write_graph
+from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import GraphJob
-from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.plan.make import widths_of
-from edgekd.plan.spec import Search
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import CpuTarget, Precision
+from edgekd.settings.export import GraphOptions
+from edgekd.settings.plan import Search
+from edgekd.settings.shape import EncoderShape, HeadShape
+from edgekd.settings.target import CpuTarget, Precision
 
 # MiniLM-L6 as a classifier.
 TEACHER = EncoderShape(

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from record import RESULTS, write_record
 
-from edgekd.latency.clocks import Clock
 from edgekd.latency.estimate import Floats, estimate
 from edgekd.latency.timer import RoundSample
+from edgekd.settings.target import Clock
 
 BUDGETS = (0.80, 0.85, 0.90, 0.95, 0.97, 1.03, 1.05, 1.10, 1.15, 1.25)
 FILES = ("long", "short")

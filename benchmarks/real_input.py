@@ -25,16 +25,17 @@ from edgekd.data.read import read_data
 from edgekd.export.stage import onnx_rows
 from edgekd.latency.estimate import round_ratio
 from edgekd.latency.measure import compare
+from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob
 from edgekd.pipeline.compress import compress, gather, planner_of
 from edgekd.plan.stage import Device, Planner
-from edgekd.profile import Profile, load, override
-from edgekd.report.result import Result
-from edgekd.request import Request
+from edgekd.profiles import load_profile
+from edgekd.records.result import Result
 from edgekd.session import Session, teach_from
+from edgekd.settings.profile import Profile, override
+from edgekd.settings.request import Request
+from edgekd.settings.task import JointIntentSlots, TaskSpec, TextClassification, TokenClassification
 from edgekd.store import Store, default_root
-from edgekd.targets.build import build_target
-from edgekd.tasks.spec import JointIntentSlots, TaskSpec, TextClassification, TokenClassification
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def run_set(
 ) -> dict[str, Any]:
     """Teach, measure, compress; return the figures of one set."""
     goal = SETS[name]
-    profile, folder = override(load("cpu"), goal.settings), data / goal.folder
+    profile, folder = override(load_profile("cpu"), goal.settings), data / goal.folder
     taught = teach_from(session, str(demo_encoder()), read_data(folder, task=goal.task), profile)
     request = Request(teacher=str(taught.path), data=str(folder), task=goal.task, profile=_budget(profile, 1000.0, 0))
     planner = planner_of(

@@ -32,8 +32,8 @@ from edgekd.data.select.clusters import TARGET_SAMPLE, Embed
 from edgekd.data.select.dedup import deduplicate
 from edgekd.data.select.pool import Pool
 from edgekd.distill.engine import Engine
+from edgekd.inputs.transfer import Embedder
 from edgekd.models.teacher import load_body
-from edgekd.transfer import Embedder
 
 WIDTH = 384
 # Of a repeated sentence's words at most this share is replaced by words of other sentences.

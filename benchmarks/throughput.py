@@ -34,14 +34,14 @@ from edgekd.distill.loop import train
 from edgekd.distill.losses.prediction import kl_divergence
 from edgekd.distill.objective import Batch, LogitObjective, Objective, Terms
 from edgekd.distill.predict import predict_rows
-from edgekd.distill.spec import Stage, Training
 from edgekd.models.families import host
 from edgekd.models.initialize import random_initial
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.spec import EncoderShape
 from edgekd.models.student import StudentModel, from_weights
 from edgekd.runtime.tokenise import Encodings, ragged_offsets
+from edgekd.settings.distill import Stage, Training
+from edgekd.settings.shape import EncoderShape
 
 # Tokens a text, and how many of clinc150's training texts have so many (BERT's uncased vocabulary).
 LENGTHS = {

@@ -32,25 +32,26 @@ from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data
 from edgekd.data.select.pool import Pool
-from edgekd.data.spec import Transfer
 from edgekd.data.split import Split, TaskData
 from edgekd.distill import student as distillation
 from edgekd.distill.engine import Engine
-from edgekd.distill.losses.spec import KL
 from edgekd.distill.predict import predict_rows
-from edgekd.distill.spec import Distill, Stage
 from edgekd.errors import EdgekdError
-from edgekd.inputs import Inputs, prepare
+from edgekd.inputs.gather import Inputs, prepare
 from edgekd.models.identity import folder_id
 from edgekd.models.initialize import slice_weights
 from edgekd.models.teacher import load_teacher
 from edgekd.plan.stage import importance_of
-from edgekd.profile import Profile, load, override
+from edgekd.profiles import load_profile
 from edgekd.session import Session, teach_from
+from edgekd.settings.distill import Distill, Stage
+from edgekd.settings.losses import KL
+from edgekd.settings.profile import Profile, override
+from edgekd.settings.task import JointIntentSlots, TextClassification
+from edgekd.settings.transfer import Transfer
 from edgekd.store import Artefact, Store, default_root
 from edgekd.tasks.base import Task
 from edgekd.tasks.joint import JointTask
-from edgekd.tasks.spec import JointIntentSlots, TextClassification
 
 VERSION = 1
 
@@ -131,7 +132,7 @@ class Group:
             "teach.training.epochs": epochs, "teach.training.patience": 8,
             "teach.seed": self.seed, "distill.seed": self.seed,
         }  # fmt: skip
-        return override(load("cpu"), changes)
+        return override(load_profile("cpu"), changes)
 
     @cached_property
     def taught(self) -> Artefact:

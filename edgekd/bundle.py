@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import UsageError
-from edgekd.models.spec import EncoderShape
-from edgekd.request import Request, load_request
+from edgekd.profiles import load_request
+from edgekd.settings.request import Request
+from edgekd.settings.shape import EncoderShape
+from edgekd.settings.task import OUTSIDE, TaskSpec
 from edgekd.store import write_json
-from edgekd.tasks.spec import OUTSIDE, TaskSpec
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder

@@ -6,6 +6,9 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
+ANSWERING = ("runtime/__init__.py", "runtime/answers.py", "runtime/model.py", "runtime/tokenise.py")
+"""The files of this package that serve a bundle; they import numpy, tokenizers and onnxruntime."""
+
 
 def resource(folder: str) -> Path:
     """Return the folder `profiles` or `export`, wherever this installation keeps it.

@@ -10,26 +10,26 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.data.columns import Columns
 from edgekd.data.read import read_data
 from edgekd.data.split import Split, TaskData
 from edgekd.distill.adapt import adapt
 from edgekd.distill.agnostic import distill_encoder, student_frame
 from edgekd.distill.engine import Engine
-from edgekd.distill.spec import Agnostic, MaskedLM
 from edgekd.distill.teach import teach
 from edgekd.errors import UsageError
-from edgekd.inputs import round_up_length
+from edgekd.inputs.gather import round_up_length
 from edgekd.latency.machine import usable_cpus
 from edgekd.latency.speed import SpeedLog
 from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
 from edgekd.models.teacher import encoder_max_length, load_body, model_folder
-from edgekd.profile import Profile
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import load_tokenizer, token_lengths
+from edgekd.settings.columns import Columns
+from edgekd.settings.distill import Agnostic, MaskedLM
+from edgekd.settings.profile import Profile
+from edgekd.settings.task import TaskSpec
 from edgekd.store import Artefact, Store
-from edgekd.tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def engine():
 @pytest.fixture(scope="session")
 def fast_profile():
     """A profile for the fake target with short training; the budget fits about half of the tiny teacher."""
-    from edgekd.profile import parse
+    from edgekd.settings.profile import parse
 
     return parse(
         {

@@ -88,8 +88,8 @@ def run(flags: dict[str, Any]) -> None:
 
 
 def _spec(flags: dict[str, Any]) -> Any:
-    from edgekd.distill.spec import Agnostic
-    from edgekd.profile import validated
+    from edgekd.settings.base import validated
+    from edgekd.settings.distill import Agnostic
 
     content = Agnostic().model_dump(mode="json")
     if flags["loss"] is not None:

@@ -28,8 +28,9 @@ from edgekd.cli.options import (
 )
 from edgekd.cli.tracking import check_tracking, log_runs, tracking_options
 from edgekd.errors import UnavailableError, UsageError, require
-from edgekd.profile import Profile
-from edgekd.request import Request, load_request
+from edgekd.profiles import load_request
+from edgekd.settings.profile import Profile
+from edgekd.settings.request import Request
 
 
 @click.command(name="compress")
@@ -74,8 +75,8 @@ def command(**flags: Any) -> int:
     if budgets:
         return family.run(flags, request, budgets, console)
     from edgekd.pipeline.compress import compress
+    from edgekd.records.verdict import verdict_json
     from edgekd.report.text import summary
-    from edgekd.report.verdict import verdict_json
     from edgekd.session import Session
 
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
@@ -153,10 +154,10 @@ def _dry_run(request: Request, flags: dict[str, Any], budgets: Sequence[float]) 
 
     from edgekd.bundle import check_out
     from edgekd.data.hub import is_hub_id
-    from edgekd.demo import kept_request
-    from edgekd.distill.spec import CheckpointInit
+    from edgekd.pipeline.demo import kept_request
     from edgekd.pipeline.members import requests_of
-    from edgekd.plan.result import read_plan
+    from edgekd.records.plan import read_plan
+    from edgekd.settings.distill import CheckpointInit
 
     named = {"--teacher": request.teacher, "--data": request.data}
     named |= {"--encoder": request.encoder, "--teacher-outputs": request.teacher_outputs}
@@ -193,8 +194,8 @@ def _dry_run(request: Request, flags: dict[str, Any], budgets: Sequence[float]) 
 
 def _require_everything(profile: Profile, flags: dict[str, Any]) -> None:
     """Fail now, not after an hour: everything that the run imports later must be there."""
-    from edgekd.devices import find_probe
-    from edgekd.targets.build import build_target
+    from edgekd.latency.targets.build import build_target
+    from edgekd.remote.devices import find_probe
 
     extra = "cpu" if profile.target.kind in ("onnxruntime-cpu", "fake") else "gpu"
     for module in ("torch", "transformers", "accelerate", "onnx", "onnxruntime", "datasets", "matplotlib"):

@@ -49,11 +49,11 @@ def command(**flags: Any) -> None:
     request = request_of(flags, budget=False)
     out = new_folder(flags)
     require("torch", "cpu", "train a student")
+    from edgekd.assistants.chain import make_chain
     from edgekd.pipeline.attempt import train_student
-    from edgekd.pipeline.chain import make_chain
     from edgekd.pipeline.compress import gather
-    from edgekd.plan.result import read_plan
     from edgekd.plan.stage import first_weights
+    from edgekd.records.plan import read_plan
     from edgekd.session import Session
 
     plan = read_plan(Path(named("--plan", flags["plan"])))

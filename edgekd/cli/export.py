@@ -53,12 +53,12 @@ def command(**flags: Any) -> None:
     require("torch", "cpu", "export a student")
     require("onnxruntime", "cpu", "prove the export")
     from edgekd.distill.student import load_student
+    from edgekd.latency.targets.build import build_target
     from edgekd.models.identity import folder_id
     from edgekd.pipeline.attempt import export_of
     from edgekd.pipeline.compress import gather
     from edgekd.plan.stage import Device
     from edgekd.session import Session
-    from edgekd.targets.build import build_target
 
     console = error_console()
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))

@@ -15,10 +15,10 @@ from edgekd.cli.console import ConsoleProgress
 from edgekd.cli.options import store_of
 from edgekd.cli.tracking import log_runs
 from edgekd.errors import UsageError
+from edgekd.records.result import EXIT_CODES, overall
+from edgekd.records.verdict import verdict_json
 from edgekd.report import wording
-from edgekd.report.result import EXIT_CODES, overall
-from edgekd.report.verdict import verdict_json
-from edgekd.request import Request
+from edgekd.settings.request import Request
 
 if TYPE_CHECKING:
     from edgekd.pipeline.family import Family

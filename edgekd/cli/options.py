@@ -8,14 +8,14 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from edgekd import profile as profiles
-from edgekd.data.columns import Columns
-from edgekd.data.select.spec import Method
 from edgekd.errors import UsageError
-from edgekd.profile import Profile
-from edgekd.request import Request
+from edgekd.profiles import load_profile
+from edgekd.settings.columns import Columns
+from edgekd.settings.profile import Profile, override
+from edgekd.settings.request import Request
+from edgekd.settings.select import Method
+from edgekd.settings.task import TASKS, TaskSpec
 from edgekd.store import Store, default_root
-from edgekd.tasks.spec import TASKS, TaskSpec
 
 # Augmentations that need nothing but the texts.
 _PLAIN_POLICIES = ("swap", "delete", "typos", "casing", "slot_swap")
@@ -168,14 +168,14 @@ def json_option(function: F) -> F:
 
 def resolve_profile(name: str, flags: dict[str, Any]) -> Profile:
     """Load the profile and override its fields with the flags that were given."""
-    profile = profiles.load(name, store_of(flags.get("cache_dir")))
+    profile = load_profile(name, store_of(flags.get("cache_dir")))
     for flag, field in OVERRIDES.items():
         value = flags.get(flag)
         if value is None or (flag == "always_distill" and not value):
             continue
         written: Any = {"precision": [value], "assistants": {"name": value}}.get(flag, value)
         try:
-            profile = profiles.override(profile, {field: written})
+            profile = override(profile, {field: written})
         except UsageError as error:
             # The field's path means nothing to whom typed a flag.
             why = str(error).split(": ", 2)[-1].partition(" (got ")[0]
@@ -208,7 +208,7 @@ def _with_transfer(profile: Profile, flags: dict[str, Any]) -> Profile:
     if flags.get("augment"):
         transfer["augment"] = [{"name": name} for name in flags["augment"]]
     try:
-        return profiles.override(profile, {"transfer": transfer})
+        return override(profile, {"transfer": transfer})
     except UsageError as error:
         _, field, why = str(error).split(": ", 2)
         flag = field.removeprefix("transfer.").replace(".", "-").replace("generic-path", "generic")

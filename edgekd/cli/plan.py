@@ -11,8 +11,8 @@ from rich.table import Table
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import data_options, json_option, profile_options, request_of, store_of, store_option
 from edgekd.errors import ExitCode, require
-from edgekd.latency.kit import check_out
-from edgekd.plan.result import Plan
+from edgekd.records.plan import Plan
+from edgekd.remote.kit import check_out
 
 # Rows of the frontier that a screen takes.
 _SHOWN = 15
@@ -35,10 +35,10 @@ def command(**flags: Any) -> int:
     out: Path = flags["out"]
     check_out(out)
     require("torch", "cpu", "plan a student")
+    from edgekd.latency.targets.build import build_target
     from edgekd.pipeline.compress import gather, planner_of, say_plan
     from edgekd.plan.stage import Device
     from edgekd.session import Session
-    from edgekd.targets.build import build_target
 
     console = error_console()
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))

@@ -11,7 +11,7 @@ import click
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import json_option, resolve_profile, store_of, store_option
 from edgekd.errors import UsageError, require
-from edgekd.profile import Profile
+from edgekd.settings.profile import Profile
 
 
 @click.group(name="probe")
@@ -34,9 +34,9 @@ def make(kit: Path, **flags: Any) -> None:
     profile = resolve_profile(flags["profile"], {"cache_dir": flags["cache_dir"]})
     require("onnx", "cpu", "write the kit's graphs")
     require("onnxruntime", "cpu", "quantise the kit's graphs")
-    from edgekd.latency.probe import LENGTHS, STANDARD, make_plan_kit
+    from edgekd.latency.targets.build import build_target
     from edgekd.plan.make import widths_of
-    from edgekd.targets.build import build_target
+    from edgekd.remote.probe import LENGTHS, STANDARD, make_plan_kit
 
     console = error_console()
     teachers = STANDARD if flags["teacher"] is None else [_shape_of(flags["teacher"])]
@@ -67,7 +67,7 @@ def make(kit: Path, **flags: Any) -> None:
 @json_option
 def add(device: Path, name: str | None, cache_dir: Path | None, as_json: bool) -> None:
     """Keep DEVICE, a device.json that a kit wrote, as a profile that `plan` and `compress` take."""
-    from edgekd.devices import add_device, find_probe
+    from edgekd.remote.devices import add_device, find_probe
 
     store, console = store_of(cache_dir), error_console()
     profile = add_device(store, device, name)

@@ -6,8 +6,9 @@ import json
 
 import click
 
-from edgekd import profile as profiles
 from edgekd.cli.options import store_of
+from edgekd.profiles import available, load_profile
+from edgekd.settings.profile import Profile
 
 
 @click.command(name="profiles")
@@ -17,10 +18,10 @@ from edgekd.cli.options import store_of
 def command(name: str | None, schema: bool, as_json: bool) -> None:
     """List the profiles, added devices among them, or show NAME (a profile or a YAML file) with all its defaults."""
     if schema:
-        click.echo(json.dumps(profiles.Profile.model_json_schema(), indent=1))
+        click.echo(json.dumps(Profile.model_json_schema(), indent=1))
         return
     if name is not None:
-        content = profiles.load(name).model_dump(mode="json")
+        content = load_profile(name).model_dump(mode="json")
         if as_json:
             click.echo(json.dumps(content))
             return
@@ -28,7 +29,7 @@ def command(name: str | None, schema: bool, as_json: bool) -> None:
 
         click.echo(yaml.safe_dump(content, sort_keys=False).rstrip())
         return
-    loaded = {key: profiles.load(key) for key in profiles.available()}
+    loaded = {key: load_profile(key) for key in available()}
     if as_json:
         click.echo(json.dumps({key: profile.description for key, profile in loaded.items()}))
         return

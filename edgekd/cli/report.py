@@ -8,7 +8,7 @@ import click
 
 from edgekd.cli.console import error_console
 from edgekd.errors import require
-from edgekd.latency.kit import check_out
+from edgekd.remote.kit import check_out
 
 
 @click.command(name="report")
@@ -17,7 +17,7 @@ from edgekd.latency.kit import check_out
 @click.option("--format", "kind", type=click.Choice(["html", "markdown", "json"]), default="html", show_default=True)
 def command(bundle: Path, out: Path | None, kind: str) -> None:
     """Render the result of BUNDLE again, as HTML, Markdown or JSON."""
-    from edgekd.report.result import read_result
+    from edgekd.records.result import read_result
 
     result = read_result(bundle / "result.json")
     names = {"html": "report.html", "markdown": "README.md", "json": "result.json"}

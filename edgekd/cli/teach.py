@@ -49,8 +49,8 @@ def command(**flags: Any) -> None:
     """
     require("torch", "cpu", "train a teacher")
     from edgekd.pipeline.blackbox import read_with_outputs, teach_from_outputs
-    from edgekd.profile import override
     from edgekd.session import Session, read, teach_from
+    from edgekd.settings.profile import override
 
     out = new_folder(flags)
     profile = resolve_profile(flags["profile"], {})

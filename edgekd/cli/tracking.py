@@ -11,7 +11,7 @@ from rich.console import Console
 
 from edgekd.cli.options import F
 from edgekd.errors import UsageError
-from edgekd.report.result import Result
+from edgekd.records.result import Result
 
 
 def tracking_options(function: F) -> F:

@@ -25,8 +25,8 @@ from edgekd.errors import require
 
 if TYPE_CHECKING:
     from edgekd.data.transfer import TransferSet
+    from edgekd.inputs.transfer import Embedder
     from edgekd.session import Session
-    from edgekd.transfer import Embedder
 
 # Examples of chosen and refused texts that a screen takes.
 _SHOWN = 3
@@ -51,8 +51,8 @@ def command(**flags: Any) -> None:
     profile = resolve_profile(flags["profile"], flags)
     source = named("--data", flags["data"])
     require("torch", "cpu", "build a transfer set")
+    from edgekd.inputs.transfer import build_transfer_set
     from edgekd.session import Session, read
-    from edgekd.transfer import build_transfer_set
 
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
     data = read(session.engine.progress, source, task_of(flags), columns_of(flags), flags["data_config"])
@@ -70,9 +70,9 @@ def command(**flags: Any) -> None:
 
 
 def _embedder(session: Session, folder: str) -> Embedder:
+    from edgekd.inputs.transfer import Embedder
     from edgekd.models.identity import folder_id
     from edgekd.models.teacher import load_teacher
-    from edgekd.transfer import Embedder
 
     teacher = load_teacher(folder)
     return Embedder(teacher, folder_id(teacher.folder), min(128, teacher.max_length))

@@ -51,7 +51,7 @@ def command(bundle: Path, **flags: Any) -> int:
         log=SpeedLog.of_this_machine(store_of(flags["cache_dir"]).speed_folder),
     )
     if flags["measured"] is not None:
-        from edgekd.proof.elsewhere import judge_measured
+        from edgekd.remote.verify import judge_measured
 
         found = judge_measured(bundle, flags["measured"], asked)
     else:

@@ -7,13 +7,13 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from edgekd.data.columns import Columns
 from edgekd.data.split import Split
 from edgekd.data.table import Table
 from edgekd.errors import DataError
 from edgekd.runtime.answers import repair_bio
 from edgekd.runtime.tokenise import word_spans
-from edgekd.tasks.spec import JointIntentSlots, SequenceTask, TaskSpec, TokenClassification, WordTask
+from edgekd.settings.columns import Columns
+from edgekd.settings.task import JointIntentSlots, SequenceTask, TaskSpec, TokenClassification, WordTask
 
 BIO_TAG = re.compile(r"O|[BI]-.+")
 

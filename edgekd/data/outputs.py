@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.data.columns import Columns
 from edgekd.data.convert import as_number, convert
 from edgekd.data.files import read_table
 from edgekd.data.holdout import hold_out
 from edgekd.data.split import Split, TaskData, ordered_labels
 from edgekd.data.table import Table
 from edgekd.errors import DataError, UsageError
-from edgekd.tasks.spec import TextClassification
+from edgekd.settings.columns import Columns
+from edgekd.settings.task import TextClassification
 
 # The columns that an output may stand in; where a row has several, the first counts.
 _KINDS = ("logits", "probs", "label")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from edgekd.data.columns import Columns
 from edgekd.data.convert import as_number, convert, find_column, gold_column
 from edgekd.data.files import find_files, read_table
 from edgekd.data.holdout import hold_out
@@ -14,7 +13,8 @@ from edgekd.data.hub import is_hub_id, read_hub
 from edgekd.data.split import Split, TaskData, ordered_labels
 from edgekd.data.table import Table
 from edgekd.errors import DataError
-from edgekd.tasks.spec import (
+from edgekd.settings.columns import Columns
+from edgekd.settings.task import (
     JointIntentSlots,
     MultiLabelClassification,
     SequenceTask,

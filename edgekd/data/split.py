@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.tasks.spec import TaskSpec
+from edgekd.settings.task import TaskSpec
 
 
 @dataclass(frozen=True)

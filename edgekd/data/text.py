@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.data.columns import Columns
 from edgekd.data.convert import convert
 from edgekd.data.files import EXTENSIONS, READERS, read_table
 from edgekd.errors import DataError
-from edgekd.tasks.spec import TextClassification
+from edgekd.settings.columns import Columns
+from edgekd.settings.task import TextClassification
 
 
 def read_texts(source: str | Path, columns: Columns | None = None) -> tuple[list[str], list[str]]:

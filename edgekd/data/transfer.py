@@ -13,12 +13,12 @@ from edgekd.data.select.cascade import Selection, select
 from edgekd.data.select.clusters import Embed
 from edgekd.data.select.dedup import deduplicate
 from edgekd.data.select.pool import Pool
-from edgekd.data.select.spec import GenericText
-from edgekd.data.spec import Transfer
 from edgekd.data.split import Split, TaskData
 from edgekd.errors import DataError, UsageError
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import word_spans
+from edgekd.settings.select import GenericText
+from edgekd.settings.transfer import Transfer
 
 # No two texts are as alike as this: only equal ones are left out.
 _NEVER = 2.0

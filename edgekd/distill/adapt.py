@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.data.augment.masked import only_at
-from edgekd.data.spec import Transfer
 from edgekd.data.split import TaskData
 from edgekd.data.transfer import target_texts
 from edgekd.distill.batches import fingerprint
@@ -24,13 +23,14 @@ from edgekd.distill.engine import Engine
 from edgekd.distill.loop import held_out_loss, train
 from edgekd.distill.objective import Batch, Terms
 from edgekd.distill.on_the_fly import draw_share
-from edgekd.distill.spec import MaskedLM
 from edgekd.distill.teach import copy_tokenizer
 from edgekd.errors import DataError
 from edgekd.models.fill_in import load_masked_lm
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.teacher import load_body
 from edgekd.runtime.tokenise import Encodings, load_tokenizer
+from edgekd.settings.distill import MaskedLM
+from edgekd.settings.transfer import Transfer
 from edgekd.store import Artefact, Store
 from edgekd.tasks.build import build_task
 

@@ -14,21 +14,21 @@ import torch
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import held_out_loss, train
-from edgekd.distill.losses.spec import MlmLogits
 from edgekd.distill.objective import Objective, build_objective
-from edgekd.distill.spec import Agnostic, Stage
 from edgekd.distill.states import sample_states
 from edgekd.distill.vocabulary import vocabulary_objective
 from edgekd.errors import DataError
 from edgekd.models.families import Hosted
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice, Weights, project_width, random_initial, slice_weights
+from edgekd.models.initialize import Weights, project_width, random_initial, slice_weights
 from edgekd.models.online import OnlineTeacher
-from edgekd.models.spec import EncoderShape
 from edgekd.models.stock import save_stock
 from edgekd.models.student import from_weights, numpy_weights
 from edgekd.models.teacher import Encoder
 from edgekd.runtime.tokenise import Encodings, encode_texts, pad_id
+from edgekd.settings.distill import Agnostic, Stage
+from edgekd.settings.losses import MlmLogits
+from edgekd.settings.shape import EncoderShape, Slice
 from edgekd.store import Artefact, Store
 
 VERSION = 1

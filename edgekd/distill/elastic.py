@@ -24,19 +24,20 @@ from torch.func import functional_call
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import train
 from edgekd.distill.losses.prediction import check_prediction, distillation_loss
-from edgekd.distill.losses.spec import KL, LossSpec
 from edgekd.distill.objective import Batch, Terms
 from edgekd.distill.predict import predict_rows
-from edgekd.distill.spec import Stage
 from edgekd.distill.student import Lesson, Start, load_student, start_of
 from edgekd.models.families import Hosted
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice, ranked_places, slice_weights
+from edgekd.models.initialize import ranked_places, slice_weights
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel
+from edgekd.settings.distill import Stage
+from edgekd.settings.losses import KL, LossSpec
+from edgekd.settings.shape import Slice
+from edgekd.settings.task import Output
 from edgekd.store import Artefact, Store
 from edgekd.tasks.base import Task
-from edgekd.tasks.spec import Output
 
 VERSION = 2
 

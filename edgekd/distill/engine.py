@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from edgekd.distill.spec import Training
 from edgekd.progress import Progress
+from edgekd.settings.distill import Training
 
 
 @dataclass(frozen=True)

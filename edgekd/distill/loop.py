@@ -19,9 +19,9 @@ from edgekd.distill.checkpoint import Checkpoint, State, snapshot
 from edgekd.distill.engine import Engine
 from edgekd.distill.losses.prediction import is_finite
 from edgekd.distill.objective import Batch, Objective
-from edgekd.distill.spec import Training
 from edgekd.errors import EdgekdError
 from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.distill import Training
 
 # Seconds between two checkpoints, what a kill can cost; more where saving is slow, so that it takes at most 3%.
 _CHECKPOINT_SECONDS, _SAVING_SHARE = 20.0, 0.03

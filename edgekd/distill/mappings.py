@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgekd.distill.losses.spec import (
+from edgekd.errors import UsageError, require
+from edgekd.settings.losses import (
     Emd,
     Last,
     LastK,
@@ -15,7 +16,6 @@ from edgekd.distill.losses.spec import (
     UniformConsecutive,
     UniformLast,
 )
-from edgekd.errors import UsageError, require
 
 LayerPairs = tuple[tuple[int, int], ...]
 

@@ -15,7 +15,14 @@ from edgekd.distill.losses.attention import AttentionLoss, attention_loss
 from edgekd.distill.losses.hidden import HiddenLoss, weigh
 from edgekd.distill.losses.information import InformationLoss
 from edgekd.distill.losses.prediction import check_prediction, distillation_loss, hard_loss
-from edgekd.distill.losses.spec import (
+from edgekd.distill.mappings import emd_weights, layer_pairs
+from edgekd.distill.on_the_fly import Augmentation
+from edgekd.errors import UsageError
+from edgekd.models.online import OnlineTeacher
+from edgekd.models.student import Mix, StudentOutput
+from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.distill import Mixup, Stage
+from edgekd.settings.losses import (
     PKD,
     AttentionMaps,
     Emd,
@@ -27,15 +34,8 @@ from edgekd.distill.losses.spec import (
     MiniLMv2,
     MutualInformation,
 )
-from edgekd.distill.mappings import emd_weights, layer_pairs
-from edgekd.distill.on_the_fly import Augmentation
-from edgekd.distill.spec import Mixup, Stage
-from edgekd.errors import UsageError
-from edgekd.models.online import OnlineTeacher
-from edgekd.models.spec import EncoderShape
-from edgekd.models.student import Mix, StudentOutput
-from edgekd.runtime.tokenise import Encodings
-from edgekd.tasks.spec import Output
+from edgekd.settings.shape import EncoderShape
+from edgekd.settings.task import Output
 
 Terms = dict[str, Tensor]
 """Named parts of a loss, already weighted: the loss is their sum."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from edgekd.distill.spec import MaskTokens, OnTheFly
 from edgekd.errors import UsageError
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.teacher import Encoder, one_line
+from edgekd.settings.distill import MaskTokens, OnTheFly
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ from edgekd.distill.loop import held_out_loss, train
 from edgekd.distill.objective import build_objective
 from edgekd.distill.on_the_fly import augmentation
 from edgekd.distill.scoring import Judged
-from edgekd.distill.spec import Distill, Stage
 from edgekd.errors import DataError, UsageError
 from edgekd.models.initialize import Weights
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.spec import EncoderShape
 from edgekd.models.student import StudentModel, from_weights, numpy_weights
 from edgekd.models.teacher import Teacher
 from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.distill import Distill, Stage
+from edgekd.settings.shape import EncoderShape
 from edgekd.store import Artefact, Store
 from edgekd.tasks.base import Task
 

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from edgekd.data.split import TaskData
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import train
-from edgekd.distill.losses.spec import SoftCE
 from edgekd.distill.objective import LabelObjective, LogitObjective, Objective
 from edgekd.distill.scoring import Judged
-from edgekd.distill.spec import Stage, Teach
 from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentModel, from_weights
 from edgekd.models.teacher import PROBLEMS, load_body, load_encoder
 from edgekd.runtime.tokenise import load_tokenizer
+from edgekd.settings.distill import Stage, Teach
+from edgekd.settings.losses import SoftCE
 from edgekd.store import Artefact, Store
 from edgekd.tasks.build import build_task
 from edgekd.tasks.joint import JointTask

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from edgekd.distill.adapt import MaskedObjective
 from edgekd.distill.losses.prediction import kl_divergence
-from edgekd.distill.losses.spec import MlmLogits
 from edgekd.distill.objective import Batch, Terms
 from edgekd.errors import UsageError
 from edgekd.models.fill_in import load_masked_lm
+from edgekd.settings.losses import MlmLogits
 
 
 @dataclass(frozen=True)

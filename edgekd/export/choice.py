@@ -14,9 +14,9 @@ from edgekd.graph.variants import fused_nodes
 from edgekd.latency.estimate import round_ratio
 from edgekd.latency.measure import compare
 from edgekd.latency.table import VOCABULARY
+from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import GraphJob
 from edgekd.progress import Progress
-from edgekd.targets.base import Target
 
 # Fewer rounds leave the interval wider than what the forms differ by.
 _ROUNDS, _CALLS = 15, 8

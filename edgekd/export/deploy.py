@@ -12,8 +12,7 @@ from typing import Any
 import edgekd
 from edgekd.errors import UsageError
 from edgekd.graph.check import read_model
-from edgekd.latency.pack import ANSWERING
-from edgekd.resources import resource
+from edgekd.resources import ANSWERING, resource
 from edgekd.runtime.model import CPU, BundleConfig, read_config
 
 FOLDER = "deploy"

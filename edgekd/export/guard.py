@@ -15,10 +15,10 @@ from edgekd.errors import EdgekdError
 from edgekd.graph.calibrate import activation_ranges
 from edgekd.graph.quantize import quantizable, quantize_dynamic, quantize_static, reduces_range
 from edgekd.graph.sensitivity import find_repair, most_evaluations
-from edgekd.graph.spec import Export
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.export import Export
 from edgekd.tasks.base import Task
 
 Answers = Callable[[Path, Encodings, str], np.ndarray]

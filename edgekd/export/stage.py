@@ -23,7 +23,6 @@ from edgekd.graph.foreign import export_foreign
 from edgekd.graph.halve import halve
 from edgekd.graph.parity import Parity, compare_logits, load_session
 from edgekd.graph.quantize import QUANTIZER_VERSION
-from edgekd.graph.spec import Export, GraphOptions
 from edgekd.graph.variants import OPTIMISER_LEVELS, fused_nodes, optimise, writer_variants
 from edgekd.graph.writer import WRITER_VERSION, save_model, write_student
 from edgekd.models.families import Hosted
@@ -31,8 +30,9 @@ from edgekd.models.student import from_weights
 from edgekd.models.teacher import Teacher
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import MASKED, Encodings, joined_logits
+from edgekd.settings.export import Export, GraphOptions
+from edgekd.settings.target import Precision
 from edgekd.store import Artefact, Store
-from edgekd.targets.spec import Precision
 from edgekd.tasks.base import Task
 
 VERSION = 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgekd.errors import EdgekdError, require
 from edgekd.graph.check import read_model
 from edgekd.graph.quiet import quiet
-from edgekd.graph.spec import Calibration
+from edgekd.settings.export import Calibration
 
 _METHODS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 

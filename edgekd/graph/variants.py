@@ -13,8 +13,8 @@ import onnx
 from edgekd.errors import EdgekdError, require
 from edgekd.graph.check import read_model
 from edgekd.graph.quiet import quiet
-from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import save_model
+from edgekd.settings.export import GraphOptions
 
 OPTIMISER_LEVELS: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
 """Of onnxruntime's own graph optimisations, before those of its transformer optimiser."""

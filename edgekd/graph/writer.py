@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.errors import EdgekdError
 from edgekd.graph.check import LARGEST_BYTES
-from edgekd.graph.spec import GraphOptions
-from edgekd.models.spec import Activation, EncoderShape
+from edgekd.settings.export import GraphOptions
+from edgekd.settings.shape import Activation, EncoderShape
 
 WRITER_VERSION: int = 2
 """Raised whenever the written graph may run at another speed: measured layer costs are keyed by it."""

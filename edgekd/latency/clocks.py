@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import platform
 import time
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from edgekd.errors import UsageError
 from edgekd.latency import machine
 
-Clock = Literal["service", "response"]
-AskedClock = Literal["auto", "service", "response"]
+if TYPE_CHECKING:
+    from edgekd.settings.target import AskedClock, Clock
 
 
 def judged_clock(asked: AskedClock, kind: str, threads: int) -> Clock:

@@ -33,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from edgekd.latency.clocks import Clock
     from edgekd.latency.measure import Measurement
     from edgekd.latency.timer import RoundSample
+    from edgekd.settings.target import Clock
 
 Outcome = Literal["met", "missed", "inconclusive"]
 Floats = NDArray[np.float64]

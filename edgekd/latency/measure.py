@@ -11,12 +11,12 @@ import numpy as np
 
 from edgekd.errors import UsageError
 from edgekd.latency import estimate
-from edgekd.latency.clocks import Clock
 from edgekd.latency.estimate import Estimate, Floats, Outcome
 from edgekd.latency.timer import Job, LoadReport, RoundSample, Timer
 
 if TYPE_CHECKING:
-    from edgekd.targets.base import Target
+    from edgekd.latency.targets.base import Target
+    from edgekd.settings.target import Clock
 
 PARTS = ("tokenise", "model", "postprocess")
 

@@ -22,15 +22,16 @@ from numpy.typing import NDArray
 
 from edgekd.errors import UsageError
 from edgekd.graph.quantize import quantize_like
-from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import random_weights, save_model, write_student
 from edgekd.latency.estimate import steady_medians
 from edgekd.latency.measure import compare
+from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import GraphJob
-from edgekd.models.spec import EncoderShape, Spec
 from edgekd.progress import Progress
-from edgekd.targets.base import Target
-from edgekd.targets.spec import Precision
+from edgekd.settings.base import Spec
+from edgekd.settings.export import GraphOptions
+from edgekd.settings.shape import EncoderShape
+from edgekd.settings.target import Precision
 
 VOCABULARY = 1000
 """Rows of the word embedding in measured graphs."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Weights, random_initial
-from edgekd.models.spec import Activation, EncoderShape, HeadShape
 from edgekd.models.teacher import Encoder, HeadKind, load_body
+from edgekd.settings.shape import Activation, EncoderShape, HeadShape
 
 
 def load_checkpoint(folder: str) -> Encoder:

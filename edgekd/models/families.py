@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from edgekd.models.spec import Activation, EncoderShape, HeadShape
+from edgekd.settings.shape import Activation, EncoderShape, HeadShape
 
 Hosted = tuple[EncoderShape, dict[str, np.ndarray]]
 

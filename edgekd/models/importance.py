@@ -11,8 +11,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from edgekd.models.spec import EncoderShape
 from edgekd.models.student import StudentModel, StudentOutput
+from edgekd.settings.shape import EncoderShape
 
 Loss = Callable[[StudentOutput, dict[str, Tensor]], Tensor]
 

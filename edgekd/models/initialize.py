@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import model_validator
 
 from edgekd.errors import UsageError
-from edgekd.models.spec import Activation, EncoderShape, Spec
+from edgekd.settings.shape import Activation, EncoderShape, Slice
 
 if TYPE_CHECKING:
     from edgekd.models.importance import Importance
@@ -36,30 +35,6 @@ _STREAM_FIRST = (
     "down.weight",
     "down.bias",
 )
-
-
-class Slice(Spec):
-    """What is kept of a teacher.
-
-    Attributes:
-        layers: Kept layers of the teacher (from 0), ascending.
-        heads: Attention heads kept in each of them.
-        ffn: FFN neurons kept in each of them.
-    """
-
-    layers: tuple[int, ...]
-    heads: tuple[int, ...]
-    ffn: tuple[int, ...]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Slice:
-        if not len(self.layers) == len(self.heads) == len(self.ffn) > 0:
-            raise ValueError("a slice needs layers, and one number of heads and of neurons for each")
-        if list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
-            raise ValueError(f"the kept layers must ascend from 0 or more, got {self.layers}")
-        if min(*self.heads, *self.ffn) < 1:
-            raise ValueError("every kept layer needs at least one head and one neuron")
-        return self
 
 
 def slice_weights(

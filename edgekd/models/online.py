@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.models.spec import EncoderShape
 from edgekd.models.student import Mix, StudentOutput, from_weights
 from edgekd.models.teacher import Encoder
+from edgekd.settings.shape import EncoderShape
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from edgekd.errors import UsageError
-from edgekd.models.spec import EncoderShape
+from edgekd.settings.shape import EncoderShape
 
 _PATTERN = re.compile(r"(\d+)x(\d+)(?:x(\d+))?(?:h(\d+))?")
 

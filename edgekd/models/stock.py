@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel
 
 from edgekd.models.families import FAMILIES
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.spec import EncoderShape
+from edgekd.settings.shape import EncoderShape
 
 _TYPES = "embeddings.token_type_embeddings.weight"
 

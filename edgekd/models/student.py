@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from edgekd.models.spec import Activation, EncoderShape, HeadShape
 from edgekd.runtime.tokenise import MASKED
+from edgekd.settings.shape import Activation, EncoderShape, HeadShape
 
 # Queries, keys and values of one layer before the scores, each (texts, tokens, heads * head size).
 Relations = tuple[Tensor, Tensor, Tensor]

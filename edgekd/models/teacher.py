@@ -32,7 +32,7 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.models.families import Hosted, host
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel, numpy_weights
-from edgekd.tasks.spec import Output
+from edgekd.settings.task import Output
 
 HeadKind = Literal["sequence", "token", "joint"]
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]

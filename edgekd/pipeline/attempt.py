@@ -11,30 +11,30 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.assistants.chain import Chain, lengthened, make_chain, refreshing, training_flops
 from edgekd.bundle import emptied, write_core
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.elastic import ElasticRun
 from edgekd.distill.label import logits_of
-from edgekd.distill.losses.spec import HardCE
 from edgekd.distill.predict import predict_rows
-from edgekd.distill.spec import Distill, Stage
 from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.export.stage import export_student, model_file, onnx_rows
-from edgekd.inputs import Inputs
+from edgekd.inputs.gather import Inputs
 from edgekd.latency.estimate import Estimate
 from edgekd.latency.measure import Judgement, Measurement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.pipeline import collect
-from edgekd.pipeline.chain import Chain, lengthened, make_chain, refreshing, training_flops
-from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device, Planner, core_of, first_weights, wanted_of, weights_again
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
-from edgekd.proof.elsewhere import unmeasured_latency, unmeasured_memory
 from edgekd.proof.validate import Retained, judge_latency, replay_texts, report_latency
-from edgekd.report.result import Contender, Criterion, Curve, Outcome, QualityRow, Timing, Try, overall
+from edgekd.records.plan import Candidate, Plan
+from edgekd.records.result import Contender, Criterion, Curve, Outcome, QualityRow, Timing, Try, overall
+from edgekd.remote.verify import unmeasured_latency, unmeasured_memory
 from edgekd.session import Session
+from edgekd.settings.distill import Distill, Stage
+from edgekd.settings.losses import HardCE
+from edgekd.settings.target import Precision
 from edgekd.store import Artefact
-from edgekd.targets.spec import Precision
 
 ANSWERS_VERSION = 1
 

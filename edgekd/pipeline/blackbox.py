@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.data.columns import Columns
 from edgekd.data.outputs import Outputs, data_of, join, lesson, read_outputs
 from edgekd.data.read import read_ids
 from edgekd.data.split import TaskData
 from edgekd.distill.scoring import Judged
 from edgekd.errors import UsageError
-from edgekd.inputs import Inputs
+from edgekd.inputs.gather import Inputs
 from edgekd.pipeline import collect
-from edgekd.profile import Profile
-from edgekd.report.labels import Compared, OutputsSummary
-from edgekd.report.result import QualityRow
+from edgekd.records.labels import Compared, OutputsSummary
+from edgekd.records.result import QualityRow
 from edgekd.session import Session, read, teach_from
+from edgekd.settings.columns import Columns
+from edgekd.settings.profile import Profile
+from edgekd.settings.task import TaskSpec
 from edgekd.store import Artefact
-from edgekd.tasks.spec import TaskSpec
 
 
 def read_with_outputs(

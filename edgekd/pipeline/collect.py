@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 
 from edgekd import __version__
+from edgekd.assistants.chain import Chain
+from edgekd.assistants.choose import LAMBDAS
 from edgekd.data.transfer import TransferSet
 from edgekd.distill.calibration import calibrate
 from edgekd.distill.scoring import Judged
-from edgekd.inputs import Inputs
+from edgekd.inputs.gather import Inputs
 from edgekd.latency.estimate import Estimate, estimate
 from edgekd.latency.measure import Measurement
-from edgekd.pipeline.chain import Chain
-from edgekd.plan.assistants import LAMBDAS
-from edgekd.plan.result import Plan
+from edgekd.latency.targets.base import Target
 from edgekd.proof.validate import Retained, retained
-from edgekd.report.chain import ChainStep, ChainSummary
-from edgekd.report.labels import CalibrationSummary
-from edgekd.report.result import (
+from edgekd.records.chain import ChainStep, ChainSummary
+from edgekd.records.labels import CalibrationSummary
+from edgekd.records.plan import Plan
+from edgekd.records.result import (
     Candidate,
     Contender,
     Curve,
@@ -41,7 +42,6 @@ from edgekd.report.result import (
     thin,
 )
 from edgekd.store import Artefact
-from edgekd.targets.base import Target
 from edgekd.tasks.base import Task
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")

@@ -11,34 +11,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from edgekd.assistants.finals import by_accuracy
+from edgekd.assistants.shapes import check_shapes
 from edgekd.bundle import claimed, emptied, publish
 from edgekd.data.split import TaskData
-from edgekd.demo import demo_profile, demo_sources, demo_tfidf, kept_request
 from edgekd.distill.elastic import ElasticRun
 from edgekd.errors import UsageError
 from edgekd.export.deploy import write_deploy
-from edgekd.inputs import Inputs, prepare
+from edgekd.inputs.gather import Inputs, prepare
 from edgekd.latency.machine import read_machine
+from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import Text
 from edgekd.models.teacher import load_teacher
 from edgekd.pipeline import collect
 from edgekd.pipeline.attempt import Attempt, attempt, baselines, shipped_answers, teacher_rows
 from edgekd.pipeline.blackbox import compare, outputs_row, read_with_outputs, teach_from_outputs
-from edgekd.pipeline.finals import by_accuracy
-from edgekd.pipeline.shapes import check_shapes
-from edgekd.plan.result import Plan, read_plan
+from edgekd.pipeline.demo import demo_profile, demo_sources, demo_tfidf, kept_request
 from edgekd.plan.stage import Device, Planner
-from edgekd.proof.elsewhere import keep_reference, make_verify_kit
 from edgekd.proof.evidence import write_evidence
 from edgekd.proof.validate import fixed_texts, replay_texts
-from edgekd.report.exported import graphs_of, quantisation_of
-from edgekd.report.labels import OutputsSummary
-from edgekd.report.result import Latency, QualityRow, Result, Try
+from edgekd.records.exported import graphs_of, quantisation_of
+from edgekd.records.labels import OutputsSummary
+from edgekd.records.plan import Plan, read_plan
+from edgekd.records.result import Latency, QualityRow, Result, Try
+from edgekd.remote.verify import keep_reference, make_verify_kit
 from edgekd.report.write import write_reports
-from edgekd.request import Request
 from edgekd.session import Session, read
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import Precision
+from edgekd.settings.request import Request
+from edgekd.settings.target import Precision
 
 REPLANS = 2
 """How often at most a choice is planned again that does not meet the budget."""

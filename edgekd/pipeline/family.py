@@ -7,23 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from edgekd.assistants.chain import ELASTIC_LENGTH, REFRESH, check_chain, lengthened
+from edgekd.assistants.finals import by_accuracy
+from edgekd.assistants.shapes import check_shapes
+from edgekd.assistants.together import cost_together, train_together
 from edgekd.bundle import locked
-from edgekd.distill.spec import Distill
 from edgekd.errors import UsageError
-from edgekd.models.initialize import Slice
-from edgekd.pipeline.chain import ELASTIC_LENGTH, REFRESH, check_chain, lengthened
+from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.compress import Planned, compress, gather, planner_of
-from edgekd.pipeline.finals import by_accuracy
 from edgekd.pipeline.members import requests_of
-from edgekd.pipeline.shapes import check_shapes
-from edgekd.pipeline.together import cost_together, train_together
 from edgekd.plan.stage import Device
-from edgekd.report.record import Record
-from edgekd.report.result import Outcome, Result
-from edgekd.request import Request
+from edgekd.records.base import Record
+from edgekd.records.result import Outcome, Result
 from edgekd.session import Session
+from edgekd.settings.distill import Distill
+from edgekd.settings.request import Request
+from edgekd.settings.shape import Slice
 from edgekd.store import write_json
-from edgekd.targets.build import build_target
 
 
 class Member(Record):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekd.bundle import check_out
-from edgekd.demo import kept_request
 from edgekd.errors import UsageError
-from edgekd.profile import override
-from edgekd.request import Request
+from edgekd.pipeline.demo import kept_request
+from edgekd.settings.profile import override
+from edgekd.settings.request import Request
 
 # What a family's folder holds beside its members: its table, and hidden ones in which a run works.
 _OURS = re.compile(r"family\.json|\..+\.edgekd-.+")

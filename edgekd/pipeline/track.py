@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import UnavailableError, UsageError, meant
-from edgekd.report.result import Result
+from edgekd.records.result import Result
 
 PROJECT = "edgekd"
 DEFAULT_FOLDER = Path("runs")

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.graph.spec import GraphOptions
 from edgekd.latency.estimate import Estimate, estimate, round_ratio, steady_medians
 from edgekd.latency.measure import Measurement, compare, measure_for
 from edgekd.latency.table import VOCABULARY, write_graph
+from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, GraphJob
-from edgekd.plan.result import Candidate
 from edgekd.progress import Progress
-from edgekd.targets.base import SessionSpec, Target
+from edgekd.records.plan import Candidate
+from edgekd.settings.export import GraphOptions
+from edgekd.settings.target import SessionSpec
 
 # A round of one job takes about this long: its calls meet the same state of the machine.
 _ROUND_MS, _FEWEST, _MOST = 40.0, 3, 40

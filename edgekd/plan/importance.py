@@ -18,8 +18,8 @@ from edgekd.models.families import Hosted
 from edgekd.models.importance import Importance, measure_importance
 from edgekd.models.student import StudentModel, StudentOutput, from_weights
 from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.task import Output
 from edgekd.store import Artefact, Store
-from edgekd.tasks.spec import Output
 
 VERSION = 1
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekd.latency.table import LatencyTable, narrowed
-from edgekd.models.initialize import Slice
-from edgekd.models.spec import EncoderShape
 from edgekd.plan.finalists import Bench, cautious_ms, measure_medians, pilot, prove
-from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.search import best_slices
 from edgekd.plan.value import Value
-from edgekd.profile import Profile
-from edgekd.targets.spec import Precision
+from edgekd.records.plan import Candidate, Plan, TeacherLatency
+from edgekd.settings.profile import Profile
+from edgekd.settings.shape import EncoderShape, Slice
+from edgekd.settings.target import Precision
 
 # INT8 moves the answers a little: of two that keep the same, the exact one is taken.
 _INT8_PENALTY = 0.99
@@ -41,29 +40,6 @@ _USED, _UNMOVED = 0.92, 0.97
 
 # A search in which nothing fitted is followed by one that predicts at least so much more.
 _SMALLER = 1.05
-
-
-@dataclass(frozen=True)
-class TeacherLatency:
-    """The unchanged teacher, measured end to end on the target, or predicted where the device is elsewhere.
-
-    Attributes:
-        measured_ms: At the budget's percentile, by precision.
-        median_ms: The median, by precision.
-        p95_ms: The 95th percentile, by precision.
-        overhead_ms: Median of tokenising plus post-processing.
-        tail: Percentile over median.
-        dropped: Precisions that cost too much of the metric, or are too large, with the reason.
-        predicted: Where nothing was measured, what the latencies were predicted from.
-    """
-
-    measured_ms: dict[Precision, float]
-    median_ms: dict[Precision, float]
-    p95_ms: dict[Precision, float]
-    overhead_ms: float
-    tail: float
-    dropped: dict[Precision, str]
-    predicted: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.latency.table import WidthCosts
-from edgekd.models.initialize import Slice
 from edgekd.plan.value import Value
+from edgekd.settings.shape import Slice
 
 # Time is cut into this many bins: the budget is then used to within 1/2000 a layer.
 _BINS = 2000

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core, write_core
-from edgekd.devices import check_probe, find_probe
 from edgekd.distill.batches import fingerprint as fingerprint_of
 from edgekd.distill.student import Start
 from edgekd.errors import UsageError
 from edgekd.export.choice import Place
 from edgekd.export.stage import Wanted, export_teacher, model_file
 from edgekd.graph.writer import WRITER_VERSION
-from edgekd.inputs import Inputs
+from edgekd.inputs.gather import Inputs
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
-from edgekd.latency.probe import Probe
 from edgekd.latency.table import LatencyTable, measure_table, write_graph
+from edgekd.latency.targets.base import Target
+from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.families import Hosted
@@ -32,14 +32,12 @@ from edgekd.models.initialize import (
     slice_again,
     slice_weights,
 )
-from edgekd.models.spec import EncoderShape
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.models.teacher import Encoder
 from edgekd.plan.finalists import Bench
 from edgekd.plan.importance import Measured, importance_stage, read_importance
 from edgekd.plan.make import (
     SearchInput,
-    TeacherLatency,
     explained_by_width,
     frame,
     over_size,
@@ -47,18 +45,19 @@ from edgekd.plan.make import (
     with_checkpoint,
     with_students,
 )
-from edgekd.plan.probed import overhead_there, predict_teacher
-from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.teacher import measure_teacher
 from edgekd.plan.value import value_of
-from edgekd.profile import override
 from edgekd.progress import Progress
 from edgekd.proof.validate import fixed_texts
+from edgekd.records.plan import Candidate, Plan, TeacherLatency
+from edgekd.remote.devices import check_probe, find_probe
+from edgekd.remote.predict import overhead_there, predict_teacher
+from edgekd.remote.probe import Probe
 from edgekd.session import Session
+from edgekd.settings.profile import override
+from edgekd.settings.shape import EncoderShape
+from edgekd.settings.target import CpuTarget, FakeTarget, Precision, SessionSpec
 from edgekd.store import Artefact, Store
-from edgekd.targets.base import SessionSpec, Target
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import CpuTarget, FakeTarget, Precision
 
 TABLE_VERSION = 4
 PLAN_VERSION = 7

@@ -11,12 +11,12 @@ from typing import Any
 from edgekd.bundle import Core, write_core
 from edgekd.latency.estimate import estimate, steady_medians
 from edgekd.latency.measure import Measurement, compare
+from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, Text
-from edgekd.plan.make import TeacherLatency
 from edgekd.progress import Progress
+from edgekd.records.plan import TeacherLatency
+from edgekd.settings.target import Precision
 from edgekd.store import Store
-from edgekd.targets.base import Target
-from edgekd.targets.spec import Precision
 
 VERSION = 3
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice
+from edgekd.settings.shape import Slice
 
 Floats = NDArray[np.float64]
 

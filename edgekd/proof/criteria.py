@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgekd.latency.measure import Judgement
 from edgekd.proof.validate import Retained, outcome_at_least
-from edgekd.report.result import Criterion
+from edgekd.records.result import Criterion
 
 
 def latency_criterion(judgement: Judgement) -> Criterion:

@@ -20,16 +20,16 @@ from edgekd.errors import UsageError
 from edgekd.latency.estimate import Outcome, round_ratio
 from edgekd.latency.machine import fingerprint, read_machine
 from edgekd.latency.measure import compare
+from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, GraphJob, Text
-from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.progress import Progress
-from edgekd.report.record import Record
-from edgekd.report.result import SCHEMA_VERSION, Interval, read_record
+from edgekd.records.base import Record
+from edgekd.records.result import SCHEMA_VERSION, Interval, read_record
 from edgekd.runtime.model import CPU, SURROGATES, BundleConfig, load
 from edgekd.runtime.tokenise import MASKED
+from edgekd.settings.shape import EncoderShape, HeadShape
+from edgekd.settings.target import Precision
 from edgekd.store import write_json
-from edgekd.targets.base import Target
-from edgekd.targets.spec import Precision
 
 FOLDER = "recheck"
 """Folder of a bundle that holds all of this."""
@@ -133,9 +133,9 @@ def write_evidence(
         progress: Where progress is shown.
         own: Texts of the user that may be kept.
     """
-    from edgekd.graph.spec import GraphOptions
     from edgekd.latency.machine import detect_instruction_set
     from edgekd.latency.table import write_graph
+    from edgekd.settings.export import GraphOptions
 
     folder, local = bundle / FOLDER, target.spec.device == "local"
     folder.mkdir(exist_ok=True)

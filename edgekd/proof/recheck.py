@@ -15,23 +15,23 @@ from edgekd import __version__
 from edgekd.bundle import checksums
 from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
-from edgekd.latency.clocks import Clock
 from edgekd.latency.machine import Machine, fingerprint, read_machine, usable_cpus
 from edgekd.latency.speed import SpeedLog
+from edgekd.latency.targets.base import Target
+from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import Text
-from edgekd.profile import Budget, Profile
+from edgekd.profiles import load_request
 from edgekd.progress import Progress
 from edgekd.proof.criteria import latency_criterion, memory_criterion
 from edgekd.proof.evidence import Evidence, measure_ratio, read_evidence, regression, replay
 from edgekd.proof.validate import fixed_texts, judge_latency
-from edgekd.report.record import Record
-from edgekd.report.result import EXIT_CODES, Criterion, Outcome, overall, speed_words
-from edgekd.report.verdict import Verdict, read_verdict
-from edgekd.request import load_request
+from edgekd.records.base import Record
+from edgekd.records.result import EXIT_CODES, Criterion, Outcome, overall, speed_words
+from edgekd.records.verdict import Verdict, read_verdict
 from edgekd.runtime.model import BundleConfig, read_config
 from edgekd.runtime.tokenise import load_tokenizer
-from edgekd.targets.base import Target
-from edgekd.targets.build import build_target
+from edgekd.settings.profile import Budget, Profile
+from edgekd.settings.target import Clock
 
 Part = Literal["answers", "latency"]
 

@@ -17,9 +17,9 @@ from edgekd.latency.measure import (
     judge_budget,
     measure_for,
 )
+from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.progress import Progress
-from edgekd.targets.base import Target
 from edgekd.tasks.base import Task
 
 # Texts that a latency measurement cycles over.

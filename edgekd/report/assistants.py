@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from edgekd.records.chain import ChainStep
+from edgekd.records.result import Result
 from edgekd.report import wording
-from edgekd.report.chain import ChainStep
 from edgekd.report.markup import Html, Node, facts, join, table, tag
-from edgekd.report.result import Result
 
 
 def assistants(result: Result) -> list[Html | None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from edgekd.records.exported import Form, Graphs, Quantisation
+from edgekd.records.result import Result
 from edgekd.report import wording
-from edgekd.report.exported import Form, Graphs, Quantisation
 from edgekd.report.markup import Html, Node, facts, section, table, tag
-from edgekd.report.result import Result
 
 
 def export_section(result: Result) -> Html | None:

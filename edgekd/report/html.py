@@ -8,11 +8,11 @@ from pathlib import Path
 import yaml
 
 from edgekd.errors import require
+from edgekd.records.result import Candidate, Criterion, Interval, Outcome, Percentile, Result, Timing
 from edgekd.report import wording
 from edgekd.report.assistants import assistants
 from edgekd.report.export_section import export_section
 from edgekd.report.markup import Html, Node, bullets, facts, fold, join, section, table, tag
-from edgekd.report.result import Candidate, Criterion, Interval, Outcome, Percentile, Result, Timing
 from edgekd.report.teacher import calibration_section, outputs_section
 from edgekd.report.transfer import transfer_section
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from edgekd.records.result import Result
 from edgekd.report import wording
-from edgekd.report.result import Result
 
 _OPTIMUM_CLASS = {
     "text-classification": "ORTModelForSequenceClassification",

@@ -18,9 +18,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from edgekd.records.result import Candidate, Curve, Percentile, Result, Timing
 from edgekd.report import wording
 from edgekd.report.markup import Html, tag
-from edgekd.report.result import Candidate, Curve, Percentile, Result, Timing
 
 # Placeholders that nothing else draws, by the CSS variable each becomes.
 COLOURS = {

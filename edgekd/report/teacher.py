@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgekd.records.labels import ClassNoise
+from edgekd.records.result import Result
 from edgekd.report import wording
-from edgekd.report.labels import ClassNoise
 from edgekd.report.markup import Html, Node, facts, fold, section, table, tag
-from edgekd.report.result import Result
 
 _SHOWN_CLASSES = 8
 

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgekd.records.result import Outcome, Result
 from edgekd.report import wording
-from edgekd.report.result import Outcome, Result
 
 _STYLES: dict[Outcome, str] = {
     "met": "bold white on dark_green",

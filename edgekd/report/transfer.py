@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from edgekd.records.result import GenericSummary, Result
 from edgekd.report import wording
 from edgekd.report.markup import Html, Node, fold, section, table, tag
-from edgekd.report.result import GenericSummary, Result
 
 _KINDS = {
     "labelled": "yours, with gold labels",

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from edgekd.report.result import Criterion, Interval, Outcome, Percentile, QualityRow, Result, speed_words
+from edgekd.records.result import Criterion, Interval, Outcome, Percentile, QualityRow, Result, speed_words
 
 BADGE: dict[Outcome, str] = {
     "met": "Met",

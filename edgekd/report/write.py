@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.bundle import checksums
-from edgekd.plan.result import Plan
+from edgekd.profiles import save_request
+from edgekd.records.plan import Plan
+from edgekd.records.result import Result
+from edgekd.records.verdict import verdict_json
 from edgekd.report.html import REPORT, write_html
 from edgekd.report.markdown import model_card
-from edgekd.report.result import Result
-from edgekd.report.verdict import verdict_json
-from edgekd.request import Request
+from edgekd.settings.request import Request
 from edgekd.store import write_json
 
 # Written after the checksums are taken, or holding them.
@@ -19,7 +20,7 @@ _LAST = ("verdict.json", "result.json")
 
 def write_reports(folder: Path, result: Result, request: Request, plan: Plan) -> Result:
     """Write request, plan, card, report and verdict; return the result with the checksums of all files."""
-    request.save(folder / "edgekd.yaml")
+    save_request(request, folder / "edgekd.yaml")
     (folder / "plan.json").write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(model_card(result), encoding="utf-8")
     # The report names the model's checksum, so it is rendered with what is there before it.

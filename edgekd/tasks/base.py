@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.runtime.tokenise import Encodings, encode_texts
-from edgekd.tasks.spec import Output, TaskSpec
+from edgekd.settings.task import Output, TaskSpec
 
 # What one text gets: a label, several (or a tag a word, after its intent in a joint task), or a number.
 Answer: TypeAlias = str | list[str] | float

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgekd.settings.task import TaskSpec
 from edgekd.tasks.base import Task
-from edgekd.tasks.spec import TaskSpec
 
 
 def build_task(spec: TaskSpec, labels: Sequence[str]) -> Task:

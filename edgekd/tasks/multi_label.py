@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.task import MultiLabelClassification
 from edgekd.tasks.base import Answer, TextTask, totals
-from edgekd.tasks.spec import MultiLabelClassification
 
 
 class MultiLabelTask(TextTask):

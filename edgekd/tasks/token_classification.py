@@ -13,8 +13,8 @@ from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.runtime.answers import bio_spans
 from edgekd.runtime.tokenise import Encodings, encode_words
+from edgekd.settings.task import OUTSIDE
 from edgekd.tasks.base import Answer, Task, totals
-from edgekd.tasks.spec import OUTSIDE
 
 
 class TokenClassificationTask(Task):

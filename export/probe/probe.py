@@ -23,7 +23,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         from edgekd.errors import EdgekdError
-        from edgekd.latency import kit, machine
+        from edgekd.latency import machine
+        from edgekd.remote import kit
     except ModuleNotFoundError as error:
         return fail(f"{error.name} is missing: pip install numpy onnxruntime", 3)
     try:
@@ -43,7 +44,7 @@ def main(arguments=None):
 
 def write(out, content, session):
     """Measure every graph at every length, those of one precision and width side by side, and write the file."""
-    from edgekd.latency import kit
+    from edgekd.remote import kit
 
     graphs = []
     with tempfile.TemporaryDirectory(prefix="edgekd-probe-") as folder:
@@ -82,7 +83,7 @@ def write(out, content, session):
 def measure(place, graphs, length, content, session):
     """The graphs of one group at one length: what the table of one width and precision is fitted to."""
     from edgekd.latency.estimate import steady_medians
-    from edgekd.latency.kit import KitTarget
+    from edgekd.remote.kit import KitTarget
     from edgekd.latency.measure import compare
     from edgekd.latency.timer import GraphJob
 

@@ -28,7 +28,8 @@ def main(arguments=None):
     try:
         from edgekd import runtime  # noqa: F401 - only to see that tokenizers is there
         from edgekd.errors import EdgekdError
-        from edgekd.latency import kit, machine
+        from edgekd.latency import machine
+        from edgekd.remote import kit
     except ModuleNotFoundError as error:
         return fail(f"{error.name} is missing: pip install numpy onnxruntime tokenizers", 3)
     try:
@@ -47,7 +48,7 @@ def main(arguments=None):
 
 def write(options, content):
     """Measure at the fixed length and on real texts, answer the test texts, and write what was found."""
-    from edgekd.latency import kit
+    from edgekd.remote import kit
 
     texts = json.loads((HERE / "texts.json").read_text(encoding="utf-8"))
     target = kit.KitTarget(content["session"], options.clock or content["clock"])

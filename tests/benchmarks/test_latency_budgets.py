@@ -4,12 +4,12 @@ import importlib
 
 import pytest
 
-from edgekd.models.initialize import Slice
+from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.compress import gather, planner_of
-from edgekd.plan.result import Candidate, Plan
 from edgekd.plan.stage import Device
-from edgekd.request import Request
-from edgekd.targets.build import build_target
+from edgekd.records.plan import Candidate, Plan
+from edgekd.settings.request import Request
+from edgekd.settings.shape import Slice
 from tests.pipeline.test_attempt import judged
 
 MISSED, NEAR, MET = ("missed", 12.0, (11.5, 12.5)), ("inconclusive", 9.5, (9.0, 10.1)), ("met", 8.0, (7.9, 8.1))

@@ -194,7 +194,7 @@ def test_uncaught_exception_is_exit_four_in_one_line(capsys, monkeypatch):
     def explode(*_, **__):
         raise ZeroDivisionError("of all things")
 
-    monkeypatch.setattr("edgekd.profile.available", explode)
+    monkeypatch.setattr("edgekd.profiles.available", explode)
     line = refused(capsys, "profiles", code=4)
     assert "ZeroDivisionError" in line
     assert "--debug" in line
@@ -210,7 +210,7 @@ def test_no_space_left(capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "/cache/x")
 
-    monkeypatch.setattr("edgekd.profile.available", full)
+    monkeypatch.setattr("edgekd.profiles.available", full)
     assert "no space left" in refused(capsys, "profiles", code=4)
 
 
@@ -218,7 +218,7 @@ def test_ctrl_c_is_130(capsys, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgekd.profile.available", stop)
+    monkeypatch.setattr("edgekd.profiles.available", stop)
     code, _, err = run(capsys, "profiles")
     assert code == 130
     assert "run the same command again" in err

@@ -5,9 +5,10 @@ import json
 import pytest
 import yaml
 
-from edgekd.demo import demo_profile
 from edgekd.pipeline import family
-from edgekd.request import Request
+from edgekd.pipeline.demo import demo_profile
+from edgekd.profiles import save_request
+from edgekd.settings.request import Request
 from tests.cli.test_cli import refused, run
 
 
@@ -60,7 +61,7 @@ def test_dry_run_of_the_demo_knows_its_own_bundle(capsys, tmp_path, flags, folde
     bundle.mkdir(parents=True)
     request = Request.model_validate(json.loads(printed)["request"])
     assert request.profile == demo_profile(request.profile)
-    request.save(bundle / "edgekd.yaml")
+    save_request(request, bundle / "edgekd.yaml")
     code, _, err = run(capsys, *arguments, *flags)
     assert code == 0, err
 

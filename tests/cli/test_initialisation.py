@@ -4,7 +4,7 @@ import json
 
 import yaml
 
-from edgekd.profile import override
+from edgekd.settings.profile import override
 from tests.cli.test_cli import refused, run
 from tests.end_to_end.test_initialisation import save_encoder, spelling
 

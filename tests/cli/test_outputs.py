@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from edgekd.models.teacher import load_teacher
-from edgekd.profile import override
-from edgekd.report.result import read_result
+from edgekd.records.result import read_result
+from edgekd.settings.profile import override
 from tests.cli.test_cli import refused, run
 from tests.conftest import INTENTS, sentences, write_rows
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.latency.machine import usable_cpus
 from tests.cli.test_cli import refused, run
-from tests.latency.test_probe import device
+from tests.remote.test_probe import device
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,7 +79,7 @@ def test_validate_refuses_a_budget_that_is_none(capsys, tmp_path, flag, measured
 
 
 def test_make_finds_out_first_that_it_cannot_write(capsys, tmp_path, tiny_teacher, monkeypatch):
-    monkeypatch.setattr("edgekd.latency.probe._write_graphs", lambda *_: pytest.fail("graphs were written first"))
+    monkeypatch.setattr("edgekd.remote.probe._write_graphs", lambda *_: pytest.fail("graphs were written first"))
     line = refused(capsys, "probe", "make", tmp_path / "no" / "k.zip", "--teacher", tiny_teacher, "--length", "16")
     assert "there is no folder" in line
 

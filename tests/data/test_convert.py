@@ -1,10 +1,10 @@
 import pytest
 
-from edgekd.data.columns import Columns
 from edgekd.data.convert import convert
 from edgekd.data.table import Table
 from edgekd.errors import DataError
-from edgekd.tasks.spec import MultiLabelClassification, TextClassification, TextRegression, TokenClassification
+from edgekd.settings.columns import Columns
+from edgekd.settings.task import MultiLabelClassification, TextClassification, TextRegression, TokenClassification
 
 ONE, PAIR, TOKENS = TextClassification(), TextClassification(pair=True), TokenClassification()
 

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from edgekd.data.columns import Columns
 from edgekd.data.outputs import data_of, join, lesson, read_outputs
 from edgekd.data.read import read_ids
 from edgekd.data.split import Split, TaskData
 from edgekd.errors import DataError, UsageError
-from edgekd.tasks.spec import TextClassification, TextRegression
+from edgekd.settings.columns import Columns
+from edgekd.settings.task import TextClassification, TextRegression
 
 LABELS = ("a", "b", "c", "d")
 

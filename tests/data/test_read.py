@@ -1,9 +1,9 @@
 import pytest
 
-from edgekd.data.columns import Columns
 from edgekd.data.read import read_data
 from edgekd.errors import DataError
-from edgekd.tasks.spec import (
+from edgekd.settings.columns import Columns
+from edgekd.settings.task import (
     JointIntentSlots,
     MultiLabelClassification,
     TextClassification,

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from edgekd.data.split import Split, TaskData, ordered_labels
-from edgekd.tasks.spec import TextClassification
+from edgekd.settings.task import TextClassification
 
 SPLIT = Split("train", ["x y", "z"], ["p", "q"], [["x", "y"], ["z"]], ["b", "a"], [["O", "B-x"], ["O"]])
 

@@ -1,8 +1,8 @@
 import pytest
 
-from edgekd.data.columns import Columns
 from edgekd.data.text import read_texts
 from edgekd.errors import DataError
+from edgekd.settings.columns import Columns
 
 
 def test_all_files_of_a_folder_each_text_once(tmp_path):

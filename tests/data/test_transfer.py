@@ -1,11 +1,11 @@
 import pytest
 
-from edgekd.data.select.spec import GenericText
-from edgekd.data.spec import Transfer
 from edgekd.data.split import Split, TaskData
 from edgekd.data.transfer import choose_generic, target_texts
 from edgekd.errors import DataError, UsageError
-from edgekd.tasks.spec import TextClassification, TokenClassification
+from edgekd.settings.select import GenericText
+from edgekd.settings.task import TextClassification, TokenClassification
+from edgekd.settings.transfer import Transfer
 
 
 def data(**splits):

@@ -18,10 +18,10 @@ from edgekd.bundle import Core, write_core
 from edgekd.export.deploy import write_deploy
 from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.writer import save_model, write_student
-from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.resources import resource
 from edgekd.runtime import load
-from edgekd.tasks.spec import TextClassification
+from edgekd.settings.shape import EncoderShape, HeadShape
+from edgekd.settings.task import TextClassification
 
 LABELS = ("alarm_set", "lights_on", "music_play", "weather_ask")
 WORDS = [

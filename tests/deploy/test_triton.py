@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edgekd.export.deploy import triton_repository
-from edgekd.tasks.spec import TokenClassification
+from edgekd.settings.task import TokenClassification
 
 from .conftest import LABELS, command, environment, write_bundle
 

@@ -17,7 +17,7 @@ import pytest
 from edgekd.errors import UsageError
 from edgekd.export.deploy import triton_repository
 from edgekd.runtime import load
-from edgekd.tasks.spec import MultiLabelClassification, TextClassification, TextRegression, TokenClassification
+from edgekd.settings.task import MultiLabelClassification, TextClassification, TextRegression, TokenClassification
 
 from .conftest import LABELS, TEXTS, command, environment, free_port, module, write_bundle
 

@@ -12,14 +12,14 @@ from edgekd.data.read import read_data
 from edgekd.distill import loop
 from edgekd.distill.adapt import MaskedObjective, adapt
 from edgekd.distill.loop import held_out_loss
-from edgekd.distill.spec import MaskedLM, Training
 from edgekd.errors import UsageError
 from edgekd.models.fill_in import load_masked_lm
 from edgekd.models.identity import folder_id
 from edgekd.models.teacher import load_body
-from edgekd.profile import override
 from edgekd.runtime.tokenise import encode_texts, load_tokenizer
 from edgekd.session import Session, teach_from
+from edgekd.settings.distill import MaskedLM, Training
+from edgekd.settings.profile import override
 from edgekd.store import Store
 
 MASK, SPECIAL = 4, (0, 1, 2, 3, 4)

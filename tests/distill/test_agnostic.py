@@ -5,13 +5,13 @@ from transformers import AutoModel, BertConfig, BertModel, DebertaV2Config, Debe
 
 from edgekd.distill import agnostic
 from edgekd.distill.agnostic import distill_encoder, first_encoder, hold_out_texts, spread, student_frame
-from edgekd.distill.spec import Agnostic
 from edgekd.errors import DataError, EdgekdError, UsageError
 from edgekd.models.families import host
 from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import load_body
+from edgekd.settings.distill import Agnostic
 from edgekd.store import Store
 from tests.conftest import sentences
 

@@ -14,17 +14,17 @@ from safetensors.torch import load_file
 
 from edgekd.distill.elastic import Elastic, ElasticObjective, cut, draw, hull, mean_step, train_elastic
 from edgekd.distill.losses.prediction import kl_divergence
-from edgekd.distill.losses.spec import KL
 from edgekd.distill.objective import Batch
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.student import Start, start_of
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice, random_initial, slice_again, slice_weights
-from edgekd.models.spec import EncoderShape, HeadShape
+from edgekd.models.initialize import random_initial, slice_again, slice_weights
 from edgekd.pipeline.compress import gather
 from edgekd.plan.stage import importance_of
-from edgekd.request import Request
 from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.losses import KL
+from edgekd.settings.request import Request
+from edgekd.settings.shape import EncoderShape, HeadShape, Slice
 
 LABELS = ("a", "b", "c")
 SHAPE = EncoderShape(
@@ -180,9 +180,10 @@ from pathlib import Path
 import edgekd.distill.loop as loop
 from edgekd.data.read import read_data
 from edgekd.distill.engine import Engine
-from edgekd.inputs import prepare
+from edgekd.inputs.gather import prepare
 from edgekd.models.teacher import load_teacher
-from edgekd.profile import parse, read_yaml
+from edgekd.settings.profile import parse
+from edgekd.profiles import read_yaml
 from edgekd.session import Session
 from edgekd.store import Store
 from tests.distill.test_elastic import elastic_run

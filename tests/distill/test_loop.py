@@ -17,9 +17,9 @@ from edgekd.distill.batches import count_batches, epoch_batches, fingerprint
 from edgekd.distill.loop import _groups, train
 from edgekd.distill.objective import LabelObjective
 from edgekd.distill.on_the_fly import Augmentation
-from edgekd.distill.spec import MaskTokens, Training
 from edgekd.errors import EdgekdError
 from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.distill import MaskTokens, Training
 
 
 class Toy(nn.Module):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from edgekd.distill.losses.spec import Emd, Last, LastK, Pairs, Uniform, UniformConsecutive, UniformLast
 from edgekd.distill.mappings import emd_weights, layer_pairs
 from edgekd.errors import UsageError
+from edgekd.settings.losses import Emd, Last, LastK, Pairs, Uniform, UniformConsecutive, UniformLast
 
 
 def taught(spec, m, n, **settings):

@@ -8,7 +8,15 @@ import torch
 
 from edgekd.distill.batches import inputs_of
 from edgekd.distill.losses.prediction import hard_loss, kl_divergence
-from edgekd.distill.losses.spec import (
+from edgekd.distill.objective import Batch, build_objective
+from edgekd.distill.on_the_fly import Augmentation
+from edgekd.errors import UsageError
+from edgekd.models.initialize import random_initial
+from edgekd.models.online import OnlineTeacher
+from edgekd.models.student import from_weights
+from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.distill import MaskTokens, Mixup, Stage, Training
+from edgekd.settings.losses import (
     KL,
     PKD,
     AttentionMaps,
@@ -26,15 +34,7 @@ from edgekd.distill.losses.spec import (
     UniformConsecutive,
     UniformLast,
 )
-from edgekd.distill.objective import Batch, build_objective
-from edgekd.distill.on_the_fly import Augmentation
-from edgekd.distill.spec import MaskTokens, Mixup, Stage, Training
-from edgekd.errors import UsageError
-from edgekd.models.initialize import random_initial
-from edgekd.models.online import OnlineTeacher
-from edgekd.models.spec import EncoderShape, HeadShape
-from edgekd.models.student import from_weights
-from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.shape import EncoderShape, HeadShape
 
 TRAINING = Training(epochs=1, learning_rate=1e-3, precision="fp32")
 LABELS = ("a", "b", "c")

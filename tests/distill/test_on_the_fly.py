@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from edgekd.distill.on_the_fly import Augmentation, augmentation, draw_share
-from edgekd.distill.spec import MaskTokens, SwapTokens
 from edgekd.errors import UsageError
 from edgekd.models.teacher import load_body
+from edgekd.settings.distill import MaskTokens, SwapTokens
 
 MASK, SPECIAL = 4, (0, 1, 2, 3, 4)
 

@@ -15,9 +15,7 @@ from transformers import (
 
 from edgekd.distill.agnostic import distill_encoder, student_frame
 from edgekd.distill.batches import inputs_of
-from edgekd.distill.losses.spec import MlmLogits
 from edgekd.distill.objective import Batch
-from edgekd.distill.spec import Agnostic
 from edgekd.distill.vocabulary import _head, vocabulary_objective
 from edgekd.errors import UsageError
 from edgekd.models.identity import folder_id
@@ -25,6 +23,8 @@ from edgekd.models.shape_text import parse_shape
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import load_body
 from edgekd.runtime.tokenise import encode_texts
+from edgekd.settings.distill import Agnostic
+from edgekd.settings.losses import MlmLogits
 from edgekd.store import Store
 from tests.conftest import sentences
 

@@ -3,9 +3,9 @@
 import pytest
 
 from edgekd.pipeline.compress import compress
-from edgekd.plan.result import read_plan
-from edgekd.profile import override
-from edgekd.request import Request
+from edgekd.records.plan import read_plan
+from edgekd.settings.profile import override
+from edgekd.settings.request import Request
 
 
 @pytest.fixture(scope="module")

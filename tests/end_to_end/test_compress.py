@@ -13,14 +13,15 @@ from edgekd.pipeline.attempt import train_student
 from edgekd.pipeline.compress import compress, gather
 from edgekd.plan import make
 from edgekd.plan.finalists import prove
-from edgekd.plan.result import read_plan
 from edgekd.plan.stage import first_weights
-from edgekd.profile import override
+from edgekd.profiles import load_request
 from edgekd.proof.criteria import quality_criterion
 from edgekd.proof.validate import judge_latency
-from edgekd.report.verdict import read_verdict
-from edgekd.request import Request, load_request
+from edgekd.records.plan import read_plan
+from edgekd.records.verdict import read_verdict
 from edgekd.runtime import load
+from edgekd.settings.profile import override
+from edgekd.settings.request import Request
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import pytest
 from edgekd.data.read import read_data
 from edgekd.errors import UsageError
 from edgekd.pipeline.compress import compress
-from edgekd.profile import override
 from edgekd.progress import Progress
 from edgekd.proof.recheck import Asked, recheck
-from edgekd.request import Request
 from edgekd.runtime import load
 from edgekd.session import teach_from
+from edgekd.settings.profile import override
+from edgekd.settings.request import Request
 from tests.conftest import SPECIALS
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgekd.profile import override
+from edgekd.settings.profile import override
 
 # Seconds into a sitting at which it is killed; the sittings get longer, so the run moves on through all stages.
 KILLED_AFTER = (4, 6, 7, 8, 9, 10, 11, 12, 14)

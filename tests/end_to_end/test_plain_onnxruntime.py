@@ -14,10 +14,11 @@ from edgekd.data.demo.generate import demo_encoder, generate_demo
 from edgekd.errors import UnavailableError
 from edgekd.graph.writer import save_model, write_student
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice, slice_weights
+from edgekd.models.initialize import slice_weights
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import load_encoder, load_teacher
-from edgekd.tasks.spec import TextClassification
+from edgekd.settings.shape import Slice
+from edgekd.settings.task import TextClassification
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "clinc150" / "test.jsonl"
 LABELS = tuple(f"class-{i}" for i in range(12))

@@ -10,12 +10,12 @@ from edgekd.data.read import read_data
 from edgekd.errors import UsageError
 from edgekd.models.teacher import load_teacher
 from edgekd.pipeline.compress import compress
-from edgekd.profile import override
 from edgekd.proof.evidence import read_evidence, replay
-from edgekd.request import Request
 from edgekd.runtime import load
 from edgekd.session import teach_from
-from edgekd.tasks.spec import JointIntentSlots, TextRegression
+from edgekd.settings.profile import override
+from edgekd.settings.request import Request
+from edgekd.settings.task import JointIntentSlots, TextRegression
 
 from ..conftest import FILLERS, INTENTS, write_rows
 

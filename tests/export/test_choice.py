@@ -12,10 +12,10 @@ from edgekd.export import choice
 from edgekd.export.choice import Place, choose_graph
 from edgekd.graph.parity import Parity
 from edgekd.latency.measure import Measurement
+from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import RoundSample
 from edgekd.progress import Progress
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import FakeTarget
+from edgekd.settings.target import FakeTarget
 
 PLACE = Place(target=build_target(FakeTarget()), machine="m", length=16, batch_size=1)
 

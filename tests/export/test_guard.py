@@ -12,13 +12,13 @@ from edgekd.errors import EdgekdError
 from edgekd.export import guard as guard_module
 from edgekd.export.guard import Guard, agreement, calibration_batches
 from edgekd.export.stage import onnx_rows
-from edgekd.graph.spec import Export
 from edgekd.graph.writer import save_model, write_student
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import Encodings
+from edgekd.settings.export import Export
+from edgekd.settings.task import TextClassification
 from edgekd.tasks.build import build_task
-from edgekd.tasks.spec import TextClassification
 from tests.graph.conftest import make_shape, make_weights
 
 # What this machine computes with: a file made for VNNI saturates on one without, and would be repaired for that.

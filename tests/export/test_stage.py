@@ -11,9 +11,9 @@ from edgekd.data.split import Split
 from edgekd.distill.scoring import Judged
 from edgekd.export.choice import Place
 from edgekd.export.stage import Wanted, export_student
-from edgekd.graph.spec import Export
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import CpuTarget
+from edgekd.latency.targets.build import build_target
+from edgekd.settings.export import Export
+from edgekd.settings.target import CpuTarget
 from tests.export.test_guard import SHAPE, TASK, make_weights, texts
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from edgekd.graph.writer import write_student
-from edgekd.models.spec import EncoderShape, HeadShape
+from edgekd.settings.shape import EncoderShape, HeadShape
 
 # Every layer has another number of heads, of neurons.
 SMALL = {

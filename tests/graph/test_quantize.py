@@ -13,9 +13,9 @@ from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.calibrate import activation_ranges
 from edgekd.graph.parity import compare_logits, run_onnx
 from edgekd.graph.quantize import quantizable, quantize_dynamic, quantize_like, quantize_static, reduces_range
-from edgekd.graph.spec import GraphOptions
 from edgekd.latency.machine import detect_instruction_set
-from edgekd.models.spec import HeadShape
+from edgekd.settings.export import GraphOptions
+from edgekd.settings.shape import HeadShape
 
 from .conftest import EVERY_TOKEN, LINEAR, make_batch, make_shape
 

@@ -6,8 +6,8 @@ import pytest
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.parity import compare_logits, run_onnx
 from edgekd.graph.quantize import quantize_dynamic
-from edgekd.graph.spec import GraphOptions
 from edgekd.graph.variants import OPTIMISER_LEVELS, fused_nodes, optimise, writer_variants
+from edgekd.settings.export import GraphOptions
 
 from .conftest import LINEAR, make_batch, make_shape
 

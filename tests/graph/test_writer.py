@@ -11,11 +11,11 @@ import torch
 from edgekd.errors import EdgekdError
 from edgekd.graph.parity import run_onnx
 from edgekd.graph.quantize import quantize_dynamic
-from edgekd.graph.spec import GraphOptions
 from edgekd.graph.writer import random_weights, save_model, write_student
-from edgekd.models.spec import HeadShape
 from edgekd.models.student import from_weights
 from edgekd.runtime.tokenise import joined_logits
+from edgekd.settings.export import GraphOptions
+from edgekd.settings.shape import HeadShape
 
 from .conftest import LINEAR, make_batch, make_shape, make_weights
 from .reference import forward

@@ -9,8 +9,7 @@ from onnx import TensorProto, helper, numpy_helper, save_model
 from scipy.signal import lfilter
 
 from edgekd.latency.timer import LoadReport, RoundSample
-from edgekd.targets.base import SessionSpec
-from edgekd.targets.spec import FakeTarget
+from edgekd.settings.target import FakeTarget, SessionSpec
 
 
 def write_graph(path: Path, width: int = 16, vocabulary: int = 50, inputs=("input_ids", "attention_mask")) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekd.latency import child
-from edgekd.targets.base import SessionSpec
+from edgekd.settings.target import SessionSpec
 
 from .scripted import write_graph
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from edgekd.errors import UsageError
-from edgekd.graph.spec import GraphOptions
 from edgekd.latency.table import LatencyTable, design, fit, measure_table, narrowed
-from edgekd.models.spec import EncoderShape, HeadShape
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import FakeTarget
+from edgekd.latency.targets.build import build_target
+from edgekd.settings.export import GraphOptions
+from edgekd.settings.shape import EncoderShape, HeadShape
+from edgekd.settings.target import FakeTarget
 
 TEACHER = EncoderShape(
     vocabulary=50, positions=32, token_types=2, embedding=64, hidden=64, head_size=8, heads=(8,) * 6, ffn=(256,) * 6

@@ -13,10 +13,9 @@ import pytest
 from edgekd.errors import EdgekdError, UnavailableError, UsageError
 from edgekd.latency import timer as module
 from edgekd.latency.measure import compare
+from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob, GraphJob, ProcessTimer
-from edgekd.targets.base import SessionSpec
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import CpuTarget
+from edgekd.settings.target import CpuTarget, SessionSpec
 
 from .scripted import write_graph
 

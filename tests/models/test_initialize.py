@@ -10,9 +10,9 @@ import torch
 from edgekd.errors import UsageError
 from edgekd.models.families import host
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice, project_width, random_initial, scaled_output, slice_again, slice_weights
-from edgekd.models.spec import EncoderShape, HeadShape
+from edgekd.models.initialize import project_width, random_initial, scaled_output, slice_again, slice_weights
 from edgekd.models.student import from_weights
+from edgekd.settings.shape import EncoderShape, HeadShape, Slice
 
 from .conftest import make_batch, make_teacher
 

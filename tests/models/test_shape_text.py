@@ -2,7 +2,7 @@ import pytest
 
 from edgekd.errors import UsageError
 from edgekd.models.shape_text import parse_shape
-from edgekd.models.spec import EncoderShape, HeadShape
+from edgekd.settings.shape import EncoderShape, HeadShape
 
 TEACHER = EncoderShape(
     vocabulary=30522, positions=512, token_types=2, embedding=768, hidden=768, head_size=64, heads=(12,) * 12,

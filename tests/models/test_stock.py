@@ -5,9 +5,9 @@ from transformers import AutoModel
 
 from edgekd.models.families import host
 from edgekd.models.initialize import random_initial
-from edgekd.models.spec import EncoderShape
 from edgekd.models.stock import save_stock, stock_bert
 from edgekd.models.student import from_weights
+from edgekd.settings.shape import EncoderShape
 from tests.models.conftest import make_batch
 
 SHAPE = EncoderShape(

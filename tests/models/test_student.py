@@ -8,8 +8,8 @@ import torch
 
 from edgekd.models.initialize import random_initial
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.models.student import StudentConfig, StudentModel, from_weights, numpy_weights
+from edgekd.settings.shape import EncoderShape, HeadShape
 
 SHAPE = EncoderShape(
     vocabulary=50,

@@ -2,11 +2,11 @@
 
 import pytest
 
+from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.compress import gather, planner_of
 from edgekd.plan.stage import Device
-from edgekd.profile import override
-from edgekd.request import Request
-from edgekd.targets.build import build_target
+from edgekd.settings.profile import override
+from edgekd.settings.request import Request
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@
 
 import pytest
 
+from edgekd.assistants.chain import Chain
+from edgekd.assistants.choose import by_ratio, by_tradeoff, scored
 from edgekd.pipeline import collect
-from edgekd.pipeline.chain import Chain
-from edgekd.plan.assistants import by_ratio, by_tradeoff, scored
-from tests.plan.test_assistants import gap
+from tests.assistants.test_choose import gap
 
 
 def chain_of(strategy, choice):

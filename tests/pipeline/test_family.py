@@ -4,19 +4,19 @@ from dataclasses import replace
 
 import pytest
 
+from edgekd.assistants.chain import REFRESH
 from edgekd.bundle import locked
 from edgekd.errors import UsageError
 from edgekd.pipeline import attempt as attempts
 from edgekd.pipeline import family as family_module
 from edgekd.pipeline.attempt import train_student
-from edgekd.pipeline.chain import REFRESH
 from edgekd.pipeline.compress import gather
 from edgekd.pipeline.family import compress_family
 from edgekd.plan import stage
 from edgekd.plan.stage import first_weights
 from edgekd.plan.teacher import measure_teacher
-from edgekd.profile import override
 from edgekd.proof.criteria import quality_criterion
+from edgekd.settings.profile import override
 
 
 def test_four_students_share_a_run_and_are_trained_on_briefly(shared_session, request_, tmp_path, monkeypatch):

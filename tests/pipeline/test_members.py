@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from edgekd.demo import demo_profile
 from edgekd.errors import UsageError
+from edgekd.pipeline.demo import demo_profile
 from edgekd.pipeline.members import requests_of
-from edgekd.profile import load
-from edgekd.request import Request
+from edgekd.profiles import load_profile, save_request
+from edgekd.settings.request import Request
 
 
 @pytest.fixture
@@ -17,25 +17,25 @@ def asked(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     (data / "train.jsonl").write_text("{}")
-    return Request(teacher="org/teacher", data=str(data), profile=load("cpu"))
+    return Request(teacher="org/teacher", data=str(data), profile=load_profile("cpu"))
 
 
 def made(request, budgets, out):
     """The members' folders as finished runs leave them."""
     for folder, each in requests_of(request, budgets, out, overwrite=False).items():
         (out / folder).mkdir(parents=True, exist_ok=True)
-        each.save(out / folder / "edgekd.yaml")
+        save_request(each, out / folder / "edgekd.yaml")
         (out / folder / "verdict.json").write_text("{}")
 
 
 def test_a_demo_family_goes_on_where_it_stopped(tmp_path):
-    request, out = Request(demo=True, profile=load("cpu")), tmp_path / "family"
+    request, out = Request(demo=True, profile=load_profile("cpu")), tmp_path / "family"
     found = requests_of(request, (5, 10), out, overwrite=False)
     (out / "5ms").mkdir(parents=True)
     # As `compress` writes it.
     settled = found["5ms"].profile
     assert settled == demo_profile(settled)
-    found["5ms"].save(out / "5ms" / "edgekd.yaml")
+    save_request(found["5ms"], out / "5ms" / "edgekd.yaml")
     assert requests_of(request, (5, 10), out, overwrite=False) == found
 
 
@@ -60,7 +60,7 @@ def test_what_a_single_run_refuses_a_family_refuses_too(asked, tmp_path, overwri
         folder.mkdir()
     for place in (foreign / "thesis.tex", file, beside / "thesis.tex"):
         place.write_text("x")
-    asked.save(bundle / "edgekd.yaml")
+    save_request(asked, bundle / "edgekd.yaml")
     for out, why in (
         (tmp_path / "data", "is or holds --data"),
         (tmp_path, "is or holds --data"),

@@ -14,7 +14,7 @@ from tensorboardX.proto import event_pb2
 from edgekd.cli import main
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.pipeline import track
-from edgekd.report.result import (
+from edgekd.records.result import (
     Criterion,
     Curve,
     CurvePoint,

@@ -3,19 +3,18 @@
 import numpy as np
 import pytest
 
-from edgekd.graph.spec import GraphOptions
 from edgekd.latency.estimate import Estimate
 from edgekd.latency.measure import Measurement
+from edgekd.latency.targets.fake import FakeTargetRuntime
 from edgekd.latency.timer import LoadReport, RoundSample
-from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.plan import finalists, make
 from edgekd.plan.finalists import Bench, Pilot, cautious_ms, measure_medians, pilot
-from edgekd.plan.result import Candidate, Plan
-from edgekd.profile import load
+from edgekd.profiles import load_profile
 from edgekd.progress import Progress
-from edgekd.targets.base import SessionSpec
-from edgekd.targets.fake import FakeTargetRuntime
-from edgekd.targets.spec import FakeTarget
+from edgekd.records.plan import Candidate, Plan
+from edgekd.settings.export import GraphOptions
+from edgekd.settings.shape import EncoderShape, HeadShape
+from edgekd.settings.target import FakeTarget, SessionSpec
 
 SHAPE = EncoderShape(
     vocabulary=50, positions=32, token_types=2, embedding=16, hidden=16, head_size=8, heads=(2,), ffn=(16,),
@@ -139,7 +138,7 @@ class Space:
 @pytest.mark.parametrize("wrong", [0.6, 1.0, 1.7])
 def test_a_table_that_is_off_costs_neither_the_budget_nor_its_use(bench, monkeypatch, wrong):
     Space(monkeypatch, lambda _: wrong)
-    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load("cpu"), bench, None, ["fp32"])
+    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load_profile("cpu"), bench, None, ["fp32"])
     assert 0.85 * FRAME.budget_ms <= made.choice.measured_ms <= FRAME.limit_ms
 
 
@@ -147,7 +146,7 @@ def test_finalists_that_all_miss_are_followed_by_smaller_ones(bench, monkeypatch
     """The table is right where the pilot is, and promises too much of what is larger than 3 ms."""
     space = Space(monkeypatch, lambda ms: 0.7 if ms > 3 else 1.0)
     frame = FRAME.model_copy(update={"correction": 1.0, "tail": 2.5})
-    made = make.with_students(frame, load("cpu"), bench, None, ["fp32"])
+    made = make.with_students(frame, load_profile("cpu"), bench, None, ["fp32"])
     assert space.rooms[0] < 4 < space.rooms[1]
     assert space.rooms[-1] < space.rooms[1]
     assert made.choice.measured_ms <= FRAME.limit_ms
@@ -165,14 +164,14 @@ def nothing_found(monkeypatch, whole_ms):
 def test_the_smallest_of_the_space_may_use_the_headroom_and_the_doubt(bench, monkeypatch, whole_ms):
     """Nothing smaller is left to go to: the verdict on the file itself decides."""
     nothing_found(monkeypatch, whole_ms)
-    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load("cpu"), bench, None, ["fp32"])
+    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load_profile("cpu"), bench, None, ["fp32"])
     assert made.choice.measured_ms == whole_ms
 
 
 def test_the_smallest_of_the_space_is_measured_before_a_plan_gives_up(bench, monkeypatch):
     """The table says that nothing fits; the table may be wrong."""
     nothing_found(monkeypatch, 11.0)
-    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load("cpu"), bench, None, ["fp32"])
+    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load_profile("cpu"), bench, None, ["fp32"])
     assert made.choice is None
     assert "the smallest student, one layer" in made.reason
     assert "was measured and takes 11.00 ms" in made.reason
@@ -181,6 +180,6 @@ def test_the_smallest_of_the_space_is_measured_before_a_plan_gives_up(bench, mon
 def test_a_budget_below_the_tokeniser_is_named_as_such(bench, monkeypatch):
     nothing_found(monkeypatch, 11.0)
     frame = FRAME.model_copy(update={"budget_ms": 0.5, "limit_ms": 0.46})
-    made = make.with_students(frame, load("cpu"), bench, None, ["fp32"])
+    made = make.with_students(frame, load_profile("cpu"), bench, None, ["fp32"])
     assert "tokenising and answering alone take 0.66 ms" in made.reason
     assert "no model can meet it" in made.reason

@@ -5,9 +5,9 @@ import pytest
 
 from edgekd.latency.table import WidthCosts
 from edgekd.models.importance import Importance
-from edgekd.models.initialize import Slice
 from edgekd.plan.search import best_slices
 from edgekd.plan.value import value_of
+from edgekd.settings.shape import Slice
 
 HEADS, FFN = (1, 2, 4), (2, 4, 8)
 

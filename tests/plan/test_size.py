@@ -4,9 +4,9 @@ import pytest
 
 from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.writer import random_weights, save_model, write_student
-from edgekd.models.spec import EncoderShape, HeadShape
 from edgekd.plan.make import model_mb, over_size
-from edgekd.profile import parse
+from edgekd.settings.profile import parse
+from edgekd.settings.shape import EncoderShape, HeadShape
 
 
 @pytest.mark.parametrize(("embedding", "kind", "heads"), [(96, "sequence", (3, 1)), (64, "token", (2,))])

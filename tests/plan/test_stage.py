@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.compress import gather, planner_of
 from edgekd.plan.stage import Device, Planner
-from edgekd.request import Request
 from edgekd.session import Session
+from edgekd.settings.request import Request
 from edgekd.store import Store
-from edgekd.targets.build import build_target
 from tests.conftest import Told
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from edgekd.graph.writer import random_weights, save_model, write_student
-from edgekd.models.spec import EncoderShape, HeadShape
+from edgekd.latency.targets.build import build_target
 from edgekd.progress import Progress
 from edgekd.proof.evidence import Ratio, answers, read_evidence, regression, replay, write_evidence
-from edgekd.targets.build import build_target
-from edgekd.targets.spec import FakeTarget
+from edgekd.settings.shape import EncoderShape, HeadShape
+from edgekd.settings.target import FakeTarget
 
 
 def make_bundle(folder, encoder, *, pair=False, token=False):

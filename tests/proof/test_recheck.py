@@ -13,12 +13,12 @@ from onnx import numpy_helper
 from edgekd.bundle import checksums
 from edgekd.errors import UsageError
 from edgekd.pipeline.compress import compress
-from edgekd.profile import override
 from edgekd.progress import Progress
 from edgekd.proof import recheck as module
 from edgekd.proof.recheck import Asked, changes, recheck
-from edgekd.report.verdict import read_verdict
-from edgekd.request import Request
+from edgekd.records.verdict import read_verdict
+from edgekd.settings.profile import override
+from edgekd.settings.request import Request
 from tests.cli.test_cli import refused, run
 
 

@@ -5,8 +5,8 @@ from tokenizers import Tokenizer
 from edgekd.data.generic import generic_split
 from edgekd.data.split import Split
 from edgekd.proof.validate import fixed_texts, outcome_at_least, replay_texts, retained
+from edgekd.settings.task import TextClassification
 from edgekd.tasks.build import build_task
-from edgekd.tasks.spec import TextClassification
 
 
 def counts(right, total):

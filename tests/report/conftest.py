@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from edgekd.report.chain import ChainStep
-from edgekd.report.result import (
+from edgekd.records.chain import ChainStep
+from edgekd.records.result import (
     Candidate,
     Criterion,
     Curve,

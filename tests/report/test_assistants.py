@@ -1,7 +1,7 @@
 """The report's part on assistants."""
 
+from edgekd.records.chain import ChainStep, ChainSummary
 from edgekd.report.assistants import assistants
-from edgekd.report.chain import ChainStep, ChainSummary
 
 
 def text_of(result):

@@ -3,8 +3,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from edgekd.records.result import Candidate, Latency
 from edgekd.report.html import render, write_html
-from edgekd.report.result import Candidate, Latency
 
 VOID = {"meta", "br", "path", "use"}
 

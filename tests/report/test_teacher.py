@@ -1,7 +1,7 @@
 """The parts of the report on the teacher's labels."""
 
+from edgekd.records.labels import CalibrationSummary, ClassNoise, Compared, OutputsSummary
 from edgekd.report.html import render
-from edgekd.report.labels import CalibrationSummary, ClassNoise, Compared, OutputsSummary
 
 
 def test_calibration_names_the_noisiest_classes_and_folds_the_rest(sample):

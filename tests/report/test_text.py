@@ -3,9 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from edgekd.profile import load, override
-from edgekd.proof.elsewhere import unmeasured_latency
+from edgekd.profiles import load_profile
+from edgekd.remote.verify import unmeasured_latency
 from edgekd.report.text import summary
+from edgekd.settings.profile import override
 
 
 def shown(result, folder="./bundle", width=100):
@@ -40,7 +41,7 @@ def test_bad_news_fits_one_screen_too(sample, outcome):
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_what_the_user_must_do_is_never_cut(sample, width):
     """Nor does it push the rest off a screen of 100 columns, where two reasons take two lines each."""
-    latency = unmeasured_latency(override(load("cpu"), {"target.device": "raspberry-pi-5"}), 10, 8.1234)
+    latency = unmeasured_latency(override(load_profile("cpu"), {"target.device": "raspberry-pi-5"}), 10, 8.1234)
     quality = latency.model_copy(update={"kind": "quality", "name": "accuracy kept of the teacher's"})
     worse = sample.model_copy(update={"criteria": (latency, quality), "demo": False, "quality": sample.quality[:6]})
     text = shown(worse, width=width)

@@ -1,9 +1,9 @@
 import pytest
 
+from edgekd.records.result import QualityRow
 from edgekd.report import wording
 from edgekd.report.html import render
 from edgekd.report.markdown import model_card
-from edgekd.report.result import QualityRow
 
 
 @pytest.mark.parametrize(

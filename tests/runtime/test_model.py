@@ -9,7 +9,7 @@ import pytest
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.runtime import load
 from edgekd.runtime import model as model_module
-from edgekd.tasks import spec as specifications
+from edgekd.settings import task as specifications
 
 from .conftest import VOCABULARY, write_config, write_model
 

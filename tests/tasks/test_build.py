@@ -3,8 +3,7 @@ import sys
 
 import pytest
 
-from edgekd.tasks.build import build_task
-from edgekd.tasks.spec import (
+from edgekd.settings.task import (
     TASKS,
     JointIntentSlots,
     MultiLabelClassification,
@@ -12,6 +11,7 @@ from edgekd.tasks.spec import (
     TextRegression,
     TokenClassification,
 )
+from edgekd.tasks.build import build_task
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_no_task_imports_torch():
     code = (
         "import sys\n"
         "from edgekd.tasks.build import build_task\n"
-        "from edgekd.tasks.spec import TASKS\n"
+        "from edgekd.settings.task import TASKS\n"
         "for spec in TASKS.values(): build_task(spec(), ['O'])\n"
         "assert not {'torch', 'transformers', 'onnxruntime', 'datasets'} & set(sys.modules)"
     )

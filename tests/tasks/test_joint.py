@@ -4,8 +4,8 @@ import pytest
 from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.runtime.tokenise import MASKED
+from edgekd.settings.task import JointIntentSlots
 from edgekd.tasks.joint import JointTask
-from edgekd.tasks.spec import JointIntentSlots
 
 TASK = JointTask(JointIntentSlots(), ["fly", "play", "O", "B-city", "I-city"])
 SPLIT = Split(

@@ -4,8 +4,8 @@ from sklearn.metrics import f1_score
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
+from edgekd.settings.task import MultiLabelClassification
 from edgekd.tasks.multi_label import MultiLabelTask
-from edgekd.tasks.spec import MultiLabelClassification
 
 TASK = MultiLabelTask(MultiLabelClassification(), ["a", "b", "c"])
 

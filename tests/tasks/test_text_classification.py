@@ -3,7 +3,7 @@ import pytest
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.tasks.spec import TextClassification
+from edgekd.settings.task import TextClassification
 from edgekd.tasks.text_classification import TextClassificationTask
 
 TASK = TextClassificationTask(TextClassification(), ["a", "b", "c"])

@@ -5,7 +5,7 @@ from scipy.stats import spearmanr
 from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.proof.validate import retained
-from edgekd.tasks.spec import TextRegression
+from edgekd.settings.task import TextRegression
 from edgekd.tasks.text_regression import TextRegressionTask
 
 TASK = TextRegressionTask(TextRegression(), ["value"])

@@ -3,7 +3,7 @@ import pytest
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.tasks.spec import TokenClassification
+from edgekd.settings.task import TokenClassification
 from edgekd.tasks.token_classification import TokenClassificationTask
 
 TASK = TokenClassificationTask(TokenClassification(), ["O", "B-x", "I-x", "B-y"])

@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from edgekd.data.augment.characters import casing, typos
 from edgekd.data.augment.sentence import Edited, Job, Policy, Sentence
 from edgekd.data.augment.slots import slot_swap, slot_values
-from edgekd.data.augment.spec import (
+from edgekd.data.augment.words import delete, swap
+from edgekd.data.split import Split
+from edgekd.errors import UsageError
+from edgekd.progress import Progress
+from edgekd.settings.augment import (
     AugmentationSpec,
     BackTranslation,
     Casing,
@@ -25,10 +29,6 @@ from edgekd.data.augment.spec import (
     Swap,
     Typos,
 )
-from edgekd.data.augment.words import delete, swap
-from edgekd.data.split import Split
-from edgekd.errors import UsageError
-from edgekd.progress import Progress
 
 # New texts asked of a policy at a time: bounds what a masked LM's candidates take.
 _JOBS = 4096

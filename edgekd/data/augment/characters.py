@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from edgekd.data.augment.sentence import Edited, Job, draw, replaced
-from edgekd.data.augment.spec import Casing, CasingStyle, Typos
+from edgekd.settings.augment import Casing, CasingStyle, Typos
 
 # Each row of a QWERTY keyboard lies half a key to the right of the one above it.
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")

@@ -20,7 +20,7 @@ _PROVENANCE = ("parent", "policy", "seed")
 def write_augmented(path: Path, augmented: Augmented) -> None:
     """Write texts with the columns parent, policy and seed; the file is either the old one or the whole new one.
 
-    The columns of the text are named as `edgekd.data.columns` finds them: text, text_pair, tokens; token tasks
+    The columns of the text are named as `edgekd.settings.columns` finds them: text, text_pair, tokens; token tasks
     have `alignment` too.
 
     Raises:

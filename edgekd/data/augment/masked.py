@@ -13,8 +13,8 @@ from transformers import AutoModelForMaskedLM
 
 from edgekd.data.augment.load import load_model
 from edgekd.data.augment.sentence import Edited, Job, Sentence, draw, replaced
-from edgekd.data.augment.spec import MaskFill
 from edgekd.errors import UsageError
+from edgekd.settings.augment import MaskFill
 
 # A text, and the characters of the word that is masked in it.
 _Place = tuple[str, int, int]

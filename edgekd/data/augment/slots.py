@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from edgekd.data.augment.sentence import Edited, Job, Sentence, draw
-from edgekd.data.augment.spec import SlotSwap
 from edgekd.data.split import Split
 from edgekd.runtime.answers import bio_spans
+from edgekd.settings.augment import SlotSwap
 
 Values = Mapping[str, Sequence[tuple[str, ...]]]
 """The distinct values of each type of span, in words."""

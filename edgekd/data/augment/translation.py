@@ -10,8 +10,8 @@ from transformers import MarianMTModel
 
 from edgekd.data.augment.load import load_model
 from edgekd.data.augment.sentence import Edited, Job, Sentence
-from edgekd.data.augment.spec import BackTranslation
 from edgekd.models.quiet import quiet_transformers
+from edgekd.settings.augment import BackTranslation
 
 _BATCH = 32
 # A translation may be so many times as long as the text, and so many tokens more.

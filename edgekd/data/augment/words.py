@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgekd.data.augment.sentence import Edited, Job, draw
-from edgekd.data.augment.spec import Delete, Swap
+from edgekd.settings.augment import Delete, Swap
 
 
 def swap(spec: Swap, job: Job) -> Edited | None:

@@ -16,8 +16,8 @@ from edgekd.data.select.dedup import THRESHOLD, signatures
 from edgekd.data.select.keep import Best, Kept
 from edgekd.data.select.ngrams import Counts, Hasher, ImportanceWeights, kl_reduction
 from edgekd.data.select.pool import Chunk
-from edgekd.data.select.spec import Method
 from edgekd.errors import DataError
+from edgekd.settings.select import Method
 
 Lengths = Callable[[Sequence[str]], NDArray[np.int64]]
 Score = Callable[[Sequence[str]], NDArray[Any]]

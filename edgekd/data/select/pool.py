@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgekd.data.columns import Columns
 from edgekd.data.convert import read_column
 from edgekd.data.files import EXTENSIONS, READERS, csv_rows, json_object, read_table
 from edgekd.data.table import Row, Table
 from edgekd.errors import DataError, require
+from edgekd.settings.columns import Columns
 
 CHUNK = 8192
 Numbered = Iterator[tuple[int, Row]]

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from edgekd.distill.losses.spec import AttentionMaps, Emd, MiniLM, MiniLMv2
 from edgekd.distill.mappings import LayerPairs, emd_weights, layer_pairs
 from edgekd.errors import UsageError
 from edgekd.models.student import Relations
+from edgekd.settings.losses import AttentionMaps, Emd, MiniLM, MiniLMv2
 
 # What one of them is scored against another by: (queries, keys), or the values twice.
 Scored = tuple[Tensor, Tensor]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.distill.losses.spec import PKD, Emd, HiddenCE, HiddenCosine, HiddenMSE
+from edgekd.settings.losses import PKD, Emd, HiddenCE, HiddenCosine, HiddenMSE
 
 # (teacher layer, student layer); 0 is the embeddings' output.
 Pair = tuple[int, int]

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.distill.losses.hidden import Pair, weigh
-from edgekd.distill.losses.spec import MutualInformation
 from edgekd.errors import UsageError
+from edgekd.settings.losses import MutualInformation
 
 # Bound of |score| and |log q|: exp(30 + 30) is still finite in FP32.
 _LIMIT = 30.0

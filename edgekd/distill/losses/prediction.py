@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgekd.distill.losses.spec import KL, Dist, LogitMSE, LossSpec, SoftCE
 from edgekd.errors import UsageError
 from edgekd.runtime.tokenise import MASKED
-from edgekd.tasks.spec import Output
+from edgekd.settings.losses import KL, Dist, LogitMSE, LossSpec, SoftCE
+from edgekd.settings.task import Output
 
 
 def kl_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

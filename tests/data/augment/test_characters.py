@@ -2,7 +2,7 @@ import numpy as np
 
 from edgekd.data.augment.characters import QWERTY, casing, typos
 from edgekd.data.augment.sentence import Job, Sentence
-from edgekd.data.augment.spec import Casing, Typos
+from edgekd.settings.augment import Casing, Typos
 
 TEXT = Sentence.from_text("Please turn the LAMP off, now!")
 

@@ -2,10 +2,10 @@ import pytest
 
 from edgekd.data.augment.apply import augment
 from edgekd.data.augment.files import read_augmented, write_augmented
-from edgekd.data.augment.spec import Casing, Swap
 from edgekd.data.files import read_table
 from edgekd.data.split import Split
 from edgekd.errors import DataError
+from edgekd.settings.augment import Casing, Swap
 from tests.data.augment.conftest import tags, texts
 
 

@@ -6,8 +6,8 @@ import torch
 
 from edgekd.data.augment.masked import STOP_WORDS, MaskFiller, like
 from edgekd.data.augment.sentence import Job, Sentence
-from edgekd.data.augment.spec import MaskFill
 from edgekd.errors import UsageError
+from edgekd.settings.augment import MaskFill
 from tests.data.augment.conftest import VOCABULARY
 
 TEXT = "Turn the bright LAMP, please"

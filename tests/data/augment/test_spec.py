@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from edgekd.data.augment.spec import AugmentationSpec, MaskFill, Swap
+from edgekd.settings.augment import AugmentationSpec, MaskFill, Swap
 
 ADAPTER = TypeAdapter(AugmentationSpec)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from edgekd.data.augment.sentence import Job, Sentence
-from edgekd.data.augment.spec import BackTranslation
 from edgekd.data.augment.translation import BackTranslator, MarianTranslator
 from edgekd.errors import UnavailableError, UsageError
+from edgekd.settings.augment import BackTranslation
 
 TEXTS = ["turn the lamp", "play my song now please", "rain"]
 

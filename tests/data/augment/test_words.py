@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 
 from edgekd.data.augment.sentence import Job, Sentence, moved_tags
-from edgekd.data.augment.spec import Delete, Swap
 from edgekd.data.augment.words import delete, swap
+from edgekd.settings.augment import Delete, Swap
 
 TEXT = Sentence.from_text("please turn the bright lamp off, now!")
 TAGGED = Sentence.from_words(

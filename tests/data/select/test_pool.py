@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from edgekd.data.columns import Columns
 from edgekd.data.files import READERS, read_table
 from edgekd.data.select.pool import _STREAMS, Pool
 from edgekd.errors import DataError
+from edgekd.settings.columns import Columns
 
 
 def write(tmp_path, name, content):

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from edgekd.data.select.spec import GenericText
+from edgekd.settings.select import GenericText
 
 
 def test_how_many_are_wanted():

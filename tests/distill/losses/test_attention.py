@@ -8,7 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgekd.distill.losses.attention import attention_loss, map_mse, minilm, minilmv2
-from edgekd.distill.losses.spec import (
+from edgekd.distill.mappings import emd_weights
+from edgekd.errors import UsageError
+from edgekd.settings.losses import (
     AttentionMaps,
     Emd,
     Last,
@@ -18,8 +20,6 @@ from edgekd.distill.losses.spec import (
     Uniform,
     UniformConsecutive,
 )
-from edgekd.distill.mappings import emd_weights
-from edgekd.errors import UsageError
 
 LENGTHS, TOKENS = (5, 2, 6, 1), 6
 

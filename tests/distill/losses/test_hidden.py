@@ -4,7 +4,7 @@ import torch
 from scipy.special import log_softmax, softmax
 
 from edgekd.distill.losses.hidden import HiddenLoss
-from edgekd.distill.losses.spec import PKD, Emd, HiddenCE, HiddenCosine, HiddenMSE, UniformLast
+from edgekd.settings.losses import PKD, Emd, HiddenCE, HiddenCosine, HiddenMSE, UniformLast
 
 SPECS = [HiddenMSE(), HiddenCosine(), PKD(), HiddenCE()]
 LENGTHS = (5, 3, 1, 4)

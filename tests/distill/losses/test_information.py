@@ -6,8 +6,8 @@ import torch
 from scipy.special import logsumexp
 
 from edgekd.distill.losses.information import InformationLoss, i_alpha, info_nce
-from edgekd.distill.losses.spec import InfoNCE, MutualInformation
 from edgekd.errors import UsageError
+from edgekd.settings.losses import InfoNCE, MutualInformation
 
 ALPHAS = [0.0, 1e-6, 0.1, 0.5, 0.9, 1 - 1e-6, 1.0]
 PAIRS = [(0, 0), (2, 1), (2, 2)]

@@ -14,9 +14,9 @@ from edgekd.distill.losses.prediction import (
     logit_mse,
     soft_cross_entropy,
 )
-from edgekd.distill.losses.spec import KL, PKD, Dist, HardCE, LogitMSE, SoftCE
 from edgekd.errors import UsageError
 from edgekd.runtime.tokenise import MASKED
+from edgekd.settings.losses import KL, PKD, Dist, HardCE, LogitMSE, SoftCE
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What the user named, read: profile, request, teacher, data, transfer set, demo."""

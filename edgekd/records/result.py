@@ -1,0 +1,490 @@
+"""Everything that a compress run knows, as one JSON-able value that every rendering reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, JsonValue
+
+from edgekd.errors import ExitCode, UsageError
+from edgekd.records.base import Record
+from edgekd.records.chain import ChainStep, ChainSummary
+from edgekd.records.exported import Graphs, Quantisation
+from edgekd.records.labels import CalibrationSummary, OutputsSummary
+from edgekd.settings.base import validated
+
+SCHEMA_VERSION: Literal[1] = 1
+MAX_SAMPLES = 500
+
+Outcome = Literal["met", "missed", "inconclusive", "unmeasured"]
+Kind = Literal["latency", "quality", "size", "memory", "files", "answers", "drift"]
+Metric = Literal[
+    "accuracy", "span F1", "macro F1", "Spearman correlation", "semantic accuracy", "agreement with the teacher"
+]
+Contender = Literal[
+    "teacher",
+    "teacher, INT8",
+    "teacher outputs, as given",
+    "student, no assistant at the same compute",
+    "student, fine-tuned without distillation",
+    "student after slicing, untrained",
+    "student from random weights, untrained",
+    "student from a checkpoint, untrained",
+    "TF-IDF + logistic regression",
+    "student FP32",
+    "student INT8",
+]
+
+_WORST_FIRST: tuple[Outcome, ...] = ("missed", "inconclusive", "unmeasured", "met")
+EXIT_CODES = {
+    "met": ExitCode.MET,
+    "missed": ExitCode.MISSED,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+    "unmeasured": ExitCode.UNMEASURED,
+}
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def _open_end(value: Any) -> Any:
+    """Turn an infinite upper end into None: JSON has no infinity."""
+    if isinstance(value, list | tuple) and len(value) == 2 and value[1] == math.inf:
+        return (value[0], None)
+    return value
+
+
+Interval = Annotated[tuple[float, float | None], BeforeValidator(_open_end)]
+"""Lower and upper end; the upper end is None where the samples are too few to bound it."""
+
+
+class DataSummary(Record):
+    """The data that the run saw.
+
+    Attributes:
+        name: The folder's or hub set's name, without its path.
+        task: The task's Hugging Face name.
+        metric: What every score of the result is; scores are between 0 and 1.
+        labels: Number of labels.
+        rows: Rows of each split.
+        notes: What was done to the data, such as a split that was made.
+    """
+
+    name: str = ""
+    task: str
+    metric: Metric
+    labels: int
+    rows: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+class Likeness(Record):
+    """How like the target the chosen generic texts are, and how like a sample of the pool.
+
+    Attributes:
+        name: "n-grams" (mean log weight of an n-gram, nats) or "clusters" (cosine to the nearest cluster).
+        edges: Of the histogram's bins.
+        chosen: Chosen texts in each bin.
+        pool: Texts of the pool's sample in each bin.
+        chosen_mean: Mean over the chosen texts.
+        pool_mean: Mean over the pool's sample.
+    """
+
+    name: str
+    edges: tuple[float, ...]
+    chosen: tuple[int, ...]
+    pool: tuple[int, ...]
+    chosen_mean: float
+    pool_mean: float
+
+
+class GenericSummary(Record):
+    """The generic texts of the transfer set.
+
+    Attributes:
+        wanted: How many were asked for.
+        pool_size: Texts in the pool.
+        sources: How many came from which file.
+        kl_reduction: Nats by which the chosen n-grams are nearer to the target's than those of as many random texts.
+        likeness: To the target, of the chosen texts and of the pool.
+        chosen_examples: Chosen texts and their likeness (the last of `likeness`).
+        refused_examples: The same for texts of the pool that were not chosen.
+        seconds: By stage.
+    """
+
+    wanted: int
+    pool_size: int
+    sources: dict[str, int]
+    kl_reduction: float
+    likeness: tuple[Likeness, ...]
+    chosen_examples: tuple[tuple[str, float], ...] = ()
+    refused_examples: tuple[tuple[str, float], ...] = ()
+    seconds: dict[str, float] = {}
+
+
+class TransferSummary(Record):
+    """The text that the student learned from.
+
+    Attributes:
+        counts: Texts of each kind: labelled, unlabelled, generic, augmented.
+        policies: Augmented texts of each policy.
+        generic: How generic texts were chosen.
+    """
+
+    counts: dict[str, int]
+    policies: dict[str, int] = {}
+    generic: GenericSummary | None = None
+
+
+class TeacherSummary(Record):
+    """The model to be compressed.
+
+    Attributes:
+        name: Its folder's name.
+        family: Its `model_type`.
+        shape: Its shape in words.
+        parameters: All parameters.
+        validation: Score on validation.
+        test: Score on test.
+    """
+
+    name: str
+    family: str
+    shape: str
+    parameters: int
+    validation: float | None = None
+    test: float | None = None
+
+
+class Candidate(Record):
+    """A shape and precision that the plan considered.
+
+    Attributes:
+        name: Short name, unique in the result.
+        shape: The shape in words.
+        precision: What it would be deployed in, such as "int8".
+        predicted_ms: Latency predicted at the budget's percentile.
+        measured_ms: The same, measured, where it was.
+        kept: Share of the teacher's importance that it keeps, between 0 and 1.
+        encoder_parameters: Parameters of its layers.
+        fits: Whether it is within the budget less headroom.
+        chosen: Whether it became the student.
+        note: Anything worth saying about it.
+    """
+
+    name: str
+    shape: str
+    precision: str
+    predicted_ms: float
+    measured_ms: float | None = None
+    kept: float
+    encoder_parameters: int
+    fits: bool
+    chosen: bool = False
+    note: str = ""
+
+
+class CurvePoint(Record):
+    """One evaluation of a training run.
+
+    Attributes:
+        at: The epoch or the step, in the curve's unit.
+        train_loss: Mean loss since the point before.
+        validation: Score on validation.
+        seconds: Since the run began.
+        step: Optimiser steps since the run began.
+    """
+
+    at: float
+    train_loss: float | None = None
+    validation: float | None = None
+    seconds: float = 0.0
+    step: int = 0
+
+
+class Curve(Record):
+    """The history of one training run."""
+
+    name: str
+    unit: Literal["epoch", "step"] = "epoch"
+    points: tuple[CurvePoint, ...]
+
+
+class QualityRow(Record):
+    """One line of the quality table.
+
+    Attributes:
+        name: Which model.
+        score: Metric on test.
+        interval: Of the score.
+        p50_ms: Median latency, at the length of the budget.
+        p95_ms: 95th percentile.
+        size_mb: Size of the file.
+        shipped: Whether it is the bundle's model.onnx.
+    """
+
+    name: Contender
+    score: float
+    interval: Interval | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    size_mb: float | None = None
+    shipped: bool = False
+
+
+def speed_words(speeds: tuple[float, float]) -> str:
+    """How fast the machine was, in a sentence; 1 is its usual speed."""
+    return f"during this run the machine ran at {speeds[0]:.2f} to {speeds[1]:.2f} of its usual speed"
+
+
+class Percentile(Record):
+    """Percentile `q` (in percent) of the calls' durations, and its interval, in ms.
+
+    Attributes:
+        q: Percent.
+        value_ms: On the clock that is judged; service time at the machine's usual speed.
+        interval: Of it.
+        service_ms: CPU time of the calling thread, as it was; None where no clock tells.
+        response_ms: On the wall, as it was.
+    """
+
+    q: float
+    value_ms: float
+    interval: Interval | None = None
+    service_ms: float | None = None
+    response_ms: float | None = None
+
+
+class Timing(Record):
+    """The exported model measured end to end, at a fixed length or on real texts.
+
+    Attributes:
+        texts: What was fed, such as "128 tokens".
+        calls: Calls behind the percentiles.
+        percentiles: p50, p95, p99 and the budget's own.
+        parts: Median ms of "tokenise", "model" and "postprocess".
+        load_ms: Median time to load.
+        first_call_ms: Median duration of the first call.
+        peak_memory_mb: Greatest peak resident memory.
+        clock: What the percentiles' values and the samples are.
+        waited_share: Share of the response time that the thread only waited; None where no clock tells.
+        slowdown: How many times slower the machine was than usual while it was measured.
+        samples_ms: At most `MAX_SAMPLES` durations, see `thin`.
+    """
+
+    texts: str
+    calls: int
+    percentiles: tuple[Percentile, ...]
+    parts: dict[str, float] = {}
+    load_ms: float | None = None
+    first_call_ms: float | None = None
+    peak_memory_mb: float | None = None
+    clock: Literal["service", "response"] = "service"
+    waited_share: float | None = None
+    slowdown: float = 1.0
+    samples_ms: tuple[float, ...] = Field(default=(), max_length=MAX_SAMPLES)
+
+    def at(self, q: float) -> Percentile | None:
+        """Percentile `q`, or None where it was not taken."""
+        return next((p for p in self.percentiles if p.q == q), None)
+
+
+class Latency(Record):
+    """Both measurements; `judge` names the one that the budget is judged on."""
+
+    judge: Literal["fixed", "replay"] = "fixed"
+    fixed: Timing | None = None
+    replay: Timing | None = None
+
+    @property
+    def judged(self) -> Timing | None:
+        """The measurement that the budget is judged on."""
+        return self.fixed if self.judge == "fixed" else self.replay
+
+
+class Parity(Record):
+    """The exported graph against PyTorch on `rows` real texts: largest logit gap, share of equal labels."""
+
+    max_abs_gap: float
+    agreement: float
+    rows: int
+
+
+class Criterion(Record):
+    """One thing that was asked for, and what was found.
+
+    Attributes:
+        kind: What it is about, for programs.
+        name: The same for people, such as "latency p95".
+        limit: What was asked for.
+        bound: Which side of the limit is wanted.
+        unit: Of limit, value and interval; a "share" is between 0 and 1 and printed in percent.
+        value: What was found.
+        interval: Of the value.
+        outcome: By the interval, not by the value alone.
+        explanation: One sentence.
+    """
+
+    kind: Kind | None = None
+    name: str
+    limit: float
+    bound: Literal["at most", "at least"] = "at most"
+    unit: Literal["ms", "MB", "share", "points", ""] = ""
+    value: float | None = None
+    interval: Interval | None = None
+    outcome: Outcome
+    explanation: str = ""
+
+
+class Try(Record):
+    """One round of plan, train, measure; `action` says what followed from it."""
+
+    what: str
+    predicted_ms: float | None = None
+    measured_ms: float | None = None
+    action: str
+
+
+class Result(Record):
+    """Everything that a compress run knows.
+
+    Attributes:
+        schema_version: Raised when a field changes its meaning or goes.
+        name: The bundle's name.
+        demo: Whether the data are the embedded, synthetic ones.
+        request: The resolved profile, and teacher, data and flags as given.
+        budget_ms: The limit.
+        percentile: Which percentile the limit is on, in percent.
+        data: What the run saw.
+        transfer: What the student learned from.
+        teacher: What it compressed.
+        calibration: How far its labels can be trusted, where there are gold labels.
+        outputs: What that was made of, where it was made of another's outputs.
+        candidates: What the plan considered.
+        chain: Assistants considered.
+        chain_summary: How they were chosen, and their cost.
+        training: One curve a run.
+        origin: Where the student came from, if it was not trained alone.
+        quality: The quality table.
+        latency: The exported model's, where it was measured.
+        parity: Of the export.
+        quantisation: Whether INT8 was kept.
+        graphs: The forms of the graph, and what onnxruntime fuses.
+        criteria: What was asked for, and what was found.
+        tries: In the order of time.
+        machine: Where the latency was measured.
+        speed: Slowest and fastest speed of that machine during the run, 1 being its usual one.
+        versions: Of edgekd and the libraries.
+        model_file: The validated file, one of `files`.
+        files: SHA-256 of each file of the bundle, by its path in the bundle.
+        timings: Seconds of each stage.
+        command: What makes the bundle again.
+        started: When the run began, with its time zone.
+        finished: When it ended.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    demo: bool = False
+    request: dict[str, JsonValue] = {}
+    budget_ms: float
+    percentile: float = 95
+    data: DataSummary
+    transfer: TransferSummary | None = None
+    teacher: TeacherSummary
+    calibration: CalibrationSummary | None = None
+    outputs: OutputsSummary | None = None
+    candidates: tuple[Candidate, ...] = ()
+    chain: tuple[ChainStep, ...] = ()
+    chain_summary: ChainSummary | None = None
+    training: tuple[Curve, ...] = ()
+    origin: str = ""
+    quality: tuple[QualityRow, ...] = ()
+    latency: Latency = Latency()
+    parity: Parity | None = None
+    quantisation: Quantisation | None = None
+    graphs: Graphs | None = None
+    criteria: tuple[Criterion, ...] = ()
+    tries: tuple[Try, ...] = ()
+    machine: dict[str, JsonValue] = {}
+    speed: tuple[float, float] | None = None
+    versions: dict[str, str] = {}
+    model_file: str = "model.onnx"
+    files: dict[str, str] = {}
+    timings: dict[str, float] = {}
+    command: str = "edgekd compress -c edgekd.yaml"
+    started: AwareDatetime
+    finished: AwareDatetime
+
+    @property
+    def outcome(self) -> Outcome:
+        """The verdict on the whole run."""
+        return overall(self.criteria)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command returns to the shell."""
+        return EXIT_CODES[self.outcome]
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The candidate that became the student."""
+        return next((c for c in self.candidates if c.chosen), None)
+
+    @property
+    def shipped(self) -> QualityRow | None:
+        """The quality row of the bundle's model.onnx."""
+        return next((row for row in self.quality if row.shipped), None)
+
+    def row(self, name: Contender) -> QualityRow | None:
+        """The quality row of that name, where there is one."""
+        return next((row for row in self.quality if row.name == name), None)
+
+
+def overall(criteria: Sequence[Criterion]) -> Outcome:
+    """The worst outcome: missed, then inconclusive, then unmeasured, then met; nothing asked is unmeasured."""
+    found = {criterion.outcome for criterion in criteria} or {"unmeasured"}
+    return next(outcome for outcome in _WORST_FIRST if outcome in found)
+
+
+def thin(samples: Sequence[float], limit: int = MAX_SAMPLES) -> tuple[float, ...]:
+    """At most `limit` of the samples, evenly spaced in their order of size, both ends kept."""
+    ordered = sorted(float(sample) for sample in samples)
+    if len(ordered) <= limit:
+        return tuple(ordered)
+    return tuple(ordered[round(i * (len(ordered) - 1) / (limit - 1))] for i in range(limit))
+
+
+def read_result(path: Path) -> Result:
+    """Read a result that was written with `model_dump_json`.
+
+    Raises:
+        UsageError: The file is missing, not JSON, of a newer schema, or not a result.
+    """
+    return read_record(path, Result)
+
+
+def read_record(path: Path, model: type[ModelT]) -> ModelT:
+    """Read and validate a JSON file that carries a `schema_version`.
+
+    Raises:
+        UsageError: The file is missing, not JSON, of a newer schema, or does not fit the model.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); name the folder of a finished run") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); make it again") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8; make it again") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UsageError(
+            f"{path}: schema_version {version} is newer than this edgekd reads ({SCHEMA_VERSION}): upgrade edgekd"
+        )
+    return validated(model, content, str(path))

@@ -1,0 +1,76 @@
+"""Tasks by their names, Hugging Face's where it has one. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgekd.settings.base import Spec
+
+Output = Literal["classes", "flags", "value", "joint"]
+"""What a logit row means: one class of several (softmax), a yes or no a label (sigmoid), a number, or one class of its
+own kind (a text's row of the intents, a word's of the tags)."""
+
+OUTSIDE = "O"
+"""The tag of a word that is in no span."""
+
+
+class TextClassification(Spec):
+    """One label for a sentence, or for a pair of sentences."""
+
+    name: Literal["text-classification"] = "text-classification"
+    pair: bool = False
+
+
+class TokenClassification(Spec):
+    """One BIO tag a word; a word's tag is read on its first piece."""
+
+    name: Literal["token-classification"] = "token-classification"
+
+
+class MultiLabelClassification(Spec):
+    """Any number of labels for a sentence, or for a pair of sentences.
+
+    Attributes:
+        pair: Texts come in pairs.
+        threshold: A label is given where its probability is above this; it goes into the bundle.
+    """
+
+    name: Literal["multi-label-classification"] = "multi-label-classification"
+    pair: bool = False
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+
+
+class TextRegression(Spec):
+    """A number for a sentence, or for a pair of sentences."""
+
+    name: Literal["text-regression"] = "text-regression"
+    pair: bool = False
+
+
+class JointIntentSlots(Spec):
+    """One label (the intent) a text and one BIO tag (the slot) a word, by one encoder with two heads."""
+
+    name: Literal["joint-intent-slots"] = "joint-intent-slots"
+
+
+SequenceTask = TextClassification | MultiLabelClassification | TextRegression
+"""Tasks with one answer a text, or a pair of texts."""
+
+WordTask = TokenClassification | JointIntentSlots
+"""Tasks with an answer a word."""
+
+TaskSpec = Annotated[
+    TextClassification | TokenClassification | MultiLabelClassification | TextRegression | JointIntentSlots,
+    Field(discriminator="name"),
+]
+
+TASKS: dict[str, type[SequenceTask] | type[WordTask]] = {
+    "text-classification": TextClassification,
+    "token-classification": TokenClassification,
+    "multi-label-classification": MultiLabelClassification,
+    "text-regression": TextRegression,
+    "joint-intent-slots": JointIntentSlots,
+}
+"""Every task by its name."""
