@@ -166,7 +166,7 @@ class Group:
         none = self.taught(direct, inputs.lesson(), self.spec, "no assistant")
         own = training_flops(inputs, self.spec, direct.shape, [none])
         elastic = self.chain(LambdaAssistants())
-        considered = elastic.choice.considered if elastic.choice is not None else ()
+        considered = elastic.found.choice.considered if elastic.choice is not None else ()
         rows = [self.assistant_row(elastic, assistant) for assistant in considered]
         found = self.taught(elastic.start, elastic.lesson, self.spec, "lambda")
         ratio = next(row for row in rows if row["multiple"] == 2.5)
@@ -186,9 +186,9 @@ class Group:
             "lambda": self.scores(found) | {
                 "flops": elastic.flops, "finetune_flops": elastic.finetune,
                 "seconds": elastic.trained["elastic run"][0].result["seconds"],
-                "reason": elastic.choice.reason if elastic.choice is not None else "",
+                "reason": elastic.found.choice.reason if elastic.choice is not None else "",
                 "picks": {} if elastic.choice is None else {
-                    rule: None if pick is None else pick.share for rule, pick in elastic.choice.picks.items()
+                    rule: None if pick is None else pick.share for rule, pick in elastic.found.choice.picks.items()
                 },
             },
             "assistants": rows,
@@ -236,7 +236,7 @@ class Group:
     def assistant_row(self, elastic: Chain, assistant: Assistant) -> dict[str, Any]:
         """One candidate: its score in the elastic run, alone and, where the edition has it, as a teacher."""
         assert elastic.choice is not None
-        place = elastic.choice.considered.index(assistant)
+        place = elastic.found.choice.considered.index(assistant)
         row: dict[str, Any] = {
             "multiple": MULTIPLES[place],
             "share": assistant.share,
@@ -250,7 +250,7 @@ class Group:
             "alone": alone.result["validation"],
             "refreshed": self.refreshed(elastic, assistant).result["validation"],
             "seconds": alone.result["seconds"],
-            "flops": sum(chain.flops.values()),
+            "flops": sum(chain.found.flops.values()),
         }
         if place not in self.edition.sizes:
             return row
@@ -261,7 +261,7 @@ class Group:
         """The slice of the elastic run, trained on alone for a tenth of the steps."""
         assert elastic.choice is not None
         base = start_of(load_student(elastic.trained["elastic run"][0].path), self.start.labels)
-        whole = elastic.choice.considered[-1].choice  # the candidates are nested: the last holds all
+        whole = elastic.found.choice.considered[-1].choice  # the candidates are nested: the last holds all
         start = cut(base, whole, assistant.choice, importance_of(self.session, self.inputs).importance)
         return self.taught(start, self.inputs.lesson(), refreshing(self.spec), "refreshed")
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgekd.assistants.choose import (
-    Assistant,
-    Choice,
     Gap,
     by_exhaustion,
     by_ratio,
@@ -27,6 +25,7 @@ from edgekd.distill.student import Lesson, Start, distill, lesson, load_student,
 from edgekd.inputs.gather import Inputs
 from edgekd.models.initialize import slice_again, slice_weights
 from edgekd.plan.stage import Planner, importance_of
+from edgekd.records.assistants import Assistant, Assistants, Choice
 from edgekd.records.plan import Candidate, Plan
 from edgekd.session import Session
 from edgekd.settings.distill import Distill
@@ -52,29 +51,21 @@ class Chain:
     """What stands between a teacher and its student.
 
     Attributes:
-        strategy: The strategy's name.
-        share: The student's share of the teacher's encoder parameters.
-        choice: What was considered and taken; None where no student is cut out of the teacher.
         start: The student before training.
         lesson: What the student learns from: the last assistant's answers, or the teacher's.
+        found: How the assistants were chosen; None where no student is cut out of the teacher.
         trained: The stages of each assistant that was trained alone, and the elastic run, by name.
-        flops: What was spent before the student's own training, by step.
-        finetune: What training the teacher itself for as many steps as the student would take, for comparison.
     """
 
-    strategy: str
-    share: float
-    choice: Choice | None
     start: Start
     lesson: Lesson
+    found: Assistants | None = None
     trained: dict[str, list[Artefact]] = field(default_factory=dict)
-    flops: dict[str, float] = field(default_factory=dict)
-    finetune: float = 0.0
 
     @property
     def taken(self) -> tuple[Assistant, ...]:
         """The assistants, the largest first."""
-        return () if self.choice is None else self.choice.taken
+        return () if self.found is None else self.found.choice.taken
 
 
 def make_chain(session: Session, inputs: Inputs, candidate: Candidate, start: Start) -> Chain:
@@ -92,7 +83,7 @@ def make_chain(session: Session, inputs: Inputs, candidate: Candidate, start: St
     spec = inputs.profile.distill
     name = spec.assistants.name
     if name == "none" or candidate.choice is None or spec.init.name != "slice":
-        return Chain(name, 0.0, None, start, inputs.lesson())
+        return Chain(start, inputs.lesson())
     return _Chains(session, inputs, candidate, start).make()
 
 
@@ -201,16 +192,14 @@ class _Chains:
         what = ", then ".join(a.describe() for a in taken) or "none"
         self.session.engine.progress.say(f"assistants ({self.spec.assistants.name}): {what}; {choice.reason}")
         start, lesson = self._through(taken)
-        return Chain(
-            self.spec.assistants.name,
-            self.gap.share,
-            choice,
-            start,
-            lesson,
-            self.trained,
-            self.flops,
-            finetune_flops(self.inputs, self.spec),
+        found = Assistants(
+            strategy=self.spec.assistants.name,
+            student_share=self.gap.share,
+            choice=choice,
+            flops=self.flops,
+            finetune_flops=finetune_flops(self.inputs, self.spec),
         )
+        return Chain(start, lesson, found, self.trained)
 
     def _choose(self) -> Choice:
         spec, gap = self.spec.assistants, self.gap
@@ -223,19 +212,21 @@ class _Chains:
                 kept = f"{100 * gap.share:.0f}%"
                 return none_because(gap, f"no gain is on record for {task} and students that keep {kept}")
             chosen = by_ratio(gap)
-            return replace(chosen, reason=f"{found.gain:+.1f} points on record ({found.source}); {chosen.reason}")
+            reason = f"{found.gain:+.1f} points on record ({found.source}); {chosen.reason}"
+            return chosen.model_copy(update={"reason": reason})
         candidates = gap.candidates()
         if spec.name == "ratio" or not candidates:
             return by_ratio(gap)
         if isinstance(spec, LambdaAssistants):
             return self._by_tradeoff(spec, candidates)
-        reached = [replace(a, reached=self._reached(a)) for a in candidates]
+        reached = [a.model_copy(update={"reached": self._reached(a)}) for a in candidates]
         return by_exhaustion(gap, reached)
 
     def _by_tradeoff(self, spec: LambdaAssistants, candidates: tuple[Assistant, ...]) -> Choice:
         if self.narrow:
             chosen = by_ratio(self.gap)
-            return replace(chosen, reason=f"a student of less width is no slice of an elastic run; {chosen.reason}")
+            reason = f"a student of less width is no slice of an elastic run; {chosen.reason}"
+            return chosen.model_copy(update={"reason": reason})
         session, inputs, task = self.session, self.inputs, self.inputs.task
         stage = lengthened(self.spec, ELASTIC_LENGTH).schedule(kept=0.0)[-1]  # the rate that its smallest slice needs
         slices = [self.student, *(a.choice for a in candidates)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from typing import Literal
@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from edgekd.errors import UsageError
+from edgekd.records.assistants import Assistant, Choice
 from edgekd.settings.base import Spec
 from edgekd.settings.shape import EncoderShape, Slice
 
@@ -36,34 +37,6 @@ LAMBDAS = (0.1, 0.15, 0.2, 0.3)
 _GRID, _ROUNDED = 400, 8
 
 _RESAMPLES = 500
-
-
-@dataclass(frozen=True)
-class Assistant:
-    """A model between teacher and student.
-
-    Attributes:
-        choice: What it keeps of the teacher.
-        shape: Its shape.
-        share: Its encoder parameters over the teacher's.
-        score: Its validation metric in the elastic run; None where there was none.
-        reached: Validation metric of the student that was trained through it; None where none was.
-    """
-
-    choice: Slice
-    shape: EncoderShape
-    share: float
-    score: float | None = None
-    reached: float | None = None
-
-    def tradeoff(self, weight: float) -> float:
-        """MiniDisc's t = m + weight (1 - s)."""
-        assert self.score is not None
-        return self.score + weight * (1 - self.share)
-
-    def describe(self) -> str:
-        """Such as "25% of the teacher's encoder: 2 layers x 384, heads 6, FFN 768"."""
-        return f"{100 * self.share:.0f}% of the teacher's encoder: {self.shape.describe()}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +63,7 @@ class Gap:
     def assistant(self, choice: Slice) -> Assistant:
         """The assistant that keeps this."""
         shape = self._shape(choice, self.teacher.hidden)
-        return Assistant(choice, shape, self._share(shape))
+        return Assistant(choice=choice, shape=shape, share=self._share(shape))
 
     def near(self, share: float) -> Assistant | None:
         """The assistant nearest to this share that holds the student and is larger; None beyond `LARGEST`."""
@@ -156,23 +129,6 @@ class Gap:
         return shape.encoder_parameters() / self.teacher.encoder_parameters()
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen, and what there was to choose from.
-
-    Attributes:
-        considered: Every candidate, the smallest first.
-        taken: The chain, the largest first; empty for none.
-        reason: One sentence.
-        picks: By rule, what each would have taken.
-    """
-
-    considered: tuple[Assistant, ...]
-    taken: tuple[Assistant, ...]
-    reason: str
-    picks: dict[str, Assistant | None]
-
-
 class Regime(Spec):
     """Where the benchmark showed a gain of `ratio` over no assistant.
 
@@ -211,13 +167,13 @@ def recorded(record: PaidRecord, task: str, share: float) -> Regime | None:
 def by_ratio(gap: Gap) -> Choice:
     """One assistant of 2.5 times the student, and one more before it while the gap above is wider than that twice."""
     taken, reason = _ratio(gap)
-    return Choice(taken[::-1], taken, reason, _by_size(gap))
+    return Choice(considered=taken[::-1], taken=taken, reason=reason, picks=_by_size(gap))
 
 
 def none_because(gap: Gap, reason: str) -> Choice:
     """No assistant; what `ratio` would have taken is told all the same."""
     other = by_ratio(gap)
-    return Choice(other.considered, (), reason, other.picks)
+    return other.model_copy(update={"taken": (), "reason": reason})
 
 
 def fixed(gap: Gap, shapes: Sequence[Slice]) -> Choice:
@@ -252,7 +208,7 @@ def fixed(gap: Gap, shapes: Sequence[Slice]) -> Choice:
     for name, assistant, after in zip(names, chain, [*(a.share for a in chain[1:]), gap.share], strict=True):
         if assistant.share <= after:
             raise UsageError(f"{name}: is not larger than what it teaches; leave it out")
-    return Choice(tuple(chain[::-1]), tuple(chain), "as the profile says", _by_size(gap))
+    return Choice(considered=tuple(chain[::-1]), taken=tuple(chain), reason="as the profile says", picks=_by_size(gap))
 
 
 def holds(larger: Slice, smaller: Slice) -> bool:
@@ -299,13 +255,14 @@ def by_tradeoff(
         elif len({a.choice for a in picks.values()}) > 1:
             chain = gap.beyond(nearest, considered)
             reason = f"the lambdas disagree: the one nearest to {RATIO:g} times the student"
-    return Choice(tuple(considered), chain, reason, {**picks, **others})
+    return Choice(considered=tuple(considered), taken=chain, reason=reason, picks={**picks, **others})
 
 
 def by_exhaustion(gap: Gap, considered: Sequence[Assistant]) -> Choice:
     """The candidate whose student was best on validation."""
     best = max(considered, key=lambda a: a.reached or 0.0)
-    return Choice(tuple(considered), gap.beyond(best), "its student is the best on validation", _by_size(gap))
+    reason = "its student is the best on validation"
+    return Choice(considered=tuple(considered), taken=gap.beyond(best), reason=reason, picks=_by_size(gap))
 
 
 def standard_error(score: Callable[[np.ndarray, np.ndarray], float], one: np.ndarray, other: np.ndarray) -> float:
@@ -325,7 +282,7 @@ def standard_error(score: Callable[[np.ndarray, np.ndarray], float], one: np.nda
 
 def scored(assistants: Sequence[Assistant], scores: Sequence[float]) -> list[Assistant]:
     """The candidates with their scores of the elastic run."""
-    return [replace(a, score=score) for a, score in zip(assistants, scores, strict=True)]
+    return [a.model_copy(update={"score": score}) for a, score in zip(assistants, scores, strict=True)]
 
 
 def _by_size(gap: Gap) -> dict[str, Assistant | None]:

@@ -53,6 +53,7 @@ def command(**flags: Any) -> None:
     require("torch", "cpu", "export a student")
     require("onnxruntime", "cpu", "prove the export")
     from edgekd.distill.student import load_student
+    from edgekd.export.stage import exported_of
     from edgekd.latency.targets.build import build_target
     from edgekd.models.identity import folder_id
     from edgekd.pipeline.attempt import export_of
@@ -66,18 +67,15 @@ def command(**flags: Any) -> None:
     exported = export_of(session, gather(session, request).of_student, device, load_student(folder), folder_id(folder))
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(exported.path, out, ignore=shutil.ignore_patterns("manifest.json"))
-    parity, int8 = exported.result["parity"], exported.result["int8"]
-    console.print(f"ONNX written to {out}: largest logit gap to PyTorch {parity['max_abs_gap']:.1e}")
-    if int8 is not None:
-        verb = "may be deployed" if int8["kept"] else "must not be deployed"
-        console.print(f"INT8 {verb}: {int8['drop']:+.2f} points lost on validation (at most {int8['limit']:g})")
-        if int8.get("kept_float"):
-            console.print(f"Left in FP32, since INT8 cost {int8['drop_before']:.2f}: {', '.join(int8['kept_float'])}")
-    for kind, key in (("FP32", "choice"), ("INT8", "int8_choice")):
-        if key in exported.result:
-            console.print(f"Fastest form of the graph, {kind}: {exported.result[key]['chosen']}")
+    found = exported_of(exported)
+    console.print(f"ONNX written to {out}: largest logit gap to PyTorch {found.parity.max_abs_gap:.1e}")
+    if (int8 := found.quantisation) is not None:
+        console.print(f"INT8 {'may' if int8.kept else 'must not'} be deployed: {int8.reason}")
+    for form in found.forms:
+        if form.chosen:
+            console.print(f"Fastest form of the graph, {form.precision.upper()}: {form.name}")
     if flags["as_json"]:
-        click.echo(json.dumps({"out": str(out), **exported.result}))
+        click.echo(json.dumps({"out": str(out), **found.model_dump(mode="json")}))
 
 
 def _triton(flags: dict[str, Any]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.distill.scoring import Judged
+from edgekd.records.labels import CalibrationSummary, ClassNoise
 from edgekd.tasks.base import Task
 
 BINS = 15
@@ -17,41 +17,7 @@ BINS = 15
 _COLDEST, _HOTTEST, _EXACT = 0.05, 20.0, 1.0001
 
 
-@dataclass(frozen=True)
-class ClassNoise:
-    """How often a class is given wrongly.
-
-    Attributes:
-        label: The class.
-        said: How often the teacher gives it.
-        wrong: Share of these where it is another one.
-    """
-
-    label: str
-    said: int
-    wrong: float
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A teacher on labelled texts.
-
-    Attributes:
-        rows: Answers, one a text or a word.
-        error: Expected calibration error of its probabilities.
-        temperature: What its logits are to be divided by; above 1 it is too sure of itself.
-        fitted_error: Expected calibration error after that, on the same texts.
-        noise: Of each class that it gives, the worst first.
-    """
-
-    rows: int
-    error: float
-    temperature: float
-    fitted_error: float
-    noise: tuple[ClassNoise, ...]
-
-
-def calibrate(task: Task, judged: Judged, rows: NDArray[np.float32]) -> Calibration | None:
+def calibrate(task: Task, judged: Judged, rows: NDArray[np.float32]) -> CalibrationSummary | None:
     """Measure a teacher on a split.
 
     Args:
@@ -66,7 +32,7 @@ def calibrate(task: Task, judged: Judged, rows: NDArray[np.float32]) -> Calibrat
         return None
     targets = task.target_rows(judged.split, judged.encodings)
     temperature = fit_temperature(rows, targets)
-    return Calibration(
+    return CalibrationSummary(
         rows=len(rows),
         error=calibration_error(softmax(rows), targets),
         temperature=temperature,
@@ -136,7 +102,10 @@ def label_noise(said: NDArray[np.int64], targets: NDArray[np.int64], labels: Seq
     """
     given = np.bincount(said, minlength=len(labels))
     wrong = np.bincount(said[said != targets], minlength=len(labels))
-    found = [ClassNoise(labels[i], int(given[i]), float(wrong[i] / given[i])) for i in np.flatnonzero(given).tolist()]
+    found = [
+        ClassNoise(label=labels[i], said=int(given[i]), wrong=float(wrong[i] / given[i]))
+        for i in np.flatnonzero(given).tolist()
+    ]
     return tuple(sorted(found, key=lambda noise: (-noise.wrong, -noise.said, noise.label)))
 
 

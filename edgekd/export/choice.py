@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from edgekd.errors import EdgekdError, UsageError
-from edgekd.graph.parity import Parity
 from edgekd.graph.variants import fused_nodes
 from edgekd.latency.estimate import round_ratio
 from edgekd.latency.measure import compare
@@ -17,6 +15,7 @@ from edgekd.latency.table import VOCABULARY
 from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import GraphJob
 from edgekd.progress import Progress
+from edgekd.records.export import Form, Parity
 
 # Fewer rounds leave the interval wider than what the forms differ by.
 _ROUNDS, _CALLS = 15, 8
@@ -56,13 +55,14 @@ class Place:
 
 
 def choose_graph(
-    forms: Mapping[str, Path], place: Place, vocabulary: int, prove: Callable[[Path], Parity] | None,
-    limit: float, progress: Progress, title: str,
-) -> dict[str, Any]:  # fmt: skip
+    forms: Mapping[str, Path], precision: Literal["fp32", "int8"], place: Place, vocabulary: int,
+    prove: Callable[[Path], Parity] | None, limit: float, progress: Progress, title: str,
+) -> tuple[Form, ...]:  # fmt: skip
     """Measure forms of one graph in turns, and take the fastest that answers as the first does.
 
     Args:
         forms: Files by name, the given one first: it stays unless another is faster beyond doubt.
+        precision: Of all of them.
         place: Where.
         vocabulary: Rows of the model's embedding.
         prove: Compares a file's answers with the first one's; None leaves that to what follows.
@@ -71,8 +71,7 @@ def choose_graph(
         title: Of the step.
 
     Returns:
-        `chosen`, its name, and `tried`: of each its median in ms, its ratio to the first with the interval (its upper
-        end None where the rounds do not bound it), the gap of its logits and what onnxruntime fused in it.
+        Each of them, one of them chosen.
     """
     ids = min(vocabulary, VOCABULARY)
     jobs = [GraphJob(name, path, place.batch_size, place.length, ids) for name, path in forms.items()]
@@ -82,7 +81,8 @@ def choose_graph(
             progress=lambda done, total: bar.update(done / total),
         )  # fmt: skip
     first = jobs[0].name
-    tried, best, best_upper = [], first, _WORTH
+    tried: list[Form] = []
+    best, best_upper = first, _WORTH
     for name, path in forms.items():
         ratio = (1.0, 1.0, 1.0)
         if name != first:
@@ -92,17 +92,12 @@ def choose_graph(
         if same and ratio[2] < best_upper:
             best, best_upper = name, ratio[2]
         tried.append(
-            {
-                "name": name,
-                "median_ms": found[name].percentile(50, place.target.clock),
-                "ratio": ratio[0],
-                "interval": [ratio[1], ratio[2] if math.isfinite(ratio[2]) else None],
-                "gap": gap,
-                "same": same,
-                "fused": fused_nodes(path),
-            }
-        )
-    return {"chosen": best, "tried": tried}
+            Form(
+                name=name, precision=precision, median_ms=found[name].percentile(50, place.target.clock),
+                ratio=ratio[0], interval=ratio[1:], gap=gap, same=same, chosen=False, fused=fused_nodes(path),
+            )
+        )  # fmt: skip
+    return tuple(form.model_copy(update={"chosen": form.name == best}) for form in tried)
 
 
 def _gap(prove: Callable[[Path], Parity] | None, path: Path) -> float | None:

@@ -17,6 +17,7 @@ from edgekd.graph.quantize import quantizable, quantize_dynamic, quantize_static
 from edgekd.graph.sensitivity import find_repair, most_evaluations
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.progress import Progress
+from edgekd.records.export import Quantisation
 from edgekd.runtime.tokenise import Encodings
 from edgekd.settings.export import Export
 from edgekd.tasks.base import Task
@@ -70,13 +71,8 @@ class Guard:
         ranges = activation_ranges(source, batches, self.options.calibration)
         return lambda path, kept: quantize_static(source, path, ranges=ranges, keep_float=kept, **options)
 
-    def guarded(self, source: Path, destination: Path) -> dict[str, Any]:
-        """Write the INT8 file of a source, the repaired one where that saves it, and say what it costs.
-
-        Returns:
-            Scores on validation, the drop in points and its limit, the share of equal answers, whether the file may
-            be deployed, and `kept_float`, the nodes left in FP32 to get there.
-        """
+    def guarded(self, source: Path, destination: Path) -> Quantisation:
+        """Write the INT8 file of a source, the repaired one where that saves it, and say what it costs."""
         quantize = self.quantizer(source)
         quantize(destination, ())
         exact = self.answers(source, self.validation.encodings, "export: validate FP32")
@@ -90,21 +86,23 @@ class Guard:
             quantised = self.answers(destination, self.validation.encodings, "export: validate repaired INT8")
         drop = self._drop(exact, quantised)
         narrow = reduces_range(self.instruction_set)
-        return {
-            "instruction_set": self.instruction_set,
-            "fp32": self.validation.score(self.task, exact),
-            "int8": self.validation.score(self.task, quantised),
-            "drop": drop,
-            "limit": self.max_drop,
-            "agreement": agreement(self.task, exact, quantised),
-            "kept": bool(drop <= self.max_drop + 1e-9),
-            "method": self.options.int8,
-            "kept_float": list(kept),
-            "drop_before": before,
-            "reduce_range": narrow,
+        found = Quantisation(
+            kept=bool(drop <= self.max_drop + 1e-9),
+            drop_points=drop,
+            limit_points=self.max_drop,
+            reason="",
+            method=self.options.int8,
+            agreement=agreement(self.task, exact, quantised),
+            kept_float=kept,
+            drop_before=before,
+            reduce_range=narrow,
             # A machine that saturates, judging a file for one that does not.
-            "saturated": not narrow and reduces_range(detect_instruction_set()),
-        }
+            saturated=not narrow and reduces_range(detect_instruction_set()),
+            instruction_set=self.instruction_set,
+            fp32=self.validation.score(self.task, exact),
+            int8=self.validation.score(self.task, quantised),
+        )
+        return found.model_copy(update={"reason": _reason(found)})
 
     def _drop(self, exact: np.ndarray, quantised: np.ndarray) -> float:
         """Points of the metric lost."""
@@ -159,3 +157,23 @@ def agreement(task: Task, exact: np.ndarray, other: np.ndarray) -> float:
     if task.output == "value":
         return task.score(np.concatenate([exact, other], axis=1))
     return float(np.mean(task.decide(exact) == task.decide(other)))
+
+
+def _reason(found: Quantisation) -> str:
+    """Why an INT8 file is kept or refused, in a sentence or more."""
+    verb, drop, share = "kept" if found.kept else "refused", found.drop_points, found.agreement
+    said = [
+        f"{found.method} INT8 {verb}: {drop:+.2f} points lost on validation (at most {found.limit_points:g}), "
+        f"{100 * (share or 0.0):.1f}% of the answers the same"
+    ]
+    if found.kept_float:
+        said.append(f"{found.drop_before:+.2f} points before {', '.join(found.kept_float)} stayed in FP32")
+    elif not found.kept:
+        said.append("no few nodes are to blame")
+    if found.reduce_range:
+        said.append(f"weights have 7 bits, since {found.instruction_set} saturates at 8")
+    if found.saturated:
+        said.append(
+            f"judged on a machine that saturates, unlike the target ({found.instruction_set}): answers there differ"
+        )
+    return "; ".join(said)

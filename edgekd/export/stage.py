@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from edgekd.export.choice import Place, choose_graph
 from edgekd.export.guard import Guard, agreement, calibration_batches
 from edgekd.graph.foreign import export_foreign
 from edgekd.graph.halve import halve
-from edgekd.graph.parity import Parity, compare_logits, load_session
+from edgekd.graph.parity import compare_logits, load_session
 from edgekd.graph.quantize import QUANTIZER_VERSION
 from edgekd.graph.variants import OPTIMISER_LEVELS, fused_nodes, optimise, writer_variants
 from edgekd.graph.writer import WRITER_VERSION, save_model, write_student
@@ -29,14 +29,15 @@ from edgekd.models.families import Hosted
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import Teacher
 from edgekd.progress import Progress
+from edgekd.records.export import Exported, Form, Half, Parity
 from edgekd.runtime.tokenise import MASKED, Encodings, joined_logits
 from edgekd.settings.export import Export, GraphOptions
 from edgekd.settings.target import Precision
 from edgekd.store import Artefact, Store
 from edgekd.tasks.base import Task
 
-VERSION = 1
-CHOICE_VERSION = 1
+VERSION = 2
+CHOICE_VERSION = 2
 
 # Texts of validation on which the graph is proven equal to PyTorch.
 _PARITY_TEXTS = 256
@@ -126,8 +127,7 @@ def export_student(
         wanted: The files.
 
     Returns:
-        `model.onnx` (FP32) and, if asked for, `model_quantized.onnx` and `model_fp16.onnx`; the result holds parity,
-        the guard, and what onnxruntime fuses in each file.
+        `model.onnx` (FP32) and, if asked for, `model_quantized.onnx` and `model_fp16.onnx`; see `exported_of`.
     """
     shape, weights = hosted
 
@@ -182,6 +182,11 @@ def model_file(artefact: Artefact, precision: Precision) -> Path:
     return artefact.path / ("model_quantized.onnx" if precision == "int8" else "model.onnx")
 
 
+def exported_of(artefact: Artefact) -> Exported:
+    """What is known of the files."""
+    return Exported.model_validate(artefact.result)
+
+
 def _prove(path: Path, encodings: Encodings, model: nn.Module, engine: Engine) -> Parity:
     """Compare the graph with PyTorch on the first texts."""
     few = _first(encodings)
@@ -228,48 +233,50 @@ class _Subject:
 
     def export(self, store: Store, engine: Engine, key: dict[str, Any]) -> Artefact:
         """Choose the forms where asked to, then make the files of `key`."""
-        choice: dict[str, Any] = {}
+        forms: tuple[Form, ...] = ()
         if self.wanted.options.choose == "measured":
-            choice = self._choice(store, key, engine.progress)
+            forms = self._measured(store, key, engine.progress)
             # The files follow from what was chosen, not from the timings: another measurement may choose the same.
-            key = key | {"forms": [found["chosen"] for found in choice.values()]}
+            key = key | {"forms": [form.name for form in forms if form.chosen]}
 
         def build(work: Path) -> dict[str, Any]:
             with tempfile.TemporaryDirectory(prefix="edgekd-export-") as folder:
-                return self._files(work, self.write(Path(folder)), choice, engine)
+                return self._files(work, self.write(Path(folder)), forms, engine).model_dump(mode="json")
 
         return store.make("export", VERSION, key, build)
 
-    def _choice(self, store: Store, key: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """The fastest forms on the target."""
+    def _measured(self, store: Store, key: dict[str, Any], progress: Progress) -> tuple[Form, ...]:
+        """The forms on the target, the fastest of each precision chosen."""
         place = self.wanted.place
 
         def build(_: Path) -> dict[str, Any]:
             with tempfile.TemporaryDirectory(prefix="edgekd-export-") as folder:
                 files = self.write(Path(folder))
-                found = {"choice": _fastest(files, self.vocabulary, self.validation, self.wanted, progress)}
+                found = _fastest(files, self.vocabulary, self.validation, self.wanted, progress)
                 guard = _guard(self.wanted, self.task, self.validation, progress)
                 if guard is not None and len(files) > 1:
-                    found["int8_choice"] = _fastest_int8(files, self.vocabulary, guard, self.wanted)
-                return found
+                    found += _fastest_int8(files, self.vocabulary, guard, self.wanted)
+                return {"forms": [form.model_dump(mode="json") for form in found]}
 
         where = {"machine": place.machine, "length": place.length}
-        return store.make("choose_graph", CHOICE_VERSION, key | where, build).result
+        made = store.make("choose_graph", CHOICE_VERSION, key | where, build).result
+        return tuple(Form.model_validate(form) for form in made["forms"])
 
-    def _files(self, work: Path, files: dict[str, Path], choice: dict[str, Any], engine: Engine) -> dict[str, Any]:
+    def _files(self, work: Path, files: dict[str, Path], forms: tuple[Form, ...], engine: Engine) -> Exported:
         """Prove the given form, and write the chosen ones in each precision."""
         guard = _guard(self.wanted, self.task, self.validation, engine.progress)
         given = next(iter(files.values()))
-        result: dict[str, Any] = {"parity": asdict(_prove(given, self.validation.encodings, self.model(), engine))}
-        fp32, int8 = (choice[key]["chosen"] if key in choice else None for key in ("choice", "int8_choice"))
-        shutil.copyfile(_form(fp32, files), work / "model.onnx")
-        result["int8"] = None
+        chosen = {form.precision: form.name for form in forms if form.chosen}
+        parity = _prove(given, self.validation.encodings, self.model(), engine)
+        shutil.copyfile(_form(chosen.get("fp32"), files), work / "model.onnx")
+        int8 = half = None
         if guard is not None:
-            result["int8"] = guard.guarded(_form(int8, files), work / "model_quantized.onnx")
+            int8 = guard.guarded(_form(chosen.get("int8"), files), work / "model_quantized.onnx")
         if self.wanted.fp16:
-            half = work / "model_fp16.onnx"
-            result["fp16"] = _halved(given, half, self.task, self.validation, self.wanted, engine.progress)
-        return result | choice | {"fused": {path.name: fused_nodes(path) for path in sorted(work.glob("*.onnx"))}}
+            path = work / "model_fp16.onnx"
+            half = _halved(given, path, self.task, self.validation, self.wanted, engine.progress)
+        fused = {path.name: fused_nodes(path) for path in sorted(work.glob("*.onnx"))}
+        return Exported(parity=parity, quantisation=int8, half=half, forms=forms, fused=fused)
 
 
 def _guard(wanted: Wanted, task: Task, validation: Judged, progress: Progress) -> Guard | None:
@@ -303,7 +310,7 @@ def _optimised(level: int) -> str:
 
 def _fastest(
     files: dict[str, Path], vocabulary: int, validation: Judged, wanted: Wanted, progress: Progress
-) -> dict[str, Any]:
+) -> tuple[Form, ...]:
     """The fastest FP32 file, those of onnxruntime's transformer optimiser among the rivals."""
     few, forms = _first(validation.encodings), dict(files)
     reference = onnx_rows(next(iter(files.values())), few, batch_size=8)
@@ -313,31 +320,31 @@ def _fastest(
         except EdgekdError as error:  # a rival that fails is none
             progress.say(str(error))
     return choose_graph(
-        forms, wanted.place, vocabulary, lambda path: compare_logits(reference, onnx_rows(path, few, batch_size=8)),
-        _limit(reference), progress, "export: measure the forms of the graph",
+        forms, "fp32", wanted.place, vocabulary,
+        lambda path: compare_logits(reference, onnx_rows(path, few, batch_size=8)), _limit(reference), progress,
+        "export: measure the forms of the graph",
     )  # fmt: skip
 
 
-def _fastest_int8(files: dict[str, Path], vocabulary: int, guard: Guard, wanted: Wanted) -> dict[str, Any]:
+def _fastest_int8(files: dict[str, Path], vocabulary: int, guard: Guard, wanted: Wanted) -> tuple[Form, ...]:
     """The FP32 form whose INT8 file is the fastest; the guard judges its answers afterwards."""
     forms = {}
     for name, path in files.items():
         forms[name] = path.with_suffix(".int8.onnx")
         guard.quantizer(path)(forms[name], ())
     title = "export: measure the forms of the INT8 graph"
-    return choose_graph(forms, wanted.place, vocabulary, None, 0.0, guard.progress, title)
+    return choose_graph(forms, "int8", wanted.place, vocabulary, None, 0.0, guard.progress, title)
 
 
 def _halved(
     source: Path, destination: Path, task: Task, validation: Judged, wanted: Wanted, progress: Progress
-) -> dict[str, Any]:
+) -> Half:
     """Make the FP16 file and compare its answers, computed here, with those of FP32."""
     count = wanted.options.calibration_texts
     made = halve(source, destination, calibration_batches(wanted.texts, count, progress))
     few = _first(validation.encodings)
     exact, halved = onnx_rows(source, few, batch_size=8), onnx_rows(destination, few, batch_size=8)
     gap = compare_logits(exact, halved).max_abs_gap
-    return {"masks": list(made.masks), "kept": list(made.kept)} | {
-        "max_abs_gap": gap,
-        "agreement": agreement(task, exact, halved),
-    }
+    return Half(
+        max_abs_gap=gap, agreement=agreement(task, exact, halved), masks=tuple(made.masks), kept=tuple(made.kept)
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import EdgekdError, UsageError, require
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far a candidate's logits are from the reference's.
-
-    Attributes:
-        rows: Texts (or tokens) compared.
-        max_abs_gap: Largest absolute difference of any logit.
-        label_agreement: Share of the rows with the same largest logit, in [0, 1].
-    """
-
-    rows: int
-    max_abs_gap: float
-    label_agreement: float
+from edgekd.records.export import Parity
 
 
 def compare_logits(reference: NDArray[Any], candidate: NDArray[Any]) -> Parity:

@@ -18,7 +18,7 @@ from edgekd.distill.elastic import ElasticRun
 from edgekd.distill.label import logits_of
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.student import Lesson, Start, distill, load_student
-from edgekd.export.stage import export_student, model_file, onnx_rows
+from edgekd.export.stage import export_student, exported_of, model_file, onnx_rows
 from edgekd.inputs.gather import Inputs
 from edgekd.latency.estimate import Estimate
 from edgekd.latency.measure import Judgement, Measurement
@@ -116,8 +116,8 @@ class Attempt:
     @property
     def int8_refused(self) -> bool:
         """Whether the precision that was planned cost too much quality."""
-        int8 = self.exported.result["int8"]
-        return self.candidate.precision == "int8" and int8 is not None and not int8["kept"]
+        int8 = exported_of(self.exported).quantisation
+        return self.candidate.precision == "int8" and int8 is not None and not int8.kept
 
     def next_action(self, *, can_replan: bool, trained_longer: bool) -> str:
         """What should follow: "done", "without INT8", "plan again", "train alone" or "train longer"."""
@@ -267,7 +267,7 @@ def _without_assistants(planner: Planner, attempt: Attempt, start: Start, chain:
     # The last stage alone is stretched, so its own cost is what the chain's is a multiple of.
     last = spec.model_copy(update={"stages": spec.stages[-1:]})
     own = training_flops(inputs, last, start.shape, attempt.stages[-1:])
-    longer = lengthened(spec, 1 + sum(chain.flops.values()) / own)
+    longer = lengthened(spec, 1 + sum(chain.found.flops.values() if chain.found else ()) / own)
     return distill(
         planner.session.store, planner.session.engine, start, inputs.task, inputs.lesson(), longer,
         "baseline: no assistant at the same compute",
@@ -330,7 +330,8 @@ def _measured(
 ) -> Attempt:
     student = stages[-1] if stages else None
     precision: Precision = candidate.precision
-    if precision == "int8" and not exported.result["int8"]["kept"]:
+    int8 = exported_of(exported).quantisation
+    if precision == "int8" and not (int8 is not None and int8.kept):
         precision = "fp32"  # accuracy comes first; the plan learns of it afterwards
     _write(planner, plan, exported, precision, work, start, student)
     planner.progress.step("validate")

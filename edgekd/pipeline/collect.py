@@ -5,35 +5,25 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgekd import __version__
-from edgekd.assistants.chain import Chain
-from edgekd.assistants.choose import LAMBDAS
 from edgekd.data.transfer import TransferSet
-from edgekd.distill.calibration import calibrate
 from edgekd.distill.scoring import Judged
 from edgekd.inputs.gather import Inputs
 from edgekd.latency.estimate import Estimate, estimate
 from edgekd.latency.measure import Measurement
 from edgekd.latency.targets.base import Target
 from edgekd.proof.validate import Retained, retained
-from edgekd.records.chain import ChainStep, ChainSummary
-from edgekd.records.labels import CalibrationSummary
-from edgekd.records.plan import Plan
 from edgekd.records.result import (
-    Candidate,
     Contender,
     Curve,
     CurvePoint,
     DataSummary,
     GenericSummary,
-    Parity,
     Percentile,
     QualityRow,
     TeacherSummary,
@@ -45,9 +35,6 @@ from edgekd.store import Artefact
 from edgekd.tasks.base import Task
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
-
-# What the rules that choose by t are called among the picks, before their lambda.
-_LAMBDA = "lambda "
 
 
 def data_summary(inputs: Inputs, name: str) -> DataSummary:
@@ -85,74 +72,6 @@ def teacher_summary(inputs: Inputs, name: str | None = None) -> TeacherSummary:
         parameters=sum(p.numel() for p in teacher.model.parameters()),
         validation=inputs.validation.score(inputs.task, inputs.validation_rows),
         test=inputs.test.score(inputs.task, inputs.test_rows),
-    )
-
-
-def calibration_summary(inputs: Inputs) -> CalibrationSummary | None:
-    """How far the teacher's labels can be trusted; None without gold labels or classes."""
-    found = calibrate(inputs.task, inputs.validation, inputs.validation_rows)
-    return None if found is None else CalibrationSummary.model_validate(asdict(found))
-
-
-def candidates(plan: Plan) -> tuple[Candidate, ...]:
-    """The plan's candidates as the report shows them."""
-    made = []
-    for i, candidate in enumerate(plan.candidates):
-        known = candidate.predicted_ms if candidate.predicted_ms is not None else candidate.measured_ms
-        made.append(
-            Candidate(
-                name=f"{candidate.kind} {i + 1}",
-                shape=candidate.shape.describe() if candidate.shape is not None else "unchanged",
-                precision=candidate.precision,
-                predicted_ms=known or 0.0,
-                measured_ms=candidate.measured_ms,
-                kept=candidate.kept,
-                encoder_parameters=candidate.shape.encoder_parameters() if candidate.shape is not None else 0,
-                fits=candidate.fits,
-                chosen=i == plan.chosen,
-                note=candidate.note,
-            )
-        )
-    return tuple(made)
-
-
-def chain_steps(chain: Chain | None) -> tuple[ChainStep, ...]:
-    """The assistants as the report shows them, the smallest first; "none" where none was taken."""
-    if chain is None or chain.choice is None:
-        return ()
-    choice = chain.choice
-    taken = {a.choice for a in choice.taken}
-    # The one that teaches the student is what was chosen; those before it follow from its size.
-    chosen = choice.taken[-1].choice if choice.taken else None
-    own = [float(rule.removeprefix(_LAMBDA)) for rule in choice.picks if rule.startswith(_LAMBDA)]
-    weights = sorted({*LAMBDAS, *own})
-    shown = {a.choice: a for a in (*choice.taken, *choice.considered)}
-    steps = [
-        ChainStep(
-            name=a.shape.describe(),
-            taken=a.choice in taken,
-            reason=choice.reason if a.choice == chosen else "",
-            share=a.share,
-            score=a.score,
-            tradeoffs={} if a.score is None else {f"{weight:g}": a.tradeoff(weight) for weight in weights},
-            reached=a.reached,
-        )
-        for a in sorted(shown.values(), key=lambda a: a.share)
-    ]
-    return tuple(steps) if taken else (ChainStep(name="none", taken=True, reason=choice.reason), *steps)
-
-
-def chain_summary(chain: Chain | None) -> ChainSummary | None:
-    """How the assistants were chosen and what they cost, as the report shows it."""
-    if chain is None or chain.choice is None:
-        return None
-    return ChainSummary(
-        strategy=chain.strategy,
-        student_share=chain.share,
-        reason=chain.choice.reason,
-        picks={rule: "none" if pick is None else pick.describe() for rule, pick in chain.choice.picks.items()},
-        flops=chain.flops,
-        finetune_flops=chain.finetune,
     )
 
 
@@ -257,12 +176,6 @@ def timing(
         slowdown=estimates[judged].slowdown,
         samples_ms=thin(found.samples(clock).tolist()),
     )
-
-
-def parity(exported: dict[str, Any]) -> Parity:
-    """The graph against PyTorch."""
-    found = exported["parity"]
-    return Parity(max_abs_gap=found["max_abs_gap"], agreement=found["label_agreement"], rows=found["rows"])
 
 
 def versions() -> dict[str, str]:

@@ -15,9 +15,11 @@ from edgekd.assistants.finals import by_accuracy
 from edgekd.assistants.shapes import check_shapes
 from edgekd.bundle import claimed, emptied, publish
 from edgekd.data.split import TaskData
+from edgekd.distill.calibration import calibrate
 from edgekd.distill.elastic import ElasticRun
 from edgekd.errors import UsageError
 from edgekd.export.deploy import write_deploy
+from edgekd.export.stage import exported_of
 from edgekd.inputs.gather import Inputs, prepare
 from edgekd.latency.machine import read_machine
 from edgekd.latency.targets.build import build_target
@@ -30,7 +32,6 @@ from edgekd.pipeline.demo import demo_profile, demo_sources, demo_tfidf, kept_re
 from edgekd.plan.stage import Device, Planner
 from edgekd.proof.evidence import write_evidence
 from edgekd.proof.validate import fixed_texts, replay_texts
-from edgekd.records.exported import graphs_of, quantisation_of
 from edgekd.records.labels import OutputsSummary
 from edgekd.records.plan import Plan, read_plan
 from edgekd.records.result import Latency, QualityRow, Result, Try
@@ -298,17 +299,14 @@ def _result(
         data=collect.data_summary(inputs.of_student, source),
         transfer=collect.transfer_summary(inputs.transfer),
         teacher=collect.teacher_summary(inputs, f"made of {Path(request.encoder).name}" if request.encoder else None),
-        calibration=collect.calibration_summary(inputs),
+        calibration=calibrate(inputs.task, inputs.validation, inputs.validation_rows),
         outputs=_outputs(request, planner, final),
-        candidates=collect.candidates(final.plan),
-        chain=collect.chain_steps(final.chain),
-        chain_summary=collect.chain_summary(final.chain),
+        plan=final.plan,
+        assistants=None if final.chain is None else final.chain.found,
         training=final.curves,
         quality=tuple(rows),
         latency=Latency(judge=inputs.profile.workload.judge, fixed=final.fixed, replay=final.replay),
-        parity=collect.parity(final.exported.result),
-        quantisation=quantisation_of(final.exported.result),
-        graphs=graphs_of(final.exported.result),
+        export=exported_of(final.exported),
         criteria=final.criteria,
         speed=planner.session.log.summary() if probe is None else None,
         tries=tuple(tries),

@@ -13,7 +13,7 @@ from edgekd.distill.batches import fingerprint as fingerprint_of
 from edgekd.distill.student import Start
 from edgekd.errors import UsageError
 from edgekd.export.choice import Place
-from edgekd.export.stage import Wanted, export_teacher, model_file
+from edgekd.export.stage import Wanted, export_teacher, exported_of, model_file
 from edgekd.graph.writer import WRITER_VERSION
 from edgekd.inputs.gather import Inputs
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
@@ -201,10 +201,10 @@ class Planner:
         return found
 
     def _measure_teacher(self) -> TeacherLatency:
-        int8 = self.exported.result["int8"]
+        int8 = exported_of(self.exported).quantisation
         dropped: dict[Precision, str] = {}
-        if int8 is not None and not int8["kept"]:
-            dropped["int8"] = f"INT8 costs {int8['drop']:.2f} points on validation (at most {int8['limit']:g})"
+        if int8 is not None and not int8.kept:
+            dropped["int8"] = f"INT8 costs {int8.drop_points:.2f} points on validation (at most {int8.limit_points:g})"
         for precision in self.precisions:
             size = model_file(self.exported, precision).stat().st_size / 1e6
             note = over_size(size, self.inputs.profile)

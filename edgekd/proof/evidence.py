@@ -23,8 +23,8 @@ from edgekd.latency.measure import compare
 from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, GraphJob, Text
 from edgekd.progress import Progress
-from edgekd.records.base import Record
-from edgekd.records.result import SCHEMA_VERSION, Interval, read_record
+from edgekd.records.base import Interval, Record
+from edgekd.records.result import SCHEMA_VERSION, read_record
 from edgekd.runtime.model import CPU, SURROGATES, BundleConfig, load
 from edgekd.runtime.tokenise import MASKED
 from edgekd.settings.shape import EncoderShape, HeadShape

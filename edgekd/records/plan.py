@@ -55,10 +55,14 @@ class Candidate(Spec):
         """Whether both are the same of the teacher, and as wide, in whatever precision."""
         return (self.kind, self.choice, self.shape) == (other.kind, other.choice, other.shape)
 
+    @property
+    def shape_words(self) -> str:
+        """The shape in words."""
+        return "unchanged" if self.shape is None or self.kind == "teacher" else self.shape.describe()
+
     def describe(self) -> str:
         """A short name for people."""
-        shape = self.shape.describe() if self.shape is not None else "unchanged"
-        return f"{self.kind}, {shape}, {self.precision.upper()}"
+        return f"{self.kind}, {self.shape_words}, {self.precision.upper()}"
 
 
 class Plan(Spec):

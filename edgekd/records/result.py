@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 
 from edgekd.errors import ExitCode, UsageError
-from edgekd.records.base import Record
-from edgekd.records.chain import ChainStep, ChainSummary
-from edgekd.records.exported import Graphs, Quantisation
+from edgekd.records.assistants import Assistants
+from edgekd.records.base import Interval, Record
+from edgekd.records.export import Exported
 from edgekd.records.labels import CalibrationSummary, OutputsSummary
+from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.base import validated
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -47,17 +47,6 @@ EXIT_CODES = {
     "unmeasured": ExitCode.UNMEASURED,
 }
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-def _open_end(value: Any) -> Any:
-    """Turn an infinite upper end into None: JSON has no infinity."""
-    if isinstance(value, list | tuple) and len(value) == 2 and value[1] == math.inf:
-        return (value[0], None)
-    return value
-
-
-Interval = Annotated[tuple[float, float | None], BeforeValidator(_open_end)]
-"""Lower and upper end; the upper end is None where the samples are too few to bound it."""
 
 
 class DataSummary(Record):
@@ -156,34 +145,6 @@ class TeacherSummary(Record):
     parameters: int
     validation: float | None = None
     test: float | None = None
-
-
-class Candidate(Record):
-    """A shape and precision that the plan considered.
-
-    Attributes:
-        name: Short name, unique in the result.
-        shape: The shape in words.
-        precision: What it would be deployed in, such as "int8".
-        predicted_ms: Latency predicted at the budget's percentile.
-        measured_ms: The same, measured, where it was.
-        kept: Share of the teacher's importance that it keeps, between 0 and 1.
-        encoder_parameters: Parameters of its layers.
-        fits: Whether it is within the budget less headroom.
-        chosen: Whether it became the student.
-        note: Anything worth saying about it.
-    """
-
-    name: str
-    shape: str
-    precision: str
-    predicted_ms: float
-    measured_ms: float | None = None
-    kept: float
-    encoder_parameters: int
-    fits: bool
-    chosen: bool = False
-    note: str = ""
 
 
 class CurvePoint(Record):
@@ -304,14 +265,6 @@ class Latency(Record):
         return self.fixed if self.judge == "fixed" else self.replay
 
 
-class Parity(Record):
-    """The exported graph against PyTorch on `rows` real texts: largest logit gap, share of equal labels."""
-
-    max_abs_gap: float
-    agreement: float
-    rows: int
-
-
 class Criterion(Record):
     """One thing that was asked for, and what was found.
 
@@ -362,16 +315,13 @@ class Result(Record):
         teacher: What it compressed.
         calibration: How far its labels can be trusted, where there are gold labels.
         outputs: What that was made of, where it was made of another's outputs.
-        candidates: What the plan considered.
-        chain: Assistants considered.
-        chain_summary: How they were chosen, and their cost.
+        plan: What was considered, and what was chosen.
+        assistants: How teacher assistants were chosen, and their cost; None where no student was cut out of a teacher.
         training: One curve a run.
         origin: Where the student came from, if it was not trained alone.
         quality: The quality table.
         latency: The exported model's, where it was measured.
-        parity: Of the export.
-        quantisation: Whether INT8 was kept.
-        graphs: The forms of the graph, and what onnxruntime fuses.
+        export: The files, proven and judged.
         criteria: What was asked for, and what was found.
         tries: In the order of time.
         machine: Where the latency was measured.
@@ -396,16 +346,13 @@ class Result(Record):
     teacher: TeacherSummary
     calibration: CalibrationSummary | None = None
     outputs: OutputsSummary | None = None
-    candidates: tuple[Candidate, ...] = ()
-    chain: tuple[ChainStep, ...] = ()
-    chain_summary: ChainSummary | None = None
+    plan: Plan | None = None
+    assistants: Assistants | None = None
     training: tuple[Curve, ...] = ()
     origin: str = ""
     quality: tuple[QualityRow, ...] = ()
     latency: Latency = Latency()
-    parity: Parity | None = None
-    quantisation: Quantisation | None = None
-    graphs: Graphs | None = None
+    export: Exported | None = None
     criteria: tuple[Criterion, ...] = ()
     tries: tuple[Try, ...] = ()
     machine: dict[str, JsonValue] = {}
@@ -429,9 +376,14 @@ class Result(Record):
         return EXIT_CODES[self.outcome]
 
     @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All that the plan considered."""
+        return () if self.plan is None else self.plan.candidates
+
+    @property
     def chosen(self) -> Candidate | None:
         """The candidate that became the student."""
-        return next((c for c in self.candidates if c.chosen), None)
+        return None if self.plan is None else self.plan.choice
 
     @property
     def shipped(self) -> QualityRow | None:

@@ -8,13 +8,12 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, JsonValue
 
 from edgekd.records.base import Record
-from edgekd.records.exported import Quantisation
+from edgekd.records.export import Quantisation
 from edgekd.records.result import (
     SCHEMA_VERSION,
     Criterion,
     Metric,
     Outcome,
-    Percentile,
     QualityRow,
     Result,
     Timing,
@@ -29,17 +28,6 @@ class VerdictBudget(Record):
     percentile: float
     judge: Literal["fixed", "replay"]
     clock: Literal["service", "response"] | None = None
-
-
-class VerdictLatency(Record):
-    """One measurement, without its samples."""
-
-    texts: str
-    calls: int
-    percentiles: tuple[Percentile, ...]
-    clock: Literal["service", "response"] = "service"
-    waited_share: float | None = None
-    slowdown: float = 1.0
 
 
 class VerdictModel(Record):
@@ -61,7 +49,7 @@ class Verdict(Record):
         metric: What every score is.
         budget: What was promised.
         criteria: Each with limit, value, interval and outcome.
-        latency: "fixed" and "replay", whichever was measured: raw percentiles with intervals, in ms.
+        latency: "fixed" and "replay", whichever was measured, without their samples.
         quality: Scores on test, between 0 and 1.
         quantisation: Whether INT8 was kept, what it costs on validation, and the nodes left in FP32.
         model: The validated file.
@@ -80,7 +68,7 @@ class Verdict(Record):
     metric: Metric
     budget: VerdictBudget
     criteria: tuple[Criterion, ...]
-    latency: dict[Literal["fixed", "replay"], VerdictLatency]
+    latency: dict[Literal["fixed", "replay"], Timing]
     quality: tuple[QualityRow, ...]
     quantisation: Quantisation | None = None
     model: VerdictModel
@@ -107,9 +95,9 @@ def verdict_json(result: Result) -> dict[str, Any]:
             clock=result.latency.judged.clock if result.latency.judged is not None else None,
         ),
         criteria=result.criteria,
-        latency={judge: _without_samples(timing) for judge, timing in timings.items() if timing is not None},
+        latency={k: t.model_copy(update={"samples_ms": ()}) for k, t in timings.items() if t is not None},
         quality=result.quality,
-        quantisation=result.quantisation,
+        quantisation=None if result.export is None else result.export.quantisation,
         model=VerdictModel(file=result.model_file, sha256=result.files.get(result.model_file)),
         files=result.files,
         machine=result.machine,
@@ -127,14 +115,3 @@ def read_verdict(path: Path) -> Verdict:
         UsageError: The file is missing, not JSON, of a newer schema, or not a verdict.
     """
     return read_record(path, Verdict)
-
-
-def _without_samples(timing: Timing) -> VerdictLatency:
-    return VerdictLatency(
-        texts=timing.texts,
-        calls=timing.calls,
-        percentiles=timing.percentiles,
-        clock=timing.clock,
-        waited_share=timing.waited_share,
-        slowdown=timing.slowdown,
-    )

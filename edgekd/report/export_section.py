@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.records.exported import Form, Graphs, Quantisation
+from edgekd.records.export import Exported, Form, Quantisation
 from edgekd.records.result import Result
 from edgekd.report import wording
 from edgekd.report.markup import Html, Node, facts, section, table, tag
@@ -10,23 +10,22 @@ from edgekd.report.markup import Html, Node, facts, section, table, tag
 
 def export_section(result: Result) -> Html | None:
     """The section, or None where nothing was exported."""
-    parity, shown = result.parity, []
-    if parity is not None:
-        gap = f"{parity.max_abs_gap:.2g}"
-        shown.append(
-            facts(
-                [
-                    ("largest logit gap to PyTorch", gap),
-                    ("same labels as PyTorch", wording.percent(parity.agreement)),
-                    ("texts compared", f"{parity.rows:,}"),
-                ]
-            )
+    export = result.export
+    if export is None:
+        return None
+    parity = export.parity
+    shown: list[Html | None] = [
+        facts(
+            [
+                ("largest logit gap to PyTorch", f"{parity.max_abs_gap:.2g}"),
+                ("same labels as PyTorch", wording.percent(parity.label_agreement)),
+                ("texts compared", f"{parity.rows:,}"),
+            ]
         )
-    if result.quantisation is not None:
-        shown += _quantisation(result.quantisation)
-    if result.graphs is not None:
-        shown += _graphs(result.graphs)
-    return section("Export: parity and quantisation", "", *shown)
+    ]
+    if export.quantisation is not None:
+        shown += _quantisation(export.quantisation)
+    return section("Export: parity and quantisation", "", *shown, *_graphs(export))
 
 
 def _quantisation(found: Quantisation) -> list[Html | None]:
@@ -42,7 +41,7 @@ def _quantisation(found: Quantisation) -> list[Html | None]:
     return [facts(pairs), tag("p", found.reason, class_="note") if found.reason else None]
 
 
-def _graphs(found: Graphs) -> list[Html | None]:
+def _graphs(found: Exported) -> list[Html | None]:
     shown: list[Html | None] = []
     if found.forms:
         heads = ("Form of the graph", "", "Median", "Of the given form’s", "Logit gap")

@@ -8,7 +8,9 @@ from pathlib import Path
 import yaml
 
 from edgekd.errors import require
-from edgekd.records.result import Candidate, Criterion, Interval, Outcome, Percentile, Result, Timing
+from edgekd.records.base import Interval
+from edgekd.records.plan import Candidate
+from edgekd.records.result import Criterion, Outcome, Percentile, Result, Timing
 from edgekd.report import wording
 from edgekd.report.assistants import assistants
 from edgekd.report.export_section import export_section
@@ -240,10 +242,10 @@ def _choice(result: Result, figure: Html | None) -> Html | None:
 
 def _candidates(result: Result) -> list[Html | None]:
     """The chosen one and the best of the others; the rest folded away."""
-    ranked = sorted(result.candidates, key=lambda c: (not c.chosen, not c.fits, -c.kept))
+    ranked = sorted(result.candidates, key=lambda c: (c is not result.chosen, not c.fits, -c.kept))
     heads = ("Candidate", "Predicted, ms", "Measured, ms", "Kept", "Encoder", "Fits")
-    rows = [_candidate(c) for c in ranked]
-    marked = [i for i, c in enumerate(ranked) if c.chosen]
+    rows = [_candidate(c, c is result.chosen) for c in ranked]
+    marked = [i for i, c in enumerate(ranked) if c is result.chosen]
     numeric = (1, 2, 3, 4)
     rest = table(heads, rows[_SHOWN_CANDIDATES:], numeric)
     return [
@@ -252,14 +254,14 @@ def _candidates(result: Result) -> list[Html | None]:
     ]
 
 
-def _candidate(c: Candidate) -> list[Node]:
-    parts = (c.name, wording.precision_name(c.precision), c.note, "chosen" if c.chosen else "")
+def _candidate(c: Candidate, chosen: bool) -> list[Node]:
+    parts = (c.kind, wording.precision_name(c.precision), c.note, "chosen" if chosen else "")
     return [
-        join([c.shape, tag("span", ", ".join(part for part in parts if part), class_="below")]),
-        wording.number(c.predicted_ms) if c.predicted_ms else None,
+        join([c.shape_words, tag("span", ", ".join(part for part in parts if part), class_="below")]),
+        None if c.predicted_ms is None else wording.number(c.predicted_ms),
         None if c.measured_ms is None else wording.number(c.measured_ms),
         wording.percent(c.kept),
-        wording.count(c.encoder_parameters) if c.encoder_parameters else None,
+        None if c.shape is None else wording.count(c.shape.encoder_parameters()),
         "yes" if c.fits else "no",
     ]
 

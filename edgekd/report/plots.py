@@ -7,6 +7,7 @@ drawing serves light and dark pages. Text stays text. Nothing here touches pyplo
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +19,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from edgekd.records.result import Candidate, Curve, Percentile, Result, Timing
+from edgekd.records.plan import Candidate
+from edgekd.records.result import Curve, Percentile, Result, Timing
 from edgekd.report import wording
 from edgekd.report.markup import Html, tag
 
@@ -126,7 +128,7 @@ def quality(result: Result) -> Html | None:
 
 def frontier(result: Result) -> Html | None:
     """Predicted latency against what is kept of the teacher, or None without candidates."""
-    known = [c for c in result.candidates if c.predicted_ms > 0]
+    known = [c for c in result.candidates if math.isfinite(_planned_ms(c))]
     if not known:
         return None
 
@@ -136,13 +138,13 @@ def frontier(result: Result) -> Html | None:
             _cloud(axes, [c for c in known if c.precision == precision], marker, colour)
         _budget_line(axes, result)
         chosen = result.chosen
-        if chosen in known:
-            axes.plot(chosen.predicted_ms, chosen.kept, "o", mfc="none", mec=INK, mew=1.4, ms=13)
+        if chosen is not None and chosen in known:
+            axes.plot(_planned_ms(chosen), chosen.kept, "o", mfc="none", mec=INK, mew=1.4, ms=13)
             axes.annotate(
-                "chosen", (chosen.predicted_ms, chosen.kept), (-11, 6), textcoords="offset points",
+                "chosen", (_planned_ms(chosen), chosen.kept), (-11, 6), textcoords="offset points",
                 ha="right", color=INK, fontweight="bold",
             )  # fmt: skip
-        times = [c.predicted_ms for c in known]
+        times = [_planned_ms(c) for c in known]
         if max(times) > 12 * min(times):
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -261,19 +263,24 @@ def _precisions(candidates: Sequence[Candidate]) -> list[tuple[str, str, str]]:
     return [(p, *known.get(p, ("D", MUTED))) for p in found]
 
 
+def _planned_ms(candidate: Candidate) -> float:
+    """What the plan's search went by: the prediction, where there was one."""
+    return candidate.best_known_ms if candidate.predicted_ms is None else candidate.predicted_ms
+
+
 def _cloud(axes: Axes, group: Sequence[Candidate], marker: str, colour: str) -> None:
     """Candidates of one precision: filled where they fit, hollow where not; a line leads to what was measured."""
     for fits in (True, False):
         points = [c for c in group if c.fits is fits]
         if points:
             axes.scatter(
-                [c.predicted_ms for c in points], [c.kept for c in points],
+                [_planned_ms(c) for c in points], [c.kept for c in points],
                 marker=marker, s=34, linewidths=1.1, edgecolors=colour,
                 facecolors=colour if fits else "none", alpha=0.9 if fits else 0.7,
                 label=f"{wording.precision_name(group[0].precision)}, {'fits' if fits else 'too slow'}",
             )  # fmt: skip
     for c in group:
-        if c.measured_ms is not None:
+        if c.measured_ms is not None and c.predicted_ms is not None:
             axes.plot([c.predicted_ms, c.measured_ms], [c.kept] * 2, color=INK, lw=1.0, zorder=3)
             axes.plot(c.measured_ms, c.kept, "|", color=INK, ms=9, mew=1.4, zorder=3)
 

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from edgekd.records.result import Criterion, Interval, Outcome, Percentile, QualityRow, Result, speed_words
+from edgekd.records.base import Interval
+from edgekd.records.result import Criterion, Outcome, Percentile, QualityRow, Result, speed_words
 
 BADGE: dict[Outcome, str] = {
     "met": "Met",
@@ -229,7 +230,7 @@ def pitch(result: Result) -> str:
     chosen = result.chosen
     if chosen is None or not subject(result).endswith("student"):
         return subject(result)
-    return f"{chosen.shape}, {precision_name(chosen.precision)}"
+    return f"{chosen.shape_words}, {precision_name(chosen.precision)}"
 
 
 def _latency_fact(result: Result) -> str:

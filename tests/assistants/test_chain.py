@@ -55,13 +55,13 @@ def test_default_and_none_change_nothing_that_a_stored_student_is_known_by(chain
         chain, start, inputs = chain_of(name=name)
         assert chain.taken == ()
         assert (chain.start.id, chain.lesson.id) == (start.id, inputs.lesson().id)
-        assert chain.flops == {}
+        assert chain.found is None or chain.found.flops == {}
 
 
 def test_auto_says_why_and_what_ratio_would_take(chain_of):
     chain, _, _ = chain_of(name="auto")
-    assert "no gain is on record for text-classification" in chain.choice.reason
-    assert chain.choice.picks["ratio"] is not None
+    assert "no gain is on record for text-classification" in chain.found.choice.reason
+    assert chain.found.choice.picks["ratio"] is not None
 
 
 def test_auto_takes_the_ratio_where_a_gain_is_on_record(chain_of, monkeypatch):
@@ -69,13 +69,13 @@ def test_auto_takes_the_ratio_where_a_gain_is_on_record(chain_of, monkeypatch):
     monkeypatch.setattr(chains, "paid", lambda: PaidRecord(regimes=(regime,)))
     chain, _, _ = chain_of(name="auto")
     assert len(chain.taken) == 1
-    assert "+0.6 points on record (x.json)" in chain.choice.reason
+    assert "+0.6 points on record (x.json)" in chain.found.choice.reason
 
 
 def test_ratio_trains_an_assistant_and_the_student_is_cut_out_of_it_and_taught_by_it(chain_of, shared_session):
     chain, start, inputs = chain_of(name="ratio")
     (assistant,) = chain.taken
-    assert assistant.share == pytest.approx(2.5 * chain.share, rel=0.2)
+    assert assistant.share == pytest.approx(2.5 * chain.found.student_share, rel=0.2)
     assert chain.start.shape == start.shape
     assert chain.start.id != start.id
     assert chain.lesson.id != inputs.lesson().id
@@ -98,8 +98,8 @@ def test_relations_are_read_from_the_assistant(shared_session, request_):
 
 def test_lambda_scores_every_candidate_in_one_run_and_costs_what_the_formula_says(chain_of):
     chain, _, inputs = chain_of(name="lambda")
-    choice = chain.choice
-    assert all(a.score is not None and a.share > chain.share for a in choice.considered)
+    choice = chain.found.choice
+    assert all(a.score is not None and a.share > chain.found.student_share for a in choice.considered)
     assert {"lambda 0.1", "lambda 0.15", "lambda 0.2", "lambda 0.3", "ratio", "most accurate"} <= set(choice.picks)
     (run,) = chain.trained["elastic run"]
     length = round(inputs.encodings.lengths.mean())
@@ -109,9 +109,9 @@ def test_lambda_scores_every_candidate_in_one_run_and_costs_what_the_formula_say
     texts = run.result["steps"] * inputs.profile.distill.stages[-1].training.batch_size
     looks = len(run.result["points"]) * (student + sizes[-1]) + student + sum(sizes)
     expected = 3 * texts * each + len(inputs.validation.encodings) * looks
-    assert chain.flops["elastic run"] == pytest.approx(expected)
+    assert chain.found.flops["elastic run"] == pytest.approx(expected)
     assert len(chain.taken) == 1
-    assert sum(chain.flops.values()) < 1.5 * chain.finetune
+    assert sum(chain.found.flops.values()) < 1.5 * chain.found.finetune_flops
 
 
 def test_a_chain_takes_nothing_for_trained_that_the_elastic_run_did_not_train(chain_of, monkeypatch):
@@ -130,7 +130,7 @@ def test_a_chain_takes_nothing_for_trained_that_the_elastic_run_did_not_train(ch
 
 def test_lambda_leaves_a_narrower_student_to_the_ratio(chain_of):
     chain, start, _ = chain_of(width=16, name="lambda")
-    assert "less width" in chain.choice.reason
+    assert "less width" in chain.found.choice.reason
     assert "elastic run" not in chain.trained
     assert chain.start.id == start.id  # projected from the teacher, and taught by the assistant
     assert len(chain.taken) == 1
@@ -138,7 +138,7 @@ def test_lambda_leaves_a_narrower_student_to_the_ratio(chain_of):
 
 def test_exhaustive_trains_a_student_through_every_candidate(chain_of):
     chain, _, _ = chain_of(name="exhaustive", epochs=2)
-    reached = [a.reached for a in chain.choice.considered]
+    reached = [a.reached for a in chain.found.choice.considered]
     assert len(reached) >= 3
     assert chain.taken[-1].reached == max(reached)
 
@@ -166,11 +166,11 @@ def test_bundle_reports_the_assistant_and_the_same_compute_without_it(shared_ses
     changes = {"distill.assistants": {"name": "lambda"}, "budget.latency_ms": 0.015, "accept.min_retained": 0.1}
     profile = override(request_.profile, changes | {"distill.stages.0.training.epochs": 2})
     result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
-    assert sum(step.taken for step in result.chain) == 1
-    shares = [step.share for step in result.chain]
-    assert all(a < b for a, b in itertools.pairwise(shares))
-    assert set(result.chain[0].tradeoffs) == {"0.1", "0.15", "0.2", "0.3"}
-    assert result.chain_summary.strategy == "lambda"
+    choice = result.assistants.choice
+    assert len(choice.taken) == 1
+    assert all(a.share < b.share for a, b in itertools.pairwise(choice.considered))
+    assert choice.lambdas == (0.1, 0.15, 0.2, 0.3)
+    assert result.assistants.strategy == "lambda"
     assert result.row("student, no assistant at the same compute") is not None
     report = (tmp_path / "b" / "report.html").read_text()
     assert "Teacher assistants considered" in report

@@ -1,7 +1,6 @@
 """Which assistants are considered, what each rule takes of them, and what is refused."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,7 +141,7 @@ def test_validation_that_cannot_rank_falls_back_to_the_ratio_and_says_the_error(
 def test_exhaustive_takes_the_way_that_led_to_the_best_student():
     between = gap()
     reached = (0.1, 0.3, 0.2, 0.0, 0.1)
-    found = [replace(a, reached=score) for a, score in zip(between.candidates(), reached, strict=True)]
+    found = [a.model_copy(update={"reached": score}) for a, score in zip(between.candidates(), reached, strict=True)]
     assert by_exhaustion(between, found).taken == (found[1],)
 
 

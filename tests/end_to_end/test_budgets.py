@@ -32,7 +32,7 @@ def test_size_moves_the_plan_to_a_smaller_student(compressed):
     found = criterion(bound, "size")
     assert found.outcome == "met"
     assert found.value == pytest.approx((out / "model.onnx").stat().st_size / 1e6)
-    assert bound.chosen.encoder_parameters < free.chosen.encoder_parameters
+    assert bound.chosen.shape.encoder_parameters() < free.chosen.shape.encoder_parameters()
     assert any("over --max-mb" in c.note and not c.fits for c in bound.candidates)
 
 

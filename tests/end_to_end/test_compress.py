@@ -45,7 +45,7 @@ def test_budget_and_quality_are_met(bundle):
     _, result = bundle
     assert result.outcome == "met"
     assert result.exit_code == 0
-    assert result.chosen.shape != result.teacher.shape
+    assert result.chosen.shape_words != result.teacher.shape
     assert {c.name for c in result.criteria} == {"latency p95", "accuracy kept of the teacher's"}
 
 
@@ -135,7 +135,7 @@ def test_teacher_that_fits_is_shipped_unchanged(shared_session, request_, tmp_pa
     profile = override(request_.profile, {"budget.latency_ms": 50, "search.always_distill": False})
     result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
     assert result.outcome == "met"
-    assert result.chosen.shape == "unchanged"
+    assert result.chosen.shape_words == "unchanged"
     assert next(r for r in result.quality if r.shipped).name in ("teacher", "teacher, INT8")
     assert load(tmp_path / "b").predict("turn the lamp")[0]["label"] in ("alarm", "lights", "music", "weather")
 

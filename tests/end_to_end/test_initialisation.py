@@ -81,7 +81,7 @@ def test_checkpoint_with_the_teachers_tokenizer(shared_session, request_, tiny_e
     changes = {"distill.stages": stages, "budget.latency_ms": 0.05, "accept.min_retained": 0.3}
     profile = override(asked.profile, changes)
     result = compress(shared_session, asked.model_copy(update={"profile": profile}), tmp_path / "b")
-    assert result.chosen.shape == "2 layers x 16, heads 2, FFN 32"
+    assert result.chosen.shape_words == "2 layers x 16, heads 2, FFN 32"
     assert result.chosen.measured_ms <= 0.05
     untrained = result.row("student from a checkpoint, untrained").score
     assert result.row("student FP32").score > untrained + 0.2
@@ -149,7 +149,7 @@ def test_checkpoint_over_the_budget_is_tried_and_missed(shared_session, request_
     result = compress(shared_session, asked, tmp_path / "b")
     assert result.exit_code == 1
     assert result.row("student from a checkpoint, untrained") is not None
-    assert {c.shape for c in result.candidates} == {"unchanged", "3 layers x 32, heads 4, FFN 64"}
+    assert {c.shape_words for c in result.candidates} == {"unchanged", "3 layers x 32, heads 4, FFN 64"}
 
 
 def test_plan_of_another_initialisation_is_refused(shared_session, request_, brief, tiny_encoder, tmp_path):

@@ -10,11 +10,11 @@ import pytest
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.export import choice
 from edgekd.export.choice import Place, choose_graph
-from edgekd.graph.parity import Parity
 from edgekd.latency.measure import Measurement
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import RoundSample
 from edgekd.progress import Progress
+from edgekd.records.export import Parity
 from edgekd.settings.target import FakeTarget
 
 PLACE = Place(target=build_target(FakeTarget()), machine="m", length=16, batch_size=1)
@@ -41,29 +41,34 @@ def chosen(monkeypatch, tmp_path):
         monkeypatch.setattr(choice, "compare", compare)
         monkeypatch.setattr(choice, "fused_nodes", lambda path: {"Gelu": 1})
         forms = {name: tmp_path / f"{name}.onnx" for name in latencies}
-        return choose_graph(forms, PLACE, 100, prove, 1e-3, Progress(), "")
+        return choose_graph(forms, "fp32", PLACE, 100, prove, 1e-3, Progress(), "")
 
     return choose
 
 
+def winner(forms):
+    (name,) = [form.name for form in forms if form.chosen]
+    return name
+
+
 def test_the_fastest(chosen):
     found = chosen({"given": 1.0, "slow": 1.2, "fast": 0.8, "faster": 0.7})
-    assert found["chosen"] == "faster"
-    tried = {t["name"]: t for t in found["tried"]}
-    assert tried["faster"]["ratio"] == pytest.approx(0.7)
-    assert tried["slow"]["interval"] == pytest.approx([1.2, 1.2])
-    assert tried["given"]["fused"] == {"Gelu": 1}
+    assert winner(found) == "faster"
+    tried = {form.name: form for form in found}
+    assert tried["faster"].ratio == pytest.approx(0.7)
+    assert tried["slow"].interval == pytest.approx((1.2, 1.2))
+    assert tried["given"].fused == {"Gelu": 1}
 
 
 def test_too_few_rounds_keep_the_given_and_stay_json(chosen):
     found = chosen({"given": 1.0, "fast": 0.5}, rounds=3)
-    assert found["chosen"] == "given"
-    assert found["tried"][1]["interval"][1] is None
-    json.dumps(found, allow_nan=False)
+    assert winner(found) == "given"
+    assert found[1].interval[1] is None
+    json.dumps([form.model_dump() for form in found], allow_nan=False)
 
 
 def test_noise_keeps_the_given(chosen):
-    assert chosen({"given": 1.0, "perhaps": 0.97}, spread=0.05)["chosen"] == "given"
+    assert winner(chosen({"given": 1.0, "perhaps": 0.97}, spread=0.05)) == "given"
 
 
 def test_the_fastest_that_answers_the_same(chosen):
@@ -73,9 +78,9 @@ def test_the_fastest_that_answers_the_same(chosen):
         return Parity(rows=1, max_abs_gap=0.1 if path.stem == "wrong" else 1e-5, label_agreement=1.0)
 
     found = chosen({"given": 1.0, "broken": 0.5, "wrong": 0.6, "right": 0.8}, prove)
-    assert found["chosen"] == "right"
-    assert [t["same"] for t in found["tried"]] == [True, False, False, True]
-    assert [t["gap"] for t in found["tried"]] == [0.0, None, 0.1, 1e-5]
+    assert winner(found) == "right"
+    assert [form.same for form in found] == [True, False, False, True]
+    assert [form.gap for form in found] == [0.0, None, 0.1, 1e-5]
 
 
 def test_nothing_to_measure_elsewhere():

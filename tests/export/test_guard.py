@@ -72,44 +72,44 @@ def float_products(path):
 def test_a_file_within_the_limit_is_left_alone(guarded, tmp_path, monkeypatch):
     monkeypatch.setattr(guard_module, "find_repair", lambda *_: pytest.fail("nothing to repair"))
     found = guarded(make_weights(SHAPE), max_drop=20)
-    assert found["kept"]
-    assert found["kept_float"] == []
-    assert found["drop"] == found["drop_before"]
-    assert found["fp32"] == 1
-    assert found["drop"] == pytest.approx(100 * (1 - found["agreement"]))
+    assert found.kept
+    assert found.kept_float == ()
+    assert found.drop_points == found.drop_before
+    assert found.fp32 == 1
+    assert found.drop_points == pytest.approx(100 * (1 - found.agreement))
     assert float_products(tmp_path / "int8.onnx") == {"head.output"}
 
 
 @pytest.mark.parametrize("method", ["dynamic", "static"])
 def test_the_node_to_blame_stays_in_fp32(guarded, tmp_path, method):
     found = guarded(spoiled(1), int8=method)
-    assert found["drop_before"] > 5
-    assert found["kept"]
-    assert found["drop"] <= 5
-    assert found["kept_float"] == ["layers.1.ffn.down"]
-    assert found["method"] == method
+    assert found.drop_before > 5
+    assert found.kept
+    assert found.drop_points <= 5
+    assert found.kept_float == ("layers.1.ffn.down",)
+    assert found.method == method
     if method == "dynamic":
         assert float_products(tmp_path / "int8.onnx") == {"head.output", "layers.1.ffn.down"}
 
 
 def test_two_to_blame(guarded):
-    assert set(guarded(spoiled(0, 2))["kept_float"]) == {"layers.0.ffn.down", "layers.2.ffn.down"}
+    assert set(guarded(spoiled(0, 2)).kept_float) == {"layers.0.ffn.down", "layers.2.ffn.down"}
 
 
 def test_what_nothing_repairs_is_refused_whole(guarded, tmp_path):
     found = guarded(spoiled(1), max_drop=-1)
-    assert not found["kept"]
-    assert found["kept_float"] == []
-    assert found["drop"] == found["drop_before"]
+    assert not found.kept
+    assert found.kept_float == ()
+    assert found.drop_points == found.drop_before
     assert float_products(tmp_path / "int8.onnx") == {"head.output"}
 
 
 def test_saturation_is_handled_and_told(guarded, monkeypatch):
     monkeypatch.setattr(guard_module, "detect_instruction_set", lambda: "avx2")
     mine = guarded(make_weights(SHAPE), max_drop=100, instruction_set="avx2")
-    assert (mine["reduce_range"], mine["saturated"]) == (True, False)
+    assert (mine.reduce_range, mine.saturated) == (True, False)
     others = guarded(make_weights(SHAPE), max_drop=100, instruction_set="avx512_vnni")
-    assert (others["reduce_range"], others["saturated"]) == (False, True)
+    assert (others.reduce_range, others.saturated) == (False, True)
 
 
 def test_calibration_takes_the_same_texts_of_like_length():

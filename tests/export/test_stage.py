@@ -10,8 +10,9 @@ import pytest
 from edgekd.data.split import Split
 from edgekd.distill.scoring import Judged
 from edgekd.export.choice import Place
-from edgekd.export.stage import Wanted, export_student
+from edgekd.export.stage import Wanted, export_student, exported_of
 from edgekd.latency.targets.build import build_target
+from edgekd.records.export import Form
 from edgekd.settings.export import Export
 from edgekd.settings.target import CpuTarget
 from tests.export.test_guard import SHAPE, TASK, make_weights, texts
@@ -57,14 +58,21 @@ def test_what_is_asked_for_has_a_key_of_its_own(asked, validation):
 
 def test_files_and_what_fuses(exported):
     made = exported(wanted(quantize=None))
-    assert made.result["int8"] is None
+    assert exported_of(made).quantisation is None
     assert sorted(p.name for p in made.path.glob("*.onnx")) == ["model.onnx"]
     made = exported(wanted(fp16=True))
     assert sorted(p.name for p in made.path.glob("*.onnx")) == ["model.onnx", "model_fp16.onnx", "model_quantized.onnx"]
-    assert made.result["fp16"]["max_abs_gap"] < 0.05
-    assert made.result["fp16"]["kept"] == []
-    assert made.result["fused"]["model_quantized.onnx"]["DynamicQuantizeMatMul"] > 3
-    assert made.result["parity"]["max_abs_gap"] < 1e-4
+    found = exported_of(made)
+    assert found.half.max_abs_gap < 0.05
+    assert found.half.kept == ()
+    assert found.fused["model_quantized.onnx"]["DynamicQuantizeMatMul"] > 3
+    assert found.parity.max_abs_gap < 1e-4
+
+
+def winner(name, precision):
+    return Form(
+        name=name, precision=precision, median_ms=1.0, ratio=1.0, interval=(1.0, 1.0), gap=0.0, same=True, chosen=True
+    )
 
 
 def test_the_graph_is_chosen_by_measuring(exported, monkeypatch):
@@ -74,13 +82,12 @@ def test_the_graph_is_chosen_by_measuring(exported, monkeypatch):
 
     monkeypatch.setattr(choice, "_ROUNDS", 3)
     made = exported(wanted(choose="measured"))
-    tried = made.result["choice"]["tried"]
-    assert len(tried) == 4 + 3
-    assert all(t["same"] and t["median_ms"] > 0 for t in tried)
-    assert len(made.result["int8_choice"]["tried"]) == 4
+    forms = exported_of(made).forms
+    assert [form.precision for form in forms] == ["fp32"] * (4 + 3) + ["int8"] * 4
+    assert all(form.same and form.median_ms > 0 for form in forms)
 
-    def choose(forms, *_):
-        return {"chosen": "Q, K, V apart, residual as Add", "tried": []}
+    def choose(forms, precision, *_):
+        return (winner("Q, K, V apart, residual as Add", precision),)
 
     monkeypatch.setattr(export, "choose_graph", choose)
     made = exported(wanted(choose="measured", opset=18))
@@ -95,13 +102,14 @@ def test_the_graph_is_chosen_by_measuring(exported, monkeypatch):
 def test_the_optimisers_file_can_win(exported, monkeypatch):
     from edgekd.export import stage as export
 
-    def choose(forms, *_):
-        return {"chosen": list(forms)[-1], "tried": []}
+    def choose(forms, precision, *_):
+        return (winner(list(forms)[-1], precision),)
 
     monkeypatch.setattr(export, "choose_graph", choose)
     made = exported(wanted(choose="measured", quantize=None))
-    assert made.result["choice"]["chosen"] == "onnxruntime's transformer optimiser, level 2"
-    assert made.result["fused"]["model.onnx"]["SkipLayerNormalization"] > 3
+    found = exported_of(made)
+    assert found.forms[0].name == "onnxruntime's transformer optimiser, level 2"
+    assert found.fused["model.onnx"]["SkipLayerNormalization"] > 3
 
 
 def test_a_choice_is_measured_once(exported, monkeypatch):

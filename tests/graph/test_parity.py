@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edgekd.errors import EdgekdError, ExitCode, UsageError
-from edgekd.graph.parity import Parity, compare_logits, load_session, run_onnx
+from edgekd.graph.parity import compare_logits, load_session, run_onnx
+from edgekd.records.export import Parity
 
 from .conftest import make_batch, make_shape
 

@@ -56,8 +56,8 @@ def test_nan_is_refused():
 
 def test_unknown_key_names_the_field(sample, tmp_path):
     path = tmp_path / "result.json"
-    path.write_text(sample.model_dump_json().replace('"parity"', '"parities"'), encoding="utf-8")
-    with pytest.raises(UsageError, match="parities: unknown setting, did you mean 'parity'"):
+    path.write_text(sample.model_dump_json().replace('"max_abs_gap"', '"max_abs_gaps"'), encoding="utf-8")
+    with pytest.raises(UsageError, match="max_abs_gaps: unknown setting, did you mean 'max_abs_gap'"):
         read_result(path)
 
 
@@ -75,7 +75,7 @@ def test_thin_keeps_both_ends_and_the_shape():
 
 
 def test_chosen_and_shipped(sample, minimal):
-    assert sample.chosen.chosen
+    assert sample.chosen is sample.plan.candidates[sample.plan.chosen]
     assert sample.shipped.name == "student INT8"
     assert sample.row("teacher").score == 0.956
     assert minimal.chosen is minimal.shipped is minimal.row("teacher") is None

@@ -6,24 +6,23 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from edgekd.records.chain import ChainStep
+from edgekd.records.export import Exported, Parity, Quantisation
+from edgekd.records.plan import Candidate, Plan
 from edgekd.records.result import (
-    Candidate,
     Criterion,
     Curve,
     CurvePoint,
     DataSummary,
     Latency,
-    Parity,
     Percentile,
     QualityRow,
-    Quantisation,
     Result,
     TeacherSummary,
     Timing,
     Try,
     thin,
 )
+from edgekd.settings.shape import EncoderShape, HeadShape
 
 START = datetime(2026, 3, 14, 9, 26, 5, tzinfo=UTC)
 EVIL = '<script>alert("x")</script> & $\\alpha$ | `tick`'
@@ -64,22 +63,33 @@ def candidates():
                 found.append((predicted, kept, depth, width, precision))
     fitting = [f for f in found if f[0] <= 10 * 0.93]
     best = max(fitting, key=lambda f: f[1])
-    return tuple(
+    measured = sorted(fitting, key=lambda f: -f[1])[:4]
+    return found.index(best), tuple(
         Candidate(
-            name=f"student {i}",
-            shape=f"{depth} layers x {width}, heads {width // 32}, FFN {4 * width}",
+            kind="student",
+            shape=EncoderShape(
+                vocabulary=1000, positions=128, token_types=2, embedding=width, hidden=width, head_size=32,
+                heads=(width // 32,) * depth, ffn=(4 * width,) * depth, head=HeadShape(kind="sequence", labels=24),
+            ),
+            choice=None,
             precision=precision,
             predicted_ms=predicted,
-            measured_ms=predicted * 1.06 if f in sorted(fitting, key=lambda g: -g[1])[:4] else None,
+            measured_ms=predicted * 1.06 if f in measured else None,
             kept=kept,
-            encoder_parameters=depth * 12 * width * width,
             fits=f in fitting,
-            chosen=f is best,
-            note="finalist" if f in sorted(fitting, key=lambda g: -g[1])[:4] else "",
+            note="finalist" if f in measured else "",
         )
-        for i, f in enumerate(found, start=1)
+        for f in found
         for predicted, kept, depth, width, precision in (f,)
-    )
+    )  # fmt: skip
+
+
+def plan():
+    chosen, considered = candidates()
+    return Plan(
+        budget_ms=10, percentile=95, limit_ms=9.3, max_length=128, batch_size=1, overhead_ms=0.3, tail=1.05,
+        candidates=considered, chosen=chosen, reason="keeps most",
+    )  # fmt: skip
 
 
 def curve(name, epochs, best, loss):
@@ -204,11 +214,7 @@ def make_sample():
             validation=0.958,
             test=0.956,
         ),
-        candidates=candidates(),
-        chain=(
-            ChainStep(name="none", taken=True, reason="22.7 M to 6.2 M is where assistants never paid"),
-            ChainStep(name="4 layers x 384", taken=False, reason="gain of 0.1 points is inside its interval"),
-        ),
+        plan=plan(),
         training=(
             curve("teacher", 6, 0.958, 2.9),
             curve("distilled student", 10, 0.954, 2.1),
@@ -216,8 +222,10 @@ def make_sample():
         ),
         quality=quality(fixed),
         latency=Latency(judge="fixed", fixed=fixed, replay=replay),
-        parity=Parity(max_abs_gap=3.1e-6, agreement=1.0, rows=512),
-        quantisation=Quantisation(kept=True, drop_points=0.07, limit_points=0.5, reason="within the limit"),
+        export=Exported(
+            parity=Parity(max_abs_gap=3.1e-6, label_agreement=1.0, rows=512),
+            quantisation=Quantisation(kept=True, drop_points=0.07, limit_points=0.5, reason="within the limit"),
+        ),
         criteria=criteria(fixed),
         tries=(
             Try(what="3 layers x 384, INT8", predicted_ms=9.2, measured_ms=10.9, action="table corrected by 1.18"),

@@ -3,7 +3,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edgekd.records.result import Candidate, Latency
+from edgekd.records.plan import Candidate
+from edgekd.records.result import Latency
 from edgekd.report.html import render, write_html
 
 VOID = {"meta", "br", "path", "use"}
@@ -154,19 +155,22 @@ def test_unmeasured_parts_of_a_measurement(sample):
     assert "p95" in content
 
 
-def test_candidates_that_were_only_measured_stay_out_of_the_frontier(sample):
+def test_a_plan_of_the_teacher_alone_is_shown(sample):
     teacher = Candidate(
-        name="teacher 1",
-        shape="unchanged",
+        kind="teacher",
         precision="fp32",
-        predicted_ms=0.0,
+        shape=None,
+        choice=None,
         kept=1.0,
-        encoder_parameters=0,
-        fits=False,
+        predicted_ms=None,
+        measured_ms=9.0,
+        fits=True,
     )
-    content = render(sample.model_copy(update={"candidates": (teacher,)}))
-    assert 'id="figure-frontier"' not in content
+    plan = sample.plan.model_copy(update={"candidates": (teacher,), "chosen": 0})
+    content = render(sample.model_copy(update={"plan": plan}))
+    assert 'id="figure-frontier"' in content
     assert "unchanged" in content
+    assert 'id="figure-frontier"' not in render(sample.model_copy(update={"plan": None}))
 
 
 def test_the_same_result_gives_the_same_bytes(sample, tmp_path):

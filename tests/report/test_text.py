@@ -73,8 +73,8 @@ def test_a_demo_says_so(sample):
 
 
 def test_markup_in_user_text_is_printed_as_it_is(sample):
-    chosen = tuple(c.model_copy(update={"shape": "[red]x[/red] [/]"}) for c in sample.candidates)
-    assert "[red]x[/red] [/]" in shown(sample.model_copy(update={"candidates": chosen}))
+    data = sample.data.model_copy(update={"name": "[red]x[/red] [/]"})
+    assert "[red]x[/red] [/]" in shown(sample.model_copy(update={"data": data}))
 
 
 def test_minimal(minimal):
