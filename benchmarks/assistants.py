@@ -166,13 +166,13 @@ class Group:
         none = self.taught(direct, inputs.lesson(), self.spec, "no assistant")
         own = training_flops(inputs, self.spec, direct.shape, [none])
         elastic = self.chain(LambdaAssistants())
-        considered = elastic.found.choice.considered if elastic.choice is not None else ()
+        considered = elastic.found.choice.considered if elastic.found is not None else ()
         rows = [self.assistant_row(elastic, assistant) for assistant in considered]
         found = self.taught(elastic.start, elastic.lesson, self.spec, "lambda")
         ratio = next(row for row in rows if row["multiple"] == 2.5)
         equal = {
             "ratio": 1 + ratio.get("flops", 0.0) / own,
-            "lambda": 1 + sum(elastic.flops.values()) / own,
+            "lambda": 1 + sum(elastic.found.flops.values()) / own,
         }
         return {
             "set": self.name, "student": self.student, "seed": self.seed, "share": self.gap.share,
@@ -184,10 +184,10 @@ class Group:
                 for rule, factor in equal.items()
             },
             "lambda": self.scores(found) | {
-                "flops": elastic.flops, "finetune_flops": elastic.finetune,
+                "flops": elastic.found.flops, "finetune_flops": elastic.found.finetune_flops,
                 "seconds": elastic.trained["elastic run"][0].result["seconds"],
-                "reason": elastic.found.choice.reason if elastic.choice is not None else "",
-                "picks": {} if elastic.choice is None else {
+                "reason": elastic.found.choice.reason if elastic.found is not None else "",
+                "picks": {} if elastic.found is None else {
                     rule: None if pick is None else pick.share for rule, pick in elastic.found.choice.picks.items()
                 },
             },
@@ -235,7 +235,7 @@ class Group:
 
     def assistant_row(self, elastic: Chain, assistant: Assistant) -> dict[str, Any]:
         """One candidate: its score in the elastic run, alone and, where the edition has it, as a teacher."""
-        assert elastic.choice is not None
+        assert elastic.found is not None
         place = elastic.found.choice.considered.index(assistant)
         row: dict[str, Any] = {
             "multiple": MULTIPLES[place],
@@ -259,7 +259,7 @@ class Group:
 
     def refreshed(self, elastic: Chain, assistant: Assistant) -> Artefact:
         """The slice of the elastic run, trained on alone for a tenth of the steps."""
-        assert elastic.choice is not None
+        assert elastic.found is not None
         base = start_of(load_student(elastic.trained["elastic run"][0].path), self.start.labels)
         whole = elastic.found.choice.considered[-1].choice  # the candidates are nested: the last holds all
         start = cut(base, whole, assistant.choice, importance_of(self.session, self.inputs).importance)

