@@ -48,7 +48,7 @@ from edgekd.errors import EdgekdError
 from edgekd.inputs.gather import Inputs, prepare
 from edgekd.models.initialize import slice_weights
 from edgekd.models.teacher import load_teacher
-from edgekd.plan.stage import importance_of
+from edgekd.plan.weights import importance_of
 from edgekd.profiles import load_profile
 from edgekd.records.plan import Candidate
 from edgekd.session import Session, teach_from

@@ -40,7 +40,10 @@ from edgekd.latency.targets.build import build_target
 from edgekd.models.initialize import slice_weights
 from edgekd.pipeline.compress import compress, gather, planner_of
 from edgekd.pipeline.family import compress_family
-from edgekd.plan.stage import Device, Planner, importance_of
+from edgekd.plan.device import Device
+from edgekd.plan.planner import Planner
+from edgekd.plan.stage import make_plan
+from edgekd.plan.weights import importance_of
 from edgekd.profiles import load_profile
 from edgekd.records.plan import Plan
 from edgekd.records.result import Result
@@ -221,7 +224,7 @@ def main() -> None:
         p95 = planner(asked(**changes)).latency.p95_ms["fp32"]
         budgets = [share * p95 for share in SHARES]
         planners = [planner(asked(**changes, **{"budget.latency_ms": budget})) for budget in budgets]
-        plans = [each.make() for each in planners]  # all before the first is trained: a plan wants a quiet machine
+        plans = [make_plan(each) for each in planners]  # all before the first is trained: a plan wants a quiet machine
         content["selection"] = [run_selection(each, plan) for each, plan in zip(planners, plans, strict=True)]
         for found in content["selection"]:
             print(found["budget_ms"], found.get("points_behind_best"), "points behind the best;", found["reason"])

@@ -35,8 +35,10 @@ from edgekd.latency.targets.build import build_target
 from edgekd.models.teacher import load_encoder
 from edgekd.pipeline.attempt import miss_factor
 from edgekd.pipeline.compress import REPLANS, _leads_on, gather, planner_of
+from edgekd.plan.device import Device
 from edgekd.plan.finalists import cautious_ms, prove
-from edgekd.plan.stage import Device, Planner
+from edgekd.plan.planner import Planner
+from edgekd.plan.stage import bench_of, make_plan, random_bundle
 from edgekd.profiles import load_profile
 from edgekd.proof.validate import fixed_texts, judge_latency
 from edgekd.records.plan import Candidate, Plan
@@ -96,7 +98,7 @@ def try_budget(session: Session, folder: Path, length: int, budget_ms: float) ->
     planner = planner_for(session, folder, length, budget_ms)
     _ = planner.measured  # of the teacher, not of the device: a finished step in any later run
     started = time.monotonic()
-    plan = planner.make()
+    plan = make_plan(planner)
     row = {"budget_ms": budget_ms, "plan_seconds": time.monotonic() - started}
     if plan.choice is None:
         return row | {"tried": [], "outcome": "no plan", "reason": plan.reason, "used": 0.0}
@@ -114,7 +116,7 @@ def shipped(planner: Planner, plan: Plan) -> dict[str, Any]:
         if plan.choice is None or len(tried) > REPLANS or not (made.outcome == "missed" or factor > 1):
             break
         correction *= factor
-        again = planner.make(correction)
+        again = make_plan(planner, correction)
         if not _leads_on(again, made):
             break
         set_aside = made if made.outcome == "inconclusive" else set_aside
@@ -127,7 +129,7 @@ def judge_choice(planner: Planner, plan: Plan, choice: Candidate) -> Tried:
     """Write a plan's choice with random weights, and judge it."""
     session = plan.session or planner.device.target.session_spec()
     with tempfile.TemporaryDirectory() as scratch:
-        job = planner.random_bundle(choice, session, Path(scratch))
+        job = random_bundle(planner, choice, session, Path(scratch))
         target = planner.device.target
         found = judge_latency(job.bundle, job.texts, target, planner.budget_ms, 95, planner.progress, "judge")
     value, clock = found.value_ms, found.clock
@@ -144,10 +146,10 @@ def judge_choice(planner: Planner, plan: Plan, choice: Candidate) -> Tried:
 
 def fastest_ms(planner: Planner) -> float:
     """The fastest student, measured whole: the floor that a plan for an impossible budget names."""
-    students = [c for c in planner.make().candidates if c.kind == "student"]
+    students = [c for c in make_plan(planner).candidates if c.kind == "student"]
     floor = min(students, key=lambda c: c.best_known_ms)
     session = planner.device.target.session_spec()
-    return cautious_ms(prove(planner.bench(), floor, session), 0.07)
+    return cautious_ms(prove(bench_of(planner), floor, session), 0.07)
 
 
 def try_budgets(folder: Path, inputs: Path, length: int, count: int) -> dict[str, Any]:

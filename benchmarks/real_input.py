@@ -28,7 +28,8 @@ from edgekd.latency.measure import compare
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob
 from edgekd.pipeline.compress import compress, gather, planner_of
-from edgekd.plan.stage import Device, Planner
+from edgekd.plan.device import Device
+from edgekd.plan.planner import Planner
 from edgekd.profiles import load_profile
 from edgekd.records.result import Result
 from edgekd.session import Session, teach_from

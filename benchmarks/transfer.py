@@ -41,7 +41,7 @@ from edgekd.inputs.gather import Inputs, prepare
 from edgekd.models.identity import folder_id
 from edgekd.models.initialize import slice_weights
 from edgekd.models.teacher import load_teacher
-from edgekd.plan.stage import importance_of
+from edgekd.plan.weights import importance_of
 from edgekd.profiles import load_profile
 from edgekd.session import Session, teach_from
 from edgekd.settings.distill import Distill, Stage

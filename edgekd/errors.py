@@ -4,7 +4,6 @@
     +-- UsageError         2   a flag, a profile, a folder that cannot be
     |   +-- DataError      2   a file, a row, a label of the user's data
     +-- UnavailableError   3   hardware or a library is missing
-    +-- NoiseError         5   too noisy, or too few rows, to tell
 
 Each message is one line that names the file, row or flag and the mend.
 Budget met (0), missed (1), inconclusive (5) and unmeasured (6) are verdicts, not errors: see `ExitCode`.
@@ -51,12 +50,6 @@ class UnavailableError(EdgekdError):
     """Hardware, a library or a network that the request needs is not there."""
 
     exit_code = ExitCode.UNAVAILABLE
-
-
-class NoiseError(EdgekdError):
-    """The machine is too noisy, or the rows too few, to give an answer."""
-
-    exit_code = ExitCode.INCONCLUSIVE
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:

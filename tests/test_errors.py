@@ -11,7 +11,6 @@ from edgekd.errors import (
     DataError,
     EdgekdError,
     ExitCode,
-    NoiseError,
     UnavailableError,
     UsageError,
     meant,
@@ -42,7 +41,7 @@ def test_exit_codes_are_frozen() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(EdgekdError, 4), (UsageError, 2), (DataError, 2), (UnavailableError, 3), (NoiseError, 5)],
+    [(EdgekdError, 4), (UsageError, 2), (DataError, 2), (UnavailableError, 3)],
 )
 def test_each_error_has_its_exit_code(error: type[EdgekdError], code: int) -> None:
     assert error("one line").exit_code == code
@@ -51,7 +50,7 @@ def test_each_error_has_its_exit_code(error: type[EdgekdError], code: int) -> No
 
 def test_every_error_of_the_module_is_in_the_table_above() -> None:
     classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
-    assert classes == {EdgekdError, UsageError, DataError, UnavailableError, NoiseError}
+    assert classes == {EdgekdError, UsageError, DataError, UnavailableError}
 
 
 def test_bad_data_is_a_usage_error() -> None:

@@ -24,7 +24,8 @@ from edgekd.distill.label import label, logits_of
 from edgekd.distill.student import Lesson, Start, distill, lesson, load_student, start_of
 from edgekd.inputs.gather import Inputs
 from edgekd.models.initialize import slice_again, slice_weights
-from edgekd.plan.stage import Planner, importance_of
+from edgekd.plan.planner import Planner
+from edgekd.plan.weights import importance_of
 from edgekd.records.assistants import Assistant, Assistants, Choice
 from edgekd.records.plan import Candidate, Plan
 from edgekd.session import Session

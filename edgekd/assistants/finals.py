@@ -11,7 +11,7 @@ from edgekd.assistants.chain import elastic_flops, finetune_flops, lengthened
 from edgekd.assistants.choose import standard_error
 from edgekd.assistants.together import train_together
 from edgekd.errors import UsageError
-from edgekd.plan.stage import Planner
+from edgekd.plan.planner import Planner
 from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.shape import Slice
 

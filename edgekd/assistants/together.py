@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from edgekd.assistants.chain import ELASTIC_LENGTH, REFRESH, text_flops
 from edgekd.distill.elastic import ElasticRun, hull, mean_step, train_elastic
 from edgekd.inputs.gather import Inputs
-from edgekd.plan.stage import Planner, importance_of
+from edgekd.plan.planner import Planner
+from edgekd.plan.weights import importance_of
 from edgekd.settings.distill import Distill
 from edgekd.settings.shape import Slice
 

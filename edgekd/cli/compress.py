@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from edgekd.cli.options import (
     data_options,
     json_option,
     outputs_option,
+    overridden,
     profile_options,
     resolve_profile,
     store_of,
@@ -30,7 +30,7 @@ from edgekd.cli.tracking import check_tracking, log_runs, tracking_options
 from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.profiles import load_request
 from edgekd.settings.profile import Profile
-from edgekd.settings.request import Request
+from edgekd.settings.request import Request, is_hub_id
 
 
 @click.command(name="compress")
@@ -88,46 +88,62 @@ def command(**flags: Any) -> int:
     return int(result.exit_code)
 
 
+# What a request names; each may be changed by its flag where the rest is read from a file.
+_NAMED = ("teacher", "data", "data_config", "encoder", "teacher_outputs", "plan")
+
+
 def _request(flags: dict[str, Any]) -> Request:
-    if flags["config"] is not None:
-        request = load_request(flags["config"])
-        return request.model_copy(update={"profile": _checked(request.profile)})
-    demo = _is_demo(flags)
+    """What is asked for: the flags, and what -c says where there is none."""
+    base = None if flags["config"] is None else load_request(flags["config"])
+    given = {name: flags[name] for name in _NAMED if flags[name] is not None}
+    for name, value in given.items():
+        if not value.strip():
+            raise UsageError(f"--{name.replace('_', '-')} is empty: name a folder or file, or leave it out")
+    named, demo = _named(given, base)
+    as_demo = _is_demo(named, asked=flags["demo"] or demo, as_json=flags["as_json"])
+    profile = None if base is None or flags["profile"] is not None else base.profile
+    profile = resolve_profile(flags["profile"], flags) if profile is None else overridden(profile, flags)
+    columns = columns_of(flags)
+    if base is not None:
+        columns = base.columns.model_copy(update=columns.model_dump(exclude_defaults=True))
     return Request(
-        demo=demo,
-        teacher=flags["teacher"],
-        data=flags["data"],
-        data_config=flags["data_config"],
-        task=task_of(flags),
-        columns=columns_of(flags),
-        profile=_checked(resolve_profile(flags["profile"], flags)),
-        plan=flags["plan"],
-        trust_remote_code=flags["trust_remote_code"],
-        bundle_texts=flags["bundle_texts"],
-        encoder=flags["encoder"],
-        teacher_outputs=flags["teacher_outputs"],
+        **named,
+        demo=as_demo,
+        task=task_of(flags) or (None if base is None else base.task),
+        columns=columns,
+        profile=_checked(profile),
+        trust_remote_code=flags["trust_remote_code"] or (base is not None and base.trust_remote_code),
+        bundle_texts=flags["bundle_texts"] or (base is not None and base.bundle_texts),
     )
 
 
-def _is_demo(flags: dict[str, Any]) -> bool:
+def _named(given: dict[str, str], base: Request | None) -> tuple[dict[str, str | None], bool]:
+    """What is named, by flag or in the file, and whether the file is the demo's; a teacher replaces one to be made."""
+    named: dict[str, str | None] = {name: None if base is None else getattr(base, name) for name in _NAMED}
+    if "teacher" in given:
+        named |= {"encoder": None, "teacher_outputs": None}
+    if "encoder" in given or "teacher_outputs" in given:
+        named["teacher"] = None
+    demo = base is not None and base.demo and not given.keys() & {"teacher", "data", "encoder", "teacher_outputs"}
+    return named | given, demo
+
+
+def _is_demo(named: dict[str, str | None], *, asked: bool, as_json: bool) -> bool:
     """Whether nothing of one's own was named; refuses half of what belongs together."""
-    for flag in ("teacher", "data", "encoder", "teacher_outputs"):
-        if flags[flag] is not None and not flags[flag].strip():
-            raise UsageError(f"--{flag.replace('_', '-')} is empty: name a folder or file, or leave it out")
-    teacher, data = flags["teacher"] is not None, flags["data"] is not None
-    encoder, outputs = flags["encoder"] is not None, flags["teacher_outputs"] is not None
+    teacher, data = named["teacher"] is not None, named["data"] is not None
+    encoder, outputs = named["encoder"] is not None, named["teacher_outputs"] is not None
     if encoder != outputs:
-        missing, given = ("--teacher-outputs", "--encoder") if encoder else ("--encoder", "--teacher-outputs")
-        raise UsageError(f"{given} without {missing}: a teacher is made of both (of gold labels: `edgekd teach`)")
+        missing, there = ("--teacher-outputs", "--encoder") if encoder else ("--encoder", "--teacher-outputs")
+        raise UsageError(f"{there} without {missing}: a teacher is made of both (of gold labels: `edgekd teach`)")
     if encoder and teacher:
         raise UsageError("--teacher goes without --encoder and --teacher-outputs: these make a teacher")
     demo = not (teacher or data or encoder)
     if not demo and not encoder and teacher != data:
         missing = "--teacher" if data else "--data"
         raise UsageError(f"{missing} is missing: give both --teacher and --data, or neither for the demo")
-    if flags["demo"] and not demo:
+    if asked and not demo:
         raise UsageError("--demo goes without --teacher and --data: it brings its own")
-    if demo and flags["as_json"] and not flags["demo"]:
+    if demo and as_json and not asked:
         raise UsageError("--json without --teacher and --data: add --demo if the synthetic demo is what you want")
     return demo
 
@@ -145,15 +161,10 @@ def _checked(profile: Profile) -> Profile:
     return profile
 
 
-# "name" or "organisation/name", as the hub writes them.
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
-
 def _dry_run(request: Request, flags: dict[str, Any], budgets: Sequence[float]) -> None:
     import yaml
 
     from edgekd.bundle import check_out
-    from edgekd.data.hub import is_hub_id
     from edgekd.pipeline.demo import kept_request
     from edgekd.pipeline.members import requests_of
     from edgekd.records.plan import read_plan
@@ -164,7 +175,7 @@ def _dry_run(request: Request, flags: dict[str, Any], budgets: Sequence[float]) 
     elsewhere = {flag: name for flag, name in named.items() if name and not Path(name).exists()}
     for flag, name in elsewhere.items():
         # What has the form of a hub id is not looked up: a dry run reaches for no network.
-        if not (is_hub_id(name) if flag == "--data" else flag == "--teacher" and _HUB_ID.fullmatch(name)):
+        if flag not in ("--teacher", "--data") or not is_hub_id(name):
             raise UsageError(f"{flag} {name}: no such file or folder")
     if request.plan is not None:
         read_plan(Path(request.plan))

@@ -52,7 +52,7 @@ def command(**flags: Any) -> None:
     from edgekd.assistants.chain import make_chain
     from edgekd.pipeline.attempt import train_student
     from edgekd.pipeline.compress import gather
-    from edgekd.plan.stage import first_weights
+    from edgekd.plan.weights import first_weights
     from edgekd.records.plan import read_plan
     from edgekd.session import Session
 

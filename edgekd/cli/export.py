@@ -58,7 +58,7 @@ def command(**flags: Any) -> None:
     from edgekd.models.identity import folder_id
     from edgekd.pipeline.attempt import export_of
     from edgekd.pipeline.compress import gather
-    from edgekd.plan.stage import Device
+    from edgekd.plan.device import Device
     from edgekd.session import Session
 
     console = error_console()

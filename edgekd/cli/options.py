@@ -10,6 +10,7 @@ import click
 
 from edgekd.errors import UsageError
 from edgekd.profiles import load_profile
+from edgekd.settings.base import SettingError
 from edgekd.settings.columns import Columns
 from edgekd.settings.profile import Profile, override
 from edgekd.settings.request import Request
@@ -92,7 +93,7 @@ def profile_options(function: F) -> F:
     """--profile and the flags that override its fields."""
     return _apply(
         [
-            click.option("--profile", default="cpu", show_default=True, help="A shipped profile, or a YAML file."),
+            click.option("--profile", help="A shipped profile, or a YAML file.  [default: cpu]"),
             click.option("--latency-ms", type=float, help="The budget: milliseconds a call."),
             click.option(
                 "--percentile", type=float, help="Percentile the budget is on, in percent: 95, not 0.95.  [default: 95]"
@@ -166,9 +167,13 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(function)
 
 
-def resolve_profile(name: str, flags: dict[str, Any]) -> Profile:
-    """Load the profile and override its fields with the flags that were given."""
-    profile = load_profile(name, store_of(flags.get("cache_dir")))
+def resolve_profile(name: str | None, flags: dict[str, Any]) -> Profile:
+    """Load the profile (None: "cpu") and override its fields with the flags that were given."""
+    return overridden(load_profile(name or "cpu", store_of(flags.get("cache_dir"))), flags)
+
+
+def overridden(profile: Profile, flags: dict[str, Any]) -> Profile:
+    """The profile with its fields overridden by the flags that were given."""
     for flag, field in OVERRIDES.items():
         value = flags.get(flag)
         if value is None or (flag == "always_distill" and not value):
@@ -176,9 +181,9 @@ def resolve_profile(name: str, flags: dict[str, Any]) -> Profile:
         written: Any = {"precision": [value], "assistants": {"name": value}}.get(flag, value)
         try:
             profile = override(profile, {field: written})
-        except UsageError as error:
+        except SettingError as error:
             # The field's path means nothing to whom typed a flag.
-            why = str(error).split(": ", 2)[-1].partition(" (got ")[0]
+            why = error.why
             raise UsageError(f"--{flag.replace('_', '-')} {value}: {why[:1].lower()}{why[1:]}") from error
     return _with_transfer(profile, flags)
 
@@ -209,9 +214,9 @@ def _with_transfer(profile: Profile, flags: dict[str, Any]) -> Profile:
         transfer["augment"] = [{"name": name} for name in flags["augment"]]
     try:
         return override(profile, {"transfer": transfer})
-    except UsageError as error:
-        _, field, why = str(error).split(": ", 2)
-        flag = field.removeprefix("transfer.").replace(".", "-").replace("generic-path", "generic")
+    except SettingError as error:
+        why = error.why
+        flag = error.place.removeprefix("transfer.").replace(".", "-").replace("generic-path", "generic")
         raise UsageError(f"--{flag}: {why[:1].lower()}{why[1:]}") from error
 
 
@@ -253,7 +258,7 @@ def request_of(flags: dict[str, Any], *, budget: bool) -> Request:
         flags: What was given.
         budget: Whether a budget must be among it.
     """
-    profile = resolve_profile(flags.get("profile") or "cpu", flags)
+    profile = resolve_profile(flags.get("profile"), flags)
     if budget:
         budget_of(profile)
     return Request(

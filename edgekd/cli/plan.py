@@ -37,13 +37,14 @@ def command(**flags: Any) -> int:
     require("torch", "cpu", "plan a student")
     from edgekd.latency.targets.build import build_target
     from edgekd.pipeline.compress import gather, planner_of, say_plan
-    from edgekd.plan.stage import Device
+    from edgekd.plan.device import Device
+    from edgekd.plan.stage import make_plan
     from edgekd.session import Session
 
     console = error_console()
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
     device = Device.of(build_target(request.profile.target, session.log), session.store)
-    plan = planner_of(session, gather(session, request), device).make()
+    plan = make_plan(planner_of(session, gather(session, request), device))
     out.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
     console.print(_table(plan))
     say_plan(session, plan)

@@ -34,4 +34,8 @@ def command(bundle: Path, out: Path | None, kind: str) -> None:
         path.write_text(model_card(result), encoding="utf-8")
     else:
         path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if path.resolve().parent == bundle.resolve() and path.name in result.files:
+        from edgekd.report.write import rewritten
+
+        rewritten(bundle, result, path.name)
     error_console().print(f"written: {path}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,13 +10,6 @@ from typing import Any
 from edgekd.data.files import canonical_split
 from edgekd.data.table import Table
 from edgekd.errors import DataError, UnavailableError, require
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-def is_hub_id(source: str) -> bool:
-    """Whether a name has the form owner/name of the hub."""
-    return HUB_ID.fullmatch(source) is not None
 
 
 def read_hub(source: str, config: str | None) -> tuple[dict[str, Table], list[str]]:

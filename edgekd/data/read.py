@@ -9,11 +9,12 @@ from pathlib import Path
 from edgekd.data.convert import as_number, convert, find_column, gold_column
 from edgekd.data.files import find_files, read_table
 from edgekd.data.holdout import hold_out
-from edgekd.data.hub import is_hub_id, read_hub
+from edgekd.data.hub import read_hub
 from edgekd.data.split import Split, TaskData, ordered_labels
 from edgekd.data.table import Table
 from edgekd.errors import DataError
 from edgekd.settings.columns import Columns
+from edgekd.settings.request import is_hub_id
 from edgekd.settings.task import (
     JointIntentSlots,
     MultiLabelClassification,

@@ -32,6 +32,7 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.models.families import Hosted, host
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel, numpy_weights
+from edgekd.settings.request import is_hub_id
 from edgekd.settings.task import Output
 
 HeadKind = Literal["sequence", "token", "joint"]
@@ -55,7 +56,6 @@ _SUFFIX: dict[HeadKind, str] = {
     "token": "ForTokenClassification",
 }
 _TOKENIZER_SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _GENERIC = re.compile(r"LABEL_\d+")
 # What no hub model states: transformers' "no limit" is 1e30.
 _NO_LIMIT = 1_000_000
@@ -286,7 +286,7 @@ def model_folder(folder: str | Path, trust_remote_code: bool = False) -> Path:
         return path
     if path.exists():
         raise UsageError(f"{path} is a file: name the folder that holds config.json and the weights")
-    if not isinstance(folder, str) or not _HUB_ID.fullmatch(name) or name.startswith("."):
+    if not isinstance(folder, str) or not is_hub_id(name):
         raise UsageError(f"{path}: there is no such folder")
     return _fetch(name, trust_remote_code)
 

@@ -24,7 +24,9 @@ from edgekd.latency.estimate import Estimate
 from edgekd.latency.measure import Judgement, Measurement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.pipeline import collect
-from edgekd.plan.stage import Device, Planner, core_of, first_weights, wanted_of, weights_again
+from edgekd.plan.device import Device, wanted_of
+from edgekd.plan.planner import Planner, core_of
+from edgekd.plan.weights import first_weights, weights_again
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.proof.validate import Retained, judge_latency, replay_texts, report_latency
 from edgekd.records.plan import Candidate, Plan

@@ -29,7 +29,9 @@ from edgekd.pipeline import collect
 from edgekd.pipeline.attempt import Attempt, attempt, baselines, shipped_answers, teacher_rows
 from edgekd.pipeline.blackbox import compare, outputs_row, read_with_outputs, teach_from_outputs
 from edgekd.pipeline.demo import demo_profile, demo_sources, demo_tfidf, kept_request
-from edgekd.plan.stage import Device, Planner
+from edgekd.plan.device import Device
+from edgekd.plan.planner import Planner
+from edgekd.plan.stage import make_plan
 from edgekd.proof.evidence import write_evidence
 from edgekd.proof.validate import fixed_texts, replay_texts
 from edgekd.records.labels import OutputsSummary
@@ -113,20 +115,20 @@ def compress(
         # Known now; what follows is what it is compared with, and what `edgekd validate` compares with later.
         planner.progress.say(f"verdict: {final.outcome}; {final.criteria[0].name}: {final.criteria[0].explanation}")
         planner.progress.step("report")
+        served = planner if final.student is None else planner.of_student
         with clock.stage("baselines"):
             rows = _quality(session, request, planner, final, with_baselines)
         with clock.stage("evidence"):
-            served = planner if final.student is None else planner.of_student
             _keep_evidence(served, final, work, own_texts=request.bundle_texts)
         result = _result(request, out.name, planner, final, tries, rows, clock.seconds, started)
         if final.elastic:
             result = result.model_copy(update={"origin": planned.origin})
         if device.probe is not None:
-            _keep_reference(planner, final, work)
+            _keep_reference(served, final, work)
         write_deploy(work)
         result = write_reports(work, result, request, final.plan)
         if device.probe is not None:
-            _verify_kit(planner, work)
+            _verify_kit(served, work)
         publish(work, out, request, overwrite)
     return result
 
@@ -151,7 +153,7 @@ def _planned(session: Session, request: Request, pinned: Plan | None, clock: _Cl
     planner = planner_of(session, inputs, device)
     session.engine.progress.step("plan")
     with clock.stage("plan"):
-        return Planned(planner, pinned or by_accuracy(planner, planner.make()))
+        return Planned(planner, pinned or by_accuracy(planner, make_plan(planner)))
 
 
 def gather(session: Session, request: Request) -> Inputs:
@@ -223,7 +225,7 @@ def _attempts(planned: Planned, work: Path, clock: _Clock, pinned: bool) -> tupl
             if action in ("without INT8", "plan again"):
                 replans += 1
                 with clock.stage("plan"):
-                    again = by_accuracy(planner, planner.make(correction, refused))
+                    again = by_accuracy(planner, make_plan(planner, correction, refused))
                 if _leads_on(again, made):
                     plan = again
                 else:

@@ -16,7 +16,8 @@ from edgekd.errors import UsageError
 from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.compress import Planned, compress, gather, planner_of
 from edgekd.pipeline.members import requests_of
-from edgekd.plan.stage import Device
+from edgekd.plan.device import Device
+from edgekd.plan.stage import make_plan
 from edgekd.records.base import Record
 from edgekd.records.result import Outcome, Result
 from edgekd.session import Session
@@ -135,7 +136,7 @@ def _plan_all(session: Session, requests: Sequence[Request]) -> list[Planned]:
         budget = request.profile.budget.latency_ms
         assert budget is not None
         planner = base.for_budget(budget)
-        plan = by_accuracy(planner, planner.make())
+        plan = by_accuracy(planner, make_plan(planner))
         try:
             check_chain(planner, plan)
         except UsageError as error:

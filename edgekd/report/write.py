@@ -27,6 +27,16 @@ def write_reports(folder: Path, result: Result, request: Request, plan: Plan) ->
     result = result.model_copy(update={"files": checksums(folder, leave_out=_LAST)})
     write_html(result, folder / REPORT)
     result = result.model_copy(update={"files": checksums(folder, leave_out=_LAST)})
+    _write_sums(folder, result)
+    return result
+
+
+def rewritten(folder: Path, result: Result, name: str) -> None:
+    """Take a file of a bundle that was rendered again into its checksums; the others stay as they were proven."""
+    files = result.files | {name: checksums(folder)[name]}
+    _write_sums(folder, result.model_copy(update={"files": files}))
+
+
+def _write_sums(folder: Path, result: Result) -> None:
     (folder / "result.json").write_text(result.model_dump_json() + "\n", encoding="utf-8")
     write_json(folder / "verdict.json", verdict_json(result))
-    return result

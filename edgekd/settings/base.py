@@ -21,11 +21,25 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class SettingError(UsageError):
+    """A setting is wrong.
+
+    Attributes:
+        place: The first wrong field's dotted path.
+        why: What is wrong with it, without what was given.
+    """
+
+    def __init__(self, source: str, complaints: Sequence[tuple[str, str, str]]) -> None:
+        self.place, self.why, _ = complaints[0]
+        said = "; ".join(": ".join(part for part in (place, why + got) if part) for place, why, got in complaints)
+        super().__init__(f"{source}: {said}")
+
+
 def validated(model: type[ModelT], content: Mapping[str, Any], source: str) -> ModelT:
     """Validate `content` as `model`; every pydantic complaint becomes one line naming the field.
 
     Raises:
-        UsageError: A field is wrong or unknown ("did you mean").
+        SettingError: A field is wrong or unknown ("did you mean").
     """
     try:
         return model.model_validate(content)
@@ -37,7 +51,7 @@ def validated(model: type[ModelT], content: Mapping[str, Any], source: str) -> M
             e for e in found
             if e["type"] != "too_short" or not any(p[: len(e["loc"])] == e["loc"] != p for p in places)
         ]  # fmt: skip
-        raise UsageError(f"{source}: " + "; ".join(_complaint(model, content, e) for e in own[:3])) from error
+        raise SettingError(source, [_complaint(model, content, e) for e in own[:3]]) from error
 
 
 def hint(name: str, known: Iterable[str]) -> str:
@@ -60,27 +74,31 @@ def _place(content: Any, location: Sequence[int | str]) -> str:
     return ".".join(written)
 
 
-def _complaint(model: type[BaseModel], content: Mapping[str, Any], error: Any) -> str:
-    place = _place(content, error["loc"])
-    if error["type"] == "missing":
-        return f"{place}: missing"
-    if error["type"] == "union_tag_not_found":
-        return f"{place}: {error['ctx']['discriminator'].strip(chr(39))} is missing: it says which one this is"
-    if error["type"] == "union_tag_invalid":
+def _complaint(model: type[BaseModel], content: Mapping[str, Any], error: Any) -> tuple[str, str, str]:
+    """Where, why, and what was given instead, where that is worth showing."""
+    place, kind = _place(content, error["loc"]), error["type"]
+    if kind == "missing":
+        return place, "missing", ""
+    if kind == "union_tag_not_found":
+        return place, f"{error['ctx']['discriminator'].strip(chr(39))} is missing: it says which one this is", ""
+    if kind == "union_tag_invalid":
         context = error["ctx"]
         known = [name.strip("' ") for name in context["expected_tags"].split(",")]
-        return f"{place}: no {context['tag']!r} here; {hint(str(context['tag']), known)}"
-    if error["type"] == "value_error":
-        return f"{place}: {error['ctx']['error']}".removeprefix(": ")
-    if error["type"] in ("model_attributes_type", "model_type"):
-        return f"{place}: expected settings such as {{name: ...}} (got {str(error['input'])[:_SHOWN_INPUT]!r})"
-    if error["type"] != "extra_forbidden":
-        got = repr(error["input"])
-        return f"{place}: {error['msg']}" + (f" (got {got})" if len(got) <= _SHOWN_INPUT else "")
-    parent: Any = model
-    for part in error["loc"][:-1]:
-        field = parent.model_fields.get(part) if hasattr(parent, "model_fields") else None
-        parent = field.annotation if field is not None else None
-    names = list(getattr(parent, "model_fields", {}))
-    near = meant(str(error["loc"][-1]), names)
-    return f"{place}: unknown setting" + (f", {near}" if near else "")
+        return place, f"no {context['tag']!r} here; {hint(str(context['tag']), known)}", ""
+    if kind == "value_error":
+        return place, str(error["ctx"]["error"]), ""
+    if kind in ("model_attributes_type", "model_type"):
+        return place, "expected settings such as {name: ...}", f" (got {str(error['input'])[:_SHOWN_INPUT]!r})"
+    if kind == "extra_forbidden":
+        near = meant(str(error["loc"][-1]), _fields(model, error["loc"][:-1]))
+        return place, "unknown setting" + (f", {near}" if near else ""), ""
+    got = repr(error["input"])
+    return place, error["msg"], f" (got {got})" if len(got) <= _SHOWN_INPUT else ""
+
+
+def _fields(model: Any, path: Sequence[int | str]) -> list[str]:
+    """Names of the fields that are known at a place; none where a list or a choice is on the way."""
+    for part in path:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field is not None else None
+    return list(getattr(model, "model_fields", {}))

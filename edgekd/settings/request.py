@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from edgekd.settings.base import Spec
 from edgekd.settings.columns import Columns
 from edgekd.settings.profile import Profile
 from edgekd.settings.task import TaskSpec
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form owner/name of the hub."""
+    return _HUB_ID.fullmatch(name) is not None
 
 
 class Request(Spec):

@@ -12,7 +12,7 @@ from edgekd.errors import UsageError
 from edgekd.pipeline import attempt as attempts
 from edgekd.pipeline.attempt import train_student
 from edgekd.pipeline.compress import compress, gather
-from edgekd.plan.stage import first_weights
+from edgekd.plan.weights import first_weights
 from edgekd.records.plan import Candidate
 from edgekd.settings.distill import Distill, Stage, Training
 from edgekd.settings.profile import override

@@ -9,6 +9,7 @@ from edgekd.assistants import finals, together
 from edgekd.assistants.finals import by_accuracy
 from edgekd.errors import UsageError
 from edgekd.pipeline.compress import compress, gather, planner_of
+from edgekd.plan.stage import make_plan
 from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.profile import override
 from edgekd.settings.shape import Slice
@@ -133,8 +134,8 @@ def test_select_is_not_in_the_plans_key_and_the_choice_is_told(shared_session, r
     kept = override(request_.profile, {"search.select": "kept"})
     inputs = gather(shared_session, request_.model_copy(update={"profile": kept}))
     other = planner_of(shared_session, inputs, planner.device)
-    assert other.make() == planner.make()
-    assert by_accuracy(other, other.make()) == other.make()
+    assert make_plan(other) == make_plan(planner)
+    assert by_accuracy(other, make_plan(other)) == make_plan(other)
     result = compress(shared_session, request_, tmp_path / "b", with_baselines=False)
     told = [c.note for c in result.candidates if "in round" in c.note]
     assert len(told) >= 2

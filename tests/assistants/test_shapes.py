@@ -7,7 +7,7 @@ import pytest
 from edgekd.assistants.shapes import check_shapes
 from edgekd.errors import UsageError
 from edgekd.pipeline import family
-from edgekd.plan.stage import Planner
+from edgekd.plan.planner import Planner
 from edgekd.settings.profile import override
 
 WHOLE = {"layers": [0, 1, 2], "heads": [4, 4, 4], "ffn": [64, 64, 64]}

@@ -6,7 +6,8 @@ import pytest
 
 from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.compress import gather, planner_of
-from edgekd.plan.stage import Device
+from edgekd.plan.device import Device
+from edgekd.plan.stage import make_plan
 from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.request import Request
 from edgekd.settings.shape import Slice
@@ -78,7 +79,7 @@ def test_a_choice_is_written_and_judged(module, shared_session, tiny_teacher, in
     request = Request(teacher=str(tiny_teacher), data=str(intent_data), profile=fast_profile)
     device = Device.of(build_target(fast_profile.target), shared_session.store)
     planner = planner_of(shared_session, gather(shared_session, request), device)
-    found = module.shipped(planner, planner.make())
+    found = module.shipped(planner, make_plan(planner))
     assert (found["outcome"], found["tried"]) == ("met", ["met"])
     assert found["value_ms"] <= planner.budget_ms
 

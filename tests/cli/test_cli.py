@@ -237,6 +237,49 @@ def test_wrong_values_name_the_flag(capsys, flag, value, why):
     assert why in line
 
 
+def resolved(capsys, *arguments):
+    code, out, _ = run(capsys, "compress", "--dry-run", "--json", *arguments)
+    assert code == 0
+    return json.loads(out)["request"]
+
+
+def test_flags_win_over_the_file(capsys, tmp_path):
+    for name in ("t", "t2", "d"):
+        (tmp_path / name).mkdir()
+    given = ["--teacher", tmp_path / "t", "--data", tmp_path / "d", "--latency-ms", "10", "--text-column", "q"]
+    first = resolved(capsys, *given, "--threads", "1", "--task", "text-classification", "--seed", "3")
+    (tmp_path / "edgekd.yaml").write_text(json.dumps(first))
+    again = ("-c", tmp_path / "edgekd.yaml")
+    assert resolved(capsys, *again) == first
+    changed = resolved(
+        capsys, *again, "--latency-ms", "5", "--teacher", tmp_path / "t2", "--label-column", "y", "--bundle-texts"
+    )
+    assert changed["profile"]["budget"]["latency_ms"] == 5
+    assert changed["profile"]["distill"]["seed"] == 3
+    assert (changed["teacher"], changed["data"]) == (str(tmp_path / "t2"), str(tmp_path / "d"))
+    assert changed["columns"] == first["columns"] | {"label": "y"}
+    assert changed["task"] == first["task"]
+    assert changed["bundle_texts"]
+    profile = resolved(capsys, *again, "--profile", "cpu-4t", "--latency-ms", "4", "--threads", "1")["profile"]
+    assert (profile["name"], profile["distill"]["seed"]) == ("cpu-4t", first["profile"]["distill"]["seed"] - 3)
+
+
+def test_what_is_named_replaces_the_demo_of_the_file(capsys, tmp_path):
+    demo = resolved(capsys, "--demo", "--latency-ms", "7")
+    (tmp_path / "edgekd.yaml").write_text(json.dumps(demo))
+    assert resolved(capsys, "-c", tmp_path / "edgekd.yaml", "--latency-ms", "6")["demo"]
+    assert "--data is missing" in refused(
+        capsys, "compress", "--dry-run", "-c", tmp_path / "edgekd.yaml", "--teacher", tmp_path
+    )
+
+
+def test_a_model_of_the_hub_has_an_owner(capsys, tmp_path):
+    line = refused(
+        capsys, "compress", "--dry-run", "--latency-ms", "5", "--teacher", "bert-base-uncased", "--data", tmp_path
+    )
+    assert "--teacher bert-base-uncased: no such file or folder" in line
+
+
 def test_dry_run_misses_a_plan(capsys, tmp_path):
     line = refused(
         capsys, "compress", "--dry-run", "--demo", "--latency-ms", "5", "--plan", str(tmp_path / "none.json")

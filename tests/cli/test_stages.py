@@ -53,6 +53,12 @@ def test_the_road_on_foot(capsys, tmp_path, profile_file, cache, tiny_encoder, i
     verdict = step("compress", *work, "--always-distill", "--out", tmp_path / "bundle")
     assert verdict["outcome"] == "met"
     assert step("validate", tmp_path / "bundle")["outcome"] == "met"
+    for kind in ("html", "markdown", "json"):
+        # As a newer version would write it: the bundle stays whole.
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("edgekd.report.wording.percent", lambda value: f"{100 * value:.3f} %")
+            assert run(capsys, "report", tmp_path / "bundle", "--format", kind)[0] == 0
+        assert step("validate", tmp_path / "bundle", "--only", "answers")["outcome"] == "met"
     code, _, _ = run(capsys, "report", tmp_path / "bundle", "--out", tmp_path / "again.html")
     assert code == 0
     assert "<html" in (tmp_path / "again.html").read_text()

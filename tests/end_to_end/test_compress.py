@@ -13,7 +13,7 @@ from edgekd.pipeline.attempt import train_student
 from edgekd.pipeline.compress import compress, gather
 from edgekd.plan import make
 from edgekd.plan.finalists import prove
-from edgekd.plan.stage import first_weights
+from edgekd.plan.weights import first_weights
 from edgekd.profiles import load_request
 from edgekd.proof.criteria import quality_criterion
 from edgekd.proof.validate import judge_latency

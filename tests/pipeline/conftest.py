@@ -4,7 +4,7 @@ import pytest
 
 from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.compress import gather, planner_of
-from edgekd.plan.stage import Device
+from edgekd.plan.device import Device
 from edgekd.settings.profile import override
 from edgekd.settings.request import Request
 

@@ -12,9 +12,9 @@ from edgekd.pipeline import family as family_module
 from edgekd.pipeline.attempt import train_student
 from edgekd.pipeline.compress import gather
 from edgekd.pipeline.family import compress_family
-from edgekd.plan import stage
-from edgekd.plan.stage import first_weights
+from edgekd.plan import planner as planners
 from edgekd.plan.teacher import measure_teacher
+from edgekd.plan.weights import first_weights
 from edgekd.proof.criteria import quality_criterion
 from edgekd.settings.profile import override
 
@@ -111,7 +111,7 @@ def test_the_teacher_is_measured_once_for_all_budgets(planner, monkeypatch):
         calls.append(given)
         return measure_teacher(*given)
 
-    monkeypatch.setattr(stage, "measure_teacher", measured)
+    monkeypatch.setattr(planners, "measure_teacher", measured)
     base = replace(planner, known={})
     found = [base.for_budget(budget) for budget in (0.02, 0.03)]
     assert found[0].latency is found[1].latency

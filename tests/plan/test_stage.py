@@ -6,7 +6,9 @@ import pytest
 
 from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.compress import gather, planner_of
-from edgekd.plan.stage import Device, Planner
+from edgekd.plan import stage
+from edgekd.plan.device import Device
+from edgekd.plan.stage import make_plan
 from edgekd.session import Session
 from edgekd.settings.request import Request
 from edgekd.store import Store
@@ -27,25 +29,25 @@ def later(planner):
 
 
 def test_a_plan_is_kept_for_a_run_that_was_killed(planner, monkeypatch):
-    first = planner.make()
-    monkeypatch.setattr(Planner, "_make", lambda *given: pytest.fail("planned again"))
-    assert later(planner).make() == first
+    first = make_plan(planner)
+    monkeypatch.setattr(stage, "_make", lambda *given: pytest.fail("planned again"))
+    assert make_plan(later(planner)) == first
 
 
 def test_a_corrected_plan_is_another(planner):
-    assert planner.make(correction=1.5).correction != planner.make().correction
+    assert make_plan(planner, correction=1.5).correction != make_plan(planner).correction
 
 
 def test_a_later_run_tries_again_where_nothing_was_found(planner, monkeypatch):
     """The machine may have been slow: no choice is no result."""
 
-    def nothing(self, correction, without):
-        plan = make(self, correction, without)
+    def nothing(planner, correction, without):
+        plan = make(planner, correction, without)
         return plan.model_copy(update={"chosen": None}) if found.pop(0) else plan
 
-    make, found = Planner._make, [True, False]
-    monkeypatch.setattr(Planner, "_make", nothing)
-    assert planner.make().choice is None
-    assert later(planner).make().choice is not None
-    assert later(planner).make().choice is not None
+    make, found = stage._make, [True, False]
+    monkeypatch.setattr(stage, "_make", nothing)
+    assert make_plan(planner).choice is None
+    assert make_plan(later(planner)).choice is not None
+    assert make_plan(later(planner)).choice is not None
     assert found == []

@@ -4,7 +4,7 @@ import pytest
 
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.latency.targets.build import build_target
-from edgekd.plan.stage import Device
+from edgekd.plan.device import Device
 from edgekd.profiles import available, load_profile
 from edgekd.remote.devices import add_device, check_probe, find_probe
 from edgekd.settings.profile import override
