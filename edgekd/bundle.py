@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from edgekd.profiles import load_request
 from edgekd.settings.request import Request
 from edgekd.settings.shape import EncoderShape
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.store import held, write_json
+from edgekd.store import held, read_json, write_json
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder
@@ -62,14 +61,14 @@ def write_core(folder: Path, core: Core) -> None:
     write_json(folder / "config.json", config_of(core))
     core.reader.save_tokenizer(folder)
     tokenizer = folder / "tokenizer_config.json"
-    settings = json.loads(tokenizer.read_text(encoding="utf-8")) if tokenizer.is_file() else {}
+    settings = read_json(tokenizer) if tokenizer.is_file() else {}
     # Other runtimes read here where to cut a text: at the length that was validated, not at the teacher's.
     write_json(tokenizer, settings | {"model_max_length": core.max_length})
 
 
 def config_of(core: Core) -> dict[str, Any]:
     """config.json: a stock model type that foreign loaders accept, and the real shape under `edgekd`."""
-    config: dict[str, Any] = json.loads((core.reader.folder / "config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = read_json(core.reader.folder / "config.json")
     family = config.get("model_type", "bert")
     if core.shape is not None:
         # A joint teacher has no class of its own, and names the family that its encoder came from.

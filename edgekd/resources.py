@@ -6,7 +6,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
-ANSWERING = ("runtime/__init__.py", "runtime/answers.py", "runtime/model.py", "runtime/tokenise.py")
+ANSWERING = ("onnx_session.py", "runtime/__init__.py", "runtime/answers.py", "runtime/model.py", "runtime/tokenise.py")
 """The files of this package that serve a bundle; they import numpy, tokenizers and onnxruntime."""
 
 

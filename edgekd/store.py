@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import EdgekdError
+from edgekd.errors import EdgekdError, UsageError
 
 MANIFEST = "manifest.json"
 
@@ -157,23 +157,38 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     return manifest if whole else None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that the file is either the old one or the whole new one."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write in the place of another, which is then either the old one or the whole new one."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    yield temporary
     temporary.replace(path)
 
 
-def read_json(path: Path) -> Any:
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    with replacing(path) as file:
+        file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, mend: str = "make it again") -> Any:
     """Read JSON.
 
+    Args:
+        path: The file.
+        mend: What the user should do where it cannot be read.
+
     Raises:
-        EdgekdError: Missing or broken.
+        UsageError: Missing, not UTF-8 or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EdgekdError(f"{path}: cannot be read as JSON ({error})") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); {mend}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8; {mend}") from error
 
 
 def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:

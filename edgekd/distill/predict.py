@@ -11,6 +11,7 @@ from torch import nn
 from edgekd.distill.batches import inputs_of, logit_rows
 from edgekd.distill.engine import Engine
 from edgekd.runtime.tokenise import Encodings
+from edgekd.store import replacing
 
 # Batches between two parts saved: an interrupted labelling loses at most this much.
 _PART = 64
@@ -69,6 +70,5 @@ def predict_rows(
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_suffix(".tmp.npy")
-    np.save(temporary, array, allow_pickle=False)
-    temporary.replace(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)

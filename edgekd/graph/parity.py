@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import EdgekdError, UsageError, require
+from edgekd.onnx_session import session_options
 from edgekd.records.export import Parity
 
 
@@ -60,13 +61,8 @@ def load_session(path: Path, threads: int = 1) -> Any:
     ort = require("onnxruntime", "cpu", "run an ONNX model")
     if not path.is_file():
         raise UsageError(f"{path}: no such ONNX file")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Errors only: what goes wrong is raised, and its warnings mean nothing to the user.
-    options.log_severity_level = 3
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(path), session_options(threads=threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class but this
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise EdgekdError(f"{path}: onnxruntime cannot load it ({reason}); export it again") from error

@@ -14,6 +14,7 @@ from edgekd.errors import EdgekdError, require
 from edgekd.graph.check import read_model
 from edgekd.graph.quiet import quiet
 from edgekd.graph.writer import save_model
+from edgekd.onnx_session import session_options
 from edgekd.settings.export import GraphOptions
 
 OPTIMISER_LEVELS: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
@@ -86,10 +87,8 @@ def fused_nodes(model: Path) -> dict[str, int]:
     """
     ort = require("onnxruntime", "cpu", "read the graph that onnxruntime runs")
     with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        options = ort.SessionOptions()
+        options = session_options()
         options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1
         try:
             ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class but this

@@ -20,6 +20,7 @@ from edgekd.errors import EdgekdError
 from edgekd.graph.check import LARGEST_BYTES
 from edgekd.settings.export import GraphOptions
 from edgekd.settings.shape import Activation, EncoderShape
+from edgekd.store import replacing
 
 WRITER_VERSION: int = 2
 """Raised whenever the written graph may run at another speed: measured layer costs are keyed by it."""
@@ -99,9 +100,8 @@ def write_student(shape: EncoderShape, weights: Weights, options: GraphOptions =
 
 def save_model(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph to a file, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(model.SerializeToString(deterministic=True))
-    temporary.replace(path)
+    with replacing(path) as file:
+        file.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _check_weights(shape: EncoderShape, weights: Weights) -> None:

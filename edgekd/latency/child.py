@@ -29,6 +29,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgekd.onnx_session import session_options
+
 LEAD_IN, LEAD_IN_NS = 2, 3_000_000
 """Untimed calls at the start of a round, and how long they last at least: they refill the caches that other jobs, the
 kernel and the garbage collector have used. A small model's first calls after these take up to three times as long."""
@@ -48,12 +50,6 @@ _WARM_BATCH = 5
 _WARM_TOLERANCE = 0.03
 _WARM_MAX_NS = 3_000_000_000
 _KINDS = ("UsageError", "DataError", "UnavailableError", "EdgekdError")
-_LEVELS = {
-    "disabled": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
 _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
@@ -123,14 +119,7 @@ def open_session(model: str, options: dict[str, Any]) -> Any:
 
     if not Path(model).is_file():
         raise ChildError("UsageError", f"{model}: no such file")
-    chosen = onnxruntime.SessionOptions()
-    chosen.intra_op_num_threads = options["threads"]
-    chosen.inter_op_num_threads = 1
-    chosen.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    chosen.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[options["graph_level"]])
-    chosen.enable_cpu_mem_arena = options["arena"]
-    chosen.log_severity_level = 3
-    chosen.add_session_config_entry("session.intra_op.allow_spinning", "1" if options["spinning"] else "0")
+    chosen = session_options(options, options["threads"])
     settings: list[dict[str, str]] = [{} for _ in options["providers"]]
     settings[0] = dict(options.get("provider_options", {}))
     session = onnxruntime.InferenceSession(

@@ -19,6 +19,7 @@ import numpy as np
 from edgekd.latency.child import KERNEL_VERSION
 from edgekd.latency.estimate import Floats
 from edgekd.latency.machine import fingerprint, read_machine
+from edgekd.store import replacing
 
 EVERY_SECONDS = 2.0
 
@@ -135,10 +136,8 @@ class SpeedLog:
         rows = [row for line in lines if (row := _row(line)) is not None]
         if len(rows) > _MOST:
             rows = rows[-_MOST // 2 :]
-            with contextlib.suppress(OSError):
-                temporary = self._path.with_name(self._path.name + ".tmp")
-                temporary.write_text("".join(json.dumps(r) + "\n" for r in (self._head(), *rows)), encoding="utf-8")
-                temporary.replace(self._path)
+            with contextlib.suppress(OSError), replacing(self._path) as file:
+                file.write_text("".join(json.dumps(r) + "\n" for r in (self._head(), *rows)), encoding="utf-8")
         return rows
 
     def _write(self, row: tuple[float, ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel, numpy_weights
 from edgekd.settings.request import is_hub_id
 from edgekd.settings.task import Output
+from edgekd.store import read_json
 
 HeadKind = Literal["sequence", "token", "joint"]
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -321,12 +321,7 @@ def _read_config(path: Path, trust_remote_code: bool) -> dict[str, Any]:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{file}, line {error.lineno}: broken JSON: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8 text: save it again with save_pretrained") from error
+    content = read_json(file, "save it again with save_pretrained")
     if not isinstance(content, dict):
         raise UsageError(f"{file} must hold a JSON object, not {type(content).__name__}")
     return content

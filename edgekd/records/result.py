@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,6 +15,7 @@ from edgekd.records.export import Exported
 from edgekd.records.labels import CalibrationSummary, OutputsSummary
 from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.base import validated
+from edgekd.store import read_json
 
 SCHEMA_VERSION: Literal[1] = 1
 MAX_SAMPLES = 500
@@ -424,14 +424,7 @@ def read_record(path: Path, model: type[ModelT]) -> ModelT:
     Raises:
         UsageError: The file is missing, not JSON, of a newer schema, or does not fit the model.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); name the folder of a finished run") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); make it again") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8; make it again") from error
+    content = read_json(path, "name the folder of a finished run, or make it again")
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected a JSON object, got {type(content).__name__}")
     version = content.get("schema_version")

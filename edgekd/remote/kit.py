@@ -21,6 +21,7 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.latency import machine
 from edgekd.latency.clocks import judged_clock
 from edgekd.latency.timer import Job, ProcessTimer
+from edgekd.store import read_json, write_json
 
 if TYPE_CHECKING:
     from edgekd.settings.target import AskedClock, Clock
@@ -59,9 +60,7 @@ def seal(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON with its checksum, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(seal(content), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_json(path, seal(content))
 
 
 def read_sealed(path: Path, kind: str, again: str) -> dict[str, Any]:
@@ -75,12 +74,7 @@ def read_sealed(path: Path, kind: str, again: str) -> dict[str, Any]:
     Raises:
         UsageError: It is missing, not JSON, of another kind or schema version, or was edited.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); {again}") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: not valid JSON; {again}") from error
+    content = read_json(path, again)
     if not isinstance(content, dict) or content.get("kind") != kind:
         raise UsageError(f"{path}: not a {kind} file of edgekd; {again}")
     if content.get("schema_version") != SCHEMA_VERSION:

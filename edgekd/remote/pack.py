@@ -12,10 +12,11 @@ from typing import Any
 import edgekd
 from edgekd.remote.kit import CODE, KIT, SCHEMA_VERSION, seal
 from edgekd.resources import resource
+from edgekd.store import replacing
 
 MEASURING = (
-    "__init__.py", "errors.py", "latency/__init__.py", "latency/child.py", "latency/clocks.py", "latency/estimate.py",
-    "latency/machine.py", "latency/measure.py", "latency/timer.py",
+    "__init__.py", "errors.py", "onnx_session.py", "store.py", "latency/__init__.py", "latency/child.py",
+    "latency/clocks.py", "latency/estimate.py", "latency/machine.py", "latency/measure.py", "latency/timer.py",
     "remote/__init__.py", "remote/kit.py",
 )  # fmt: skip
 """What times a model: it imports the standard library, numpy and onnxruntime."""
@@ -42,16 +43,14 @@ def pack(
     package = Path(edgekd.__file__).parent
     members = {source.name: source for source in sorted((resource("export") / template).iterdir()) if source.is_file()}
     members |= {f"{CODE}/{name}": package / name for name in modules} | dict(files)
-    temporary = path.with_name(path.name + ".tmp")
     sums = {}
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, source in members.items():
             data = source.read_bytes()
             sums[name] = hashlib.sha256(data).hexdigest()
             archive.writestr(_entry(name), data)
         own = {"schema_version": SCHEMA_VERSION, "edgekd": edgekd.__version__, "files": sums}
         archive.writestr(_entry(KIT), json.dumps(seal({**content, **own}), indent=1) + "\n")
-    temporary.replace(path)
     return path.stat().st_size
 
 

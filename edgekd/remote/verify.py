@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from edgekd.runtime.tokenise import Encodings
 from edgekd.settings.base import Spec
 from edgekd.settings.profile import Profile
 from edgekd.settings.task import TaskSpec
-from edgekd.store import write_json
+from edgekd.store import read_json, write_json
 from edgekd.tasks.base import Answer, Task
 from edgekd.tasks.build import build_task
 
@@ -162,7 +161,7 @@ def make_verify_kit(
 
     model = onnx.load(bundle / "model.onnx", load_external_data=False)
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))["edgekd"]
+    config = read_json(bundle / "config.json")["edgekd"]
     content = {
         "kind": "verify-kit",
         "opset": opset,
@@ -182,7 +181,7 @@ def make_verify_kit(
         texts = Path(folder) / "texts.json"
         write_json(texts, {"fixed": list(fixed), "replay": list(replay), "test": list(test)})
         files = {f"bundle/{name}": bundle / name for name in _SHIPPED} | {"texts.json": texts}
-        pack(bundle / KIT, "verify", (*MEASURING, *ANSWERING), content, files)
+        pack(bundle / KIT, "verify", tuple(dict.fromkeys((*MEASURING, *ANSWERING))), content, files)
     return bundle / KIT
 
 

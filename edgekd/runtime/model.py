@@ -15,17 +15,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgekd.errors import UnavailableError, UsageError, require
+from edgekd.onnx_session import session_options
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
 from edgekd.runtime.tokenise import Encodings, Span, encode_raw, encode_texts, joined_logits, load_tokenizer
 
 SCHEMA_VERSION = 1
 CPU = "CPUExecutionProvider"
-GRAPH_LEVELS = {
-    "disabled": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -318,7 +313,7 @@ def _open(file: Path, config: BundleConfig, threads: int, provider: str | None) 
     settings: list[dict[str, str]] = [{} for _ in providers]
     if provider is None:
         settings[0] = dict(config.session.get("provider_options") or {})
-    options = _options(runtime, config.session, threads)
+    options = session_options(config.session, threads)
     try:
         session = runtime.InferenceSession(str(file), options, providers=providers, provider_options=settings)
     except Exception as error:  # onnxruntime's errors share no class of their own
@@ -338,23 +333,6 @@ def _why(error: Exception, version: str) -> str:
     if re.search(r"[Oo]pset|IR version|No Op registered", reason):
         return f"{reason}; the graph is newer than this onnxruntime {version}: install a newer one"
     return f"{reason}; copy the bundle again"
-
-
-def _options(runtime: Any, given: dict[str, Any], threads: int) -> Any:
-    """Session options: threads never sized to the host; idle ones sleep unless the bundle says otherwise."""
-    level = given.get("graph_level", "all")
-    if level not in GRAPH_LEVELS:
-        raise UsageError(f"config.json: graph_level {level!r} is none of {', '.join(GRAPH_LEVELS)}")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, GRAPH_LEVELS[level])
-    options.enable_cpu_mem_arena = bool(given.get("arena", True))
-    options.log_severity_level = 3
-    spinning = "1" if given.get("spinning", False) else "0"
-    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-    return options
 
 
 def _clean(text: str) -> str:

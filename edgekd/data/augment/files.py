@@ -11,6 +11,7 @@ import numpy as np
 from edgekd.data.augment.apply import Augmented
 from edgekd.data.split import Split
 from edgekd.errors import DataError, require
+from edgekd.store import replacing
 
 # The key of the file's own metadata that notes and seed are under.
 _METADATA = b"edgekd"
@@ -40,9 +41,8 @@ def write_augmented(path: Path, augmented: Augmented) -> None:
     columns["seed"] = arrow.array([augmented.seed] * len(augmented), arrow.int64())
     about = json.dumps({"seed": augmented.seed, "notes": augmented.notes}).encode()
     table = arrow.table(columns).replace_schema_metadata({_METADATA: about})
-    temporary = path.with_name(path.name + ".tmp")
-    parquet.write_table(table, temporary)
-    temporary.replace(path)
+    with replacing(path) as file:
+        parquet.write_table(table, file)
 
 
 def read_augmented(path: Path) -> Augmented:
