@@ -38,6 +38,9 @@ _TRIALS = 4
 # A choice that uses less of the limit than this, where predictions proved this much too high, is worth another search.
 _USED, _UNMOVED = 0.92, 0.97
 
+# What is expected and what is measured differ by less than this because minutes differ; by more, the table is wrong.
+_SLOW_MINUTE = 1.3
+
 # A search in which nothing fitted is followed by one that predicts at least so much more.
 _SMALLER = 1.05
 
@@ -126,7 +129,8 @@ def with_students(
         predicted: Why no finalist can be measured, where the device is elsewhere.
     """
     asked = plan.correction
-    plan = plan.model_copy(update={"session": bench.target.session_spec()})
+    correction = asked * _teacher_gap(plan, search)
+    plan = plan.model_copy(update={"session": bench.target.session_spec(), "correction": correction})
     found, finalists = _finalists(plan, profile, search, precisions)
     if predicted and finalists:
         return _choose(plan, [c.model_copy(update={"note": predicted}) for c in finalists], found, predicted)
@@ -134,7 +138,7 @@ def with_students(
         return _nothing(plan, profile, search, precisions, found)
     best: Plan | None = None
     if finalists:
-        plan, known = _piloted(plan, bench, finalists[0], asked)
+        plan, known = _piloted(plan, bench, finalists[0], asked, finalists[0].predicted_ms)
         for _ in range(_TRIALS):
             found, finalists = _finalists(plan, profile, search, precisions)
             if not finalists:
@@ -213,7 +217,7 @@ def with_checkpoint(
             c.model_copy(update={"predicted_ms": (ms + plan.overhead_ms) * scale})
             for c, ms in zip(light, medians, strict=True)
         ]
-        plan, known = _piloted(plan.model_copy(update={"session": session}), bench, light[0], asked)
+        plan, known = _piloted(plan.model_copy(update={"session": session}), bench, light[0], asked, None)
         light, _ = _beside(plan, bench, light, known)
     first = len(plan.candidates)
     candidates = (*plan.candidates, *light, *(c for c in found if not c.fits))
@@ -222,23 +226,44 @@ def with_checkpoint(
     return plan.model_copy(update={"candidates": candidates, "chosen": chosen, "reason": reason})
 
 
-def _piloted(plan: Plan, bench: Bench, candidate: Candidate, asked: float) -> tuple[Plan, Candidate]:
+def _teacher_gap(plan: Plan, search: SearchInput) -> float:
+    """How much longer the teacher's bundle took than the table says: what a bundle has, and its graph has not."""
+    gaps = []
+    for known in plan.candidates:
+        if known.kind != "teacher" or known.measured_ms is None:
+            continue
+        costs = [c for c in search.table.costs if (c.width, c.precision) == (search.shape.hidden, known.precision)]
+        for cost in costs:
+            model_ms = cost.whole_ms(search.shape.heads, search.shape.ffn)
+            gaps.append(known.measured_ms / ((model_ms + plan.overhead_ms) * plan.tail * plan.correction))
+    return float(np.median(gaps)) if gaps else 1.0
+
+
+def _piloted(
+    plan: Plan, bench: Bench, candidate: Candidate, asked: float, expected_ms: float | None
+) -> tuple[Plan, Candidate]:
     """The plan with what a candidate near the budget told, and that candidate, measured whole.
+
+    A shared machine keeps to a state for a minute, which the speed kernel does not always feel. So what is expected,
+    which table and teacher told in minutes of their own, counts as much as what this minute shows.
 
     Args:
         plan: With the table's predictions.
         bench: Where.
         candidate: Near the budget.
         asked: The correction that the plan began with, which what is measured whole is subject to as well.
+        expected_ms: What it is expected to take whole, correction included; None where only measuring can tell.
     """
     assert candidate.predicted_ms is not None
     expected = _model_ms(candidate.predicted_ms, plan)
     told = pilot(bench, candidate, expected)
-    whole = cautious_ms(prove(bench, candidate, told.session), plan.headroom)
+    whole = asked * cautious_ms(prove(bench, candidate, told.session), plan.headroom)
+    if expected_ms is not None and 1 / _SLOW_MINUTE < whole / expected_ms < _SLOW_MINUTE:
+        whole = math.sqrt(whole * expected_ms)
     median = told.median_ms + plan.overhead_ms
     off = median / (expected + plan.overhead_ms)
-    learned = {"session": told.session, "correction": plan.correction * off, "tail": whole / median}
-    return plan.model_copy(update=learned), candidate.model_copy(update={"measured_ms": asked * whole})
+    learned = {"session": told.session, "correction": asked * off, "tail": whole / (asked * median)}
+    return plan.model_copy(update=learned), candidate.model_copy(update={"measured_ms": whole})
 
 
 def _beside(

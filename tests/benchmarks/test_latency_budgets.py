@@ -72,7 +72,9 @@ class Planner:
 )
 def test_what_compress_would_ship_is_counted(monkeypatch, module, plans, verdicts, choice, tried):
     planner = Planner(monkeypatch, module, plans, verdicts)
-    assert module.shipped(planner, plan(9)) == {"choice": choice, "tried": tried}
+    found = module.shipped(planner, plan(9))
+    assert (found["choice"], found["tried"]) == (choice, tried)
+    assert len(found["tries"]) == len(tried)
 
 
 def test_a_choice_is_written_and_judged(module, shared_session, tiny_teacher, intent_data, fast_profile):

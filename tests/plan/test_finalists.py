@@ -5,6 +5,7 @@ import pytest
 
 from edgekd.latency.estimate import Estimate
 from edgekd.latency.measure import Measurement
+from edgekd.latency.table import LatencyTable, WidthCosts
 from edgekd.latency.targets.fake import FakeTargetRuntime
 from edgekd.latency.timer import LoadReport, RoundSample
 from edgekd.plan import finalists, make
@@ -93,17 +94,39 @@ FRAME = Plan(
 )  # fmt: skip
 
 
-def test_what_the_pilot_takes_whole_sets_correction_and_tail(bench, monkeypatch):
-    """The table says a median of 6.4 ms and a tail of 1.2; the pilot is 1.1 times as slow, with a tail of 1.3."""
-    frame = FRAME.model_copy(update={"correction": 1.0})
-    near = candidate().model_copy(update={"predicted_ms": (6.4 + 0.5) * 1.2})
+@pytest.mark.parametrize(
+    ("slower", "expected", "level"),
+    [
+        (1.2, None, 1.2),  # nothing is known of it but this minute
+        (1.2, 1.0, np.sqrt(1.2)),  # a slow minute, or a table that is off: each counts half
+        (1.5, 1.0, 1.5),  # no minute is so slow: the table is off
+    ],
+)
+def test_what_the_pilot_takes_whole_sets_correction_and_tail(bench, monkeypatch, slower, expected, level):
+    """The table says a median of 6.4 ms and a tail of 1.2; the pilot's calls are longer by one factor."""
+    frame, call = FRAME.model_copy(update={"correction": 1.0}), 6.4 + 0.5
+    near = candidate().model_copy(update={"predicted_ms": call * 1.2})
     session = SessionSpec(arena=False)
-    monkeypatch.setattr(make, "pilot", lambda *_: Pilot(session, 1.1 * 6.9 - 0.5))
-    monkeypatch.setattr(make, "prove", lambda *_: proof(1.3 * 1.1 * 6.9, 1.3 * 1.1 * 6.9))
-    after, known = make._piloted(frame, bench, near, 1.0)
+    monkeypatch.setattr(make, "pilot", lambda *_: Pilot(session, slower * call - 0.5))
+    monkeypatch.setattr(make, "prove", lambda *_: proof(slower * 1.2 * call, slower * 1.2 * call))
+    after, known = make._piloted(frame, bench, near, 1.0, expected and expected * near.predicted_ms)
     assert after.session == session
-    assert (after.correction, after.tail) == pytest.approx((1.1, 1.3))
-    assert known.measured_ms == pytest.approx(1.3 * 1.1 * 6.9)
+    assert after.correction == pytest.approx(slower)
+    assert after.correction * after.tail == pytest.approx(level * 1.2)
+    assert known.measured_ms == pytest.approx(level * 1.2 * call)
+
+
+def test_what_a_bundle_takes_more_than_its_graph_is_learned_of_the_teacher():
+    costs = WidthCosts(
+        width=16, precision="int8", fixed=0.1, heads=(0, 2), attention=(0.0, 1.0), neurons=(0, 16), ffn=(0.0, 1.0),
+        graphs=9, residual=0.0,
+    )  # fmt: skip
+    search = make.SearchInput(SHAPE, None, {16: 1.0}, LatencyTable(batch_size=1, length=8, costs=(costs,)), "avx2")
+    teacher = candidate().model_copy(update={"kind": "teacher", "precision": "int8", "predicted_ms": None})
+    teacher = teacher.model_copy(update={"measured_ms": 1.3 * (2.1 + 0.5) * FRAME.tail})
+    plan = FRAME.model_copy(update={"candidates": (teacher,), "correction": 1.0})
+    assert make._teacher_gap(plan, search) == pytest.approx(1.3)
+    assert make._teacher_gap(FRAME, search) == 1.0
 
 
 @pytest.mark.parametrize(("slower", "fit"), [(1.3, False), (0.9, True)])
