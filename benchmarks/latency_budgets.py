@@ -147,18 +147,10 @@ def judge_choice(planner: Planner, plan: Plan, choice: Candidate) -> Tried:
 
 
 def fastest_ms(planner: Planner) -> float:
-<<<<<<< HEAD
-    """The fastest student, measured whole: the floor that a plan for an impossible budget names."""
-    students = [c for c in make_plan(planner).candidates if c.kind == "student"]
-    floor = min(students, key=lambda c: c.best_known_ms)
-    session = planner.device.target.session_spec()
-    return cautious_ms(prove(bench_of(planner), floor, session), 0.07)
-=======
     """The smallest student of the space, measured whole three times: the tail of so short a call is any but steady."""
-    floor = next(c for c in planner.make().candidates if c.kind == "student")
+    floor = next(c for c in make_plan(planner).candidates if c.kind == "student")
     session = planner.device.target.session_spec()
-    return float(np.median([cautious_ms(prove(planner.bench(), floor, session), 0.07) for _ in range(3)]))
->>>>>>> edits
+    return float(np.median([cautious_ms(prove(bench_of(planner), floor, session), 0.07) for _ in range(3)]))
 
 
 def try_budgets(folder: Path, inputs: Path, length: int, count: int) -> dict[str, Any]:
