@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgekd import api
 from edgekd.cli import family
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.family import budgets_of
@@ -74,13 +75,13 @@ def command(**flags: Any) -> int:
     _require_everything(request.profile, flags)
     if budgets:
         return family.run(flags, request, budgets, console)
-    from edgekd.pipeline.compress import compress
     from edgekd.records.verdict import verdict_json
     from edgekd.report.text import summary
-    from edgekd.session import Session
 
-    session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
-    result = compress(session, request, flags["out"], overwrite=flags["overwrite"])
+    result = api.compress(
+        request, flags["out"], overwrite=flags["overwrite"], cache_dir=flags["cache_dir"],
+        progress=ConsoleProgress(console),
+    )  # fmt: skip
     console.print(summary(result, str(flags["out"])))
     if flags["as_json"]:
         click.echo(json.dumps(verdict_json(result)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edgekd import api
 from edgekd.cli import agnostic
 from edgekd.cli.agnostic import agnostic_options
 from edgekd.cli.console import ConsoleProgress, error_console
@@ -20,10 +20,9 @@ from edgekd.cli.options import (
     new_folder,
     profile_options,
     request_of,
-    store_of,
     store_option,
 )
-from edgekd.errors import UsageError, require
+from edgekd.errors import require
 
 
 @click.command(name="distill")
@@ -49,26 +48,11 @@ def command(**flags: Any) -> None:
     request = request_of(flags, budget=False)
     out = new_folder(flags)
     require("torch", "cpu", "train a student")
-    from edgekd.assistants.chain import make_chain
-    from edgekd.pipeline.attempt import train_student
-    from edgekd.pipeline.compress import gather
-    from edgekd.plan.weights import first_weights
     from edgekd.records.plan import read_plan
-    from edgekd.session import Session
 
-    plan = read_plan(Path(named("--plan", flags["plan"])))
-    candidate = plan.choice or plan.nearest()
-    if candidate.kind == "teacher":
-        raise UsageError(f"--plan {flags['plan']}: it chose the unchanged teacher; plan with --always-distill")
-    console = error_console()
-    session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
-    inputs = gather(session, request).of_student
-    chain = make_chain(session, inputs, candidate, first_weights(session, inputs, candidate))
-    student = train_student(session, inputs, chain.start, chain.lesson, inputs.profile.distill, longer=False)[-1]
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(student.path, out, ignore=shutil.ignore_patterns("manifest.json"))
-    inputs.reader.save_tokenizer(out)
-    before, after = 100 * student.result["untrained"], 100 * student.result["validation"]
+    console, plan = error_console(), read_plan(Path(named("--plan", flags["plan"])))
+    student = api.distill(request, plan, out, cache_dir=flags["cache_dir"], progress=ConsoleProgress(console))
+    before, after = 100 * (student.untrained or 0.0), 100 * student.validation
     console.print(f"student written to {out}: {after:.1f}% on validation ({before:.1f}% before training)")
     if flags["as_json"]:
-        click.echo(json.dumps({"out": str(out), **student.result}))
+        click.echo(json.dumps({"out": str(out), **student.model_dump(mode="json")}))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edgekd import api
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import (
     data_options,
@@ -17,7 +17,6 @@ from edgekd.cli.options import (
     new_folder,
     profile_options,
     request_of,
-    store_of,
     store_option,
 )
 from edgekd.errors import UsageError, require
@@ -47,27 +46,11 @@ def command(**flags: Any) -> None:
         return
     request = request_of(flags, budget=False)
     folder = Path(named("--student", flags["student"]))
-    if not (folder / "model.safetensors").is_file():
-        raise UsageError(f"--student {folder}: no model.safetensors there; make it with `edgekd distill`")
     out = new_folder(flags)
     require("torch", "cpu", "export a student")
     require("onnxruntime", "cpu", "prove the export")
-    from edgekd.distill.student import load_student
-    from edgekd.export.stage import exported_of
-    from edgekd.latency.targets.build import build_target
-    from edgekd.models.identity import folder_id
-    from edgekd.pipeline.attempt import export_of
-    from edgekd.pipeline.compress import gather
-    from edgekd.plan.device import Device
-    from edgekd.session import Session
-
     console = error_console()
-    session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
-    device = Device.of(build_target(request.profile.target, session.log), session.store)
-    exported = export_of(session, gather(session, request).of_student, device, load_student(folder), folder_id(folder))
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(exported.path, out, ignore=shutil.ignore_patterns("manifest.json"))
-    found = exported_of(exported)
+    found = api.export(request, folder, out, cache_dir=flags["cache_dir"], progress=ConsoleProgress(console))
     console.print(f"ONNX written to {out}: largest logit gap to PyTorch {found.parity.max_abs_gap:.1e}")
     if (int8 := found.quantisation) is not None:
         console.print(f"INT8 {'may' if int8.kept else 'must not'} be deployed: {int8.reason}")

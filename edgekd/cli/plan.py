@@ -8,8 +8,9 @@ from typing import Any
 import click
 from rich.table import Table
 
+from edgekd import api
 from edgekd.cli.console import ConsoleProgress, error_console
-from edgekd.cli.options import data_options, json_option, profile_options, request_of, store_of, store_option
+from edgekd.cli.options import data_options, json_option, profile_options, request_of, store_option
 from edgekd.errors import ExitCode, require
 from edgekd.records.plan import Plan
 from edgekd.remote.kit import check_out
@@ -35,19 +36,11 @@ def command(**flags: Any) -> int:
     out: Path = flags["out"]
     check_out(out)
     require("torch", "cpu", "plan a student")
-    from edgekd.latency.targets.build import build_target
-    from edgekd.pipeline.compress import gather, planner_of, say_plan
-    from edgekd.plan.device import Device
-    from edgekd.plan.stage import make_plan
-    from edgekd.session import Session
-
     console = error_console()
-    session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
-    device = Device.of(build_target(request.profile.target, session.log), session.store)
-    plan = make_plan(planner_of(session, gather(session, request), device))
+    plan = api.plan(request, cache_dir=flags["cache_dir"], progress=ConsoleProgress(console))
     out.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
     console.print(_table(plan))
-    say_plan(session, plan)
+    console.print(f"plan: {plan.said()}", soft_wrap=True, markup=False)
     console.print(f"plan written to {out}")
     if flags["as_json"]:
         click.echo(plan.model_dump_json())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edgekd import api
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import (
     Length,
@@ -19,7 +19,6 @@ from edgekd.cli.options import (
     new_folder,
     outputs_option,
     resolve_profile,
-    store_of,
     store_option,
     task_of,
 )
@@ -48,8 +47,6 @@ def command(**flags: Any) -> None:
     With --teacher-outputs it learns those; --data may then lack labels, or be left out.
     """
     require("torch", "cpu", "train a teacher")
-    from edgekd.pipeline.blackbox import read_with_outputs, teach_from_outputs
-    from edgekd.session import Session, read, teach_from
     from edgekd.settings.profile import override
 
     out = new_folder(flags)
@@ -65,20 +62,15 @@ def command(**flags: Any) -> None:
             "workload.max_length": flags["max_length"],
         },
     )
-    console = error_console()
-    progress = ConsoleProgress(console)
-    session = Session.open(store_of(flags["cache_dir"]), progress)
-    encoder, reading = named("--encoder", flags["encoder"]), (task_of(flags), columns_of(flags), flags["data_config"])
-    if flags["teacher_outputs"] is not None:
-        file = named("--teacher-outputs", flags["teacher_outputs"])
-        data, outputs = read_with_outputs(session, file, flags["data"], *reading)
-        taught = teach_from_outputs(session, encoder, data, outputs, profile)
-    else:
-        data = read(progress, named("--data", flags["data"]), *reading)
-        taught = teach_from(session, encoder, data, profile)
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(taught.path, out, ignore=shutil.ignore_patterns("manifest.json"))
-    score = 100 * taught.result["validation"]
-    console.print(f"teacher written to {out}: {score:.1f}% on validation after {taught.result['steps']} steps")
+    console, encoder = error_console(), named("--encoder", flags["encoder"])
+    outputs, data = flags["teacher_outputs"], flags["data"]
+    data = named("--data", data) if outputs is None else data
+    taught = api.teach(
+        encoder, data, out, teacher_outputs=None if outputs is None else named("--teacher-outputs", outputs),
+        profile=profile, cache_dir=flags["cache_dir"], progress=ConsoleProgress(console), task=task_of(flags),
+        columns=columns_of(flags), hub_config=flags["data_config"],
+    )  # fmt: skip
+    score = 100 * taught.validation
+    console.print(f"teacher written to {out}: {score:.1f}% on validation after {taught.steps} steps")
     if flags["as_json"]:
-        click.echo(json.dumps({"out": str(out), **taught.result}))
+        click.echo(json.dumps({"out": str(out), **taught.model_dump(mode="json")}))

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from edgekd import api
 from edgekd.cli.console import ConsoleProgress, error_console
-from edgekd.cli.options import clock_option, json_option, store_of, store_option
-from edgekd.errors import UsageError, require
+from edgekd.cli.options import clock_option, json_option, store_option
+from edgekd.errors import require
 
 
 @click.command(name="validate")
@@ -32,30 +33,11 @@ def command(bundle: Path, **flags: Any) -> int:
     On the machine that it was made on, latency is judged by the budget. On another one it is compared with a small
     anchor graph that the bundle brings. Nothing is answered from an earlier run: every call measures.
     """
-    if not bundle.is_dir():
-        hint = "name the folder that it is in" if bundle.is_file() else "no such bundle"
-        raise UsageError(f"{bundle}: {hint}")
     require("onnxruntime", "runtime", "run a bundle")
-    from edgekd.latency.speed import SpeedLog
-    from edgekd.proof.recheck import Asked, recheck
     from edgekd.report.wording import BADGE, MARK
 
-    console = error_console()
-    asked = Asked(
-        only=flags["only"],
-        max_regression=flags["max_regression"],
-        judge_here=flags["judge_here"],
-        latency_ms=flags["latency_ms"],
-        percentile=flags["percentile"],
-        clock=flags["clock"],
-        log=SpeedLog.of_this_machine(store_of(flags["cache_dir"]).speed_folder),
-    )
-    if flags["measured"] is not None:
-        from edgekd.remote.verify import judge_measured
-
-        found = judge_measured(bundle, flags["measured"], asked)
-    else:
-        found = recheck(bundle, asked, ConsoleProgress(console))
+    console, as_json = error_console(), flags.pop("as_json")
+    found = api.validate(bundle, progress=ConsoleProgress(console), **flags)
     for change in found.changes:
         _say(console, f"changed: {change.what}: {change.then or 'none'} -> {change.now or 'none'}")
     for note in found.notes:
@@ -64,7 +46,7 @@ def command(bundle: Path, **flags: Any) -> int:
         mark = f"{MARK[criterion.outcome]} {BADGE[criterion.outcome].lower()}"
         _say(console, f"{mark}: {criterion.name}: {criterion.explanation}")
     _say(console, f"{found.outcome}: {bundle}")
-    if flags["as_json"]:
+    if as_json:
         click.echo(found.model_dump_json())
     return found.exit_code
 

@@ -25,6 +25,7 @@ from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentModel, from_weights, numpy_weights
 from edgekd.models.teacher import Teacher
+from edgekd.records.training import TrainingRun
 from edgekd.runtime.tokenise import Encodings
 from edgekd.settings.distill import Distill, Stage
 from edgekd.settings.shape import EncoderShape
@@ -267,13 +268,13 @@ def _train(
     with quiet_transformers():
         model.to("cpu").save_pretrained(work)
     shutil.rmtree(work / "state")
-    return {
-        "loss": stage.loss.name,
-        "judged_by": "held-out loss" if inner else "metric",
-        "untrained": untrained,
-        "validation": after,
-        "points": trained.points,
-        "steps": trained.steps,
-        "planned_steps": trained.planned_steps,
-        "seconds": trained.seconds,
-    }
+    return TrainingRun(
+        loss=stage.loss.name,
+        judged_by="held-out loss" if inner else "metric",
+        untrained=untrained,
+        validation=after,
+        points=trained.points,
+        steps=trained.steps,
+        planned_steps=trained.planned_steps,
+        seconds=trained.seconds,
+    ).model_dump(mode="json")

@@ -22,6 +22,7 @@ from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentModel, from_weights
 from edgekd.models.teacher import PROBLEMS, load_body, load_encoder
+from edgekd.records.training import TrainingRun
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.settings.distill import Stage, Teach
 from edgekd.settings.losses import SoftCE
@@ -123,13 +124,14 @@ def _fine_tune(
         model.to("cpu").save_pretrained(work)
     copy_tokenizer(encoder, work)
     shutil.rmtree(work / "state")
-    return {
-        "validation": trained.best_score,
-        "points": trained.points,
-        "steps": trained.steps,
-        "seconds": trained.seconds,
-        "truncated": train_set.truncated,
-    }
+    return TrainingRun(
+        validation=trained.best_score,
+        points=trained.points,
+        steps=trained.steps,
+        planned_steps=trained.planned_steps,
+        seconds=trained.seconds,
+        truncated=train_set.truncated,
+    ).model_dump(mode="json")
 
 
 def _soft_objective(probabilities: Tensor, targets: Tensor) -> LogitObjective:

@@ -30,7 +30,8 @@ from edgekd.plan.weights import first_weights, weights_again
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.proof.validate import Retained, judge_latency, replay_texts, report_latency
 from edgekd.records.plan import Candidate, Plan
-from edgekd.records.result import Contender, Criterion, Curve, Outcome, QualityRow, Timing, Try, overall
+from edgekd.records.result import Contender, Criterion, Outcome, QualityRow, Timing, Try, overall
+from edgekd.records.training import Curve
 from edgekd.remote.verify import unmeasured_latency, unmeasured_memory
 from edgekd.session import Session
 from edgekd.settings.distill import Distill, Stage

@@ -20,8 +20,6 @@ from edgekd.latency.targets.base import Target
 from edgekd.proof.validate import Retained, retained
 from edgekd.records.result import (
     Contender,
-    Curve,
-    CurvePoint,
     DataSummary,
     GenericSummary,
     Percentile,
@@ -31,6 +29,7 @@ from edgekd.records.result import (
     TransferSummary,
     thin,
 )
+from edgekd.records.training import Curve, TrainingRun
 from edgekd.store import Artefact
 from edgekd.tasks.base import Task
 
@@ -80,21 +79,12 @@ def curves(stages: Sequence[Artefact]) -> list[Curve]:
 
     A stage that is judged by its own held-out loss has no score: that loss is in no unit of the metric's.
     """
+    runs = [TrainingRun.model_validate(stage.result) for stage in stages]
     found = []
-    for number, stage in enumerate(stages, 1):
-        scored = stage.result["judged_by"] == "metric"
-        points = tuple(
-            CurvePoint(
-                at=p["epoch"],
-                train_loss=p["loss"],
-                validation=p["score"] if scored else None,
-                seconds=p["seconds"],
-                step=p["step"],
-            )
-            for p in stage.result["points"]
-        )
-        name = "student" if len(stages) == 1 else f"stage {number}: {stage.result['loss']}"
-        found.append(Curve(name=name, points=points))
+    for number, run in enumerate(runs, 1):
+        scored = run.judged_by == "metric"
+        points = run.points if scored else tuple(p.model_copy(update={"score": None}) for p in run.points)
+        found.append(Curve(name="student" if len(runs) == 1 else f"stage {number}: {run.loss}", points=points))
     return found
 
 

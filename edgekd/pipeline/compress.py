@@ -110,7 +110,7 @@ def compress(
     with claimed(out, request, overwrite) as work, _speed_sampled(session, request):
         planned = planned or _planned(session, request, pinned, clock)
         planner, device = planned.planner, planned.planner.device
-        say_plan(session, planned.plan)
+        session.engine.progress.say(f"plan: {planned.plan.said()}")
         final, tries = _attempts(planned, work, clock, pinned is not None)
         # Known now; what follows is what it is compared with, and what `edgekd validate` compares with later.
         planner.progress.say(f"verdict: {final.outcome}; {final.criteria[0].name}: {final.criteria[0].explanation}")
@@ -193,13 +193,6 @@ def planner_of(session: Session, inputs: Inputs, device: Device) -> Planner:
     return Planner(session, inputs, device, texts, budget)
 
 
-def say_plan(session: Session, plan: Plan) -> None:
-    """Say in one line what was chosen and why."""
-    choice = plan.choice
-    name = choice.describe() if choice is not None else f"nearest: {plan.nearest().describe()}"
-    session.engine.progress.say(f"plan: {name}; {plan.reason}")
-
-
 def _attempts(planned: Planned, work: Path, clock: _Clock, pinned: bool) -> tuple[Attempt, list[Try]]:
     """Try the plan's choice; plan again where it does not meet the budget, train longer after a miss on quality.
 
@@ -240,7 +233,7 @@ def _attempts(planned: Planned, work: Path, clock: _Clock, pinned: bool) -> tupl
                 continue
             if made.outcome == "inconclusive":
                 kept.keep(made, work)
-            say_plan(planner.session, plan)
+            planner.progress.say(f"plan: {plan.said()}")
 
 
 def _leads_on(plan: Plan, made: Attempt) -> bool:

@@ -99,7 +99,7 @@ def curve(result: Result) -> Iterator[tuple[int, dict[str, float]]]:
         name = f"training/{_slug(stage.name)}"
         for point in stage.points:
             step = before + point.step
-            values = {"epoch": point.at, "loss": point.train_loss, "validation": point.validation}
+            values = {"epoch": point.epoch, "loss": point.loss, "validation": point.score}
             yield step, {f"{name}/{what}": value for what, value in values.items() if value is not None}
         before = step
 

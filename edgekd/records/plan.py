@@ -107,6 +107,11 @@ class Plan(Spec):
         """Share of the budget that is left free."""
         return 1.0 - self.limit_ms / self.budget_ms
 
+    def said(self) -> str:
+        """What was chosen and why, in a line."""
+        name = f"nearest: {self.nearest().describe()}" if self.choice is None else self.choice.describe()
+        return f"{name}; {self.reason}"
+
     def nearest(self) -> Candidate:
         """The fastest student considered: the best that can be tried where nothing fits."""
         students = [c for c in self.candidates if c.kind == "student"]

@@ -14,6 +14,7 @@ from edgekd.records.base import Interval, Record
 from edgekd.records.export import Exported
 from edgekd.records.labels import CalibrationSummary, OutputsSummary
 from edgekd.records.plan import Candidate, Plan
+from edgekd.records.training import Curve
 from edgekd.settings.base import validated
 from edgekd.store import read_json
 
@@ -145,32 +146,6 @@ class TeacherSummary(Record):
     parameters: int
     validation: float | None = None
     test: float | None = None
-
-
-class CurvePoint(Record):
-    """One evaluation of a training run.
-
-    Attributes:
-        at: The epoch or the step, in the curve's unit.
-        train_loss: Mean loss since the point before.
-        validation: Score on validation.
-        seconds: Since the run began.
-        step: Optimiser steps since the run began.
-    """
-
-    at: float
-    train_loss: float | None = None
-    validation: float | None = None
-    seconds: float = 0.0
-    step: int = 0
-
-
-class Curve(Record):
-    """The history of one training run."""
-
-    name: str
-    unit: Literal["epoch", "step"] = "epoch"
-    points: tuple[CurvePoint, ...]
 
 
 class QualityRow(Record):

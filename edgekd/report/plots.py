@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from edgekd.records.plan import Candidate
-from edgekd.records.result import Curve, Percentile, Result, Timing
+from edgekd.records.result import Percentile, Result, Timing
+from edgekd.records.training import Curve
 from edgekd.report import wording
 from edgekd.report.markup import Html, tag
 
@@ -188,7 +189,7 @@ def training(result: Result) -> Html | None:
     curves = [curve for curve in result.training if curve.points]
     if not curves:
         return None
-    panels: list[tuple[str, str]] = [("train_loss", "training loss"), ("validation", result.data.metric)]
+    panels: list[tuple[str, str]] = [("loss", "training loss"), ("score", result.data.metric)]
     drawn = [(key, title) for key, title in panels if any(_series(curve, key)[0] for curve in curves)]
 
     def draw(figure: Figure) -> None:
@@ -198,10 +199,10 @@ def training(result: Result) -> Html | None:
             for curve, colour, dash in zip(curves, _cycle(len(curves)), _dashes(len(curves)), strict=True):
                 marker = "o" if len(curve.points) <= 30 else ""
                 axes.plot(*_series(curve, key), dash, marker=marker, color=colour, lw=1.6, ms=3.5, label=curve.name)
-            axes.set_title(title if key == "train_loss" else f"{title} on validation", loc="left", fontsize=10)
+            axes.set_title(title if key == "loss" else f"{title} on validation", loc="left", fontsize=10)
             axes.grid(axis="y")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            axes.set_xlabel(" / ".join(sorted({curve.unit for curve in curves})))
+            axes.set_xlabel("epoch")
             if key == "validation":
                 axes.yaxis.set_major_formatter(_as_percent)
         axes.legend(loc="lower right")
@@ -290,7 +291,7 @@ def _as_percent(value: float, _: float) -> str:
 
 
 def _series(curve: Curve, key: str) -> tuple[list[float], list[float]]:
-    pairs = [(point.at, getattr(point, key)) for point in curve.points if getattr(point, key) is not None]
+    pairs = [(point.epoch, getattr(point, key)) for point in curve.points if getattr(point, key) is not None]
     return [at for at, _ in pairs], [value for _, value in pairs]
 
 

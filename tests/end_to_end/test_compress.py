@@ -237,9 +237,9 @@ def test_stages_follow_each_other(shared_session, request_, tmp_path):
     result = compress(shared_session, request_.model_copy(update={"profile": profile}), tmp_path / "b")
     assert [curve.name for curve in result.training] == ["stage 1: minilmv2", "stage 2: kl"]
     relations, logits = result.training
-    assert all(point.validation is None for point in relations.points)
-    assert relations.points[-1].train_loss < relations.points[0].train_loss
-    assert logits.points[-1].validation > 0.5
+    assert all(point.score is None for point in relations.points)
+    assert relations.points[-1].loss < relations.points[0].loss
+    assert logits.points[-1].score > 0.5
     assert result.outcome == "met"
 
 

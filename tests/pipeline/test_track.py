@@ -16,8 +16,6 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.pipeline import track
 from edgekd.records.result import (
     Criterion,
-    Curve,
-    CurvePoint,
     DataSummary,
     Latency,
     Percentile,
@@ -26,6 +24,7 @@ from edgekd.records.result import (
     TeacherSummary,
     Timing,
 )
+from edgekd.records.training import Curve, Point
 
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -40,9 +39,9 @@ def made():
         data=DataSummary(task="text-classification", metric="accuracy", labels=4, rows={}),
         teacher=TeacherSummary(name="bert", family="bert", shape="3 layers", parameters=1),
         training=(
-            Curve(name="stage 1: relations", points=(CurvePoint(at=0.5, train_loss=2.0, step=5),)),
+            Curve(name="stage 1: relations", points=(Point(epoch=0.5, loss=2.0, step=5),)),
             Curve(name="stage 2: logits", points=tuple(
-                CurvePoint(at=i, train_loss=1.0 / i, validation=0.4 * i, step=10 * i) for i in (1, 2)
+                Point(epoch=i, loss=1.0 / i, score=0.4 * i, step=10 * i) for i in (1, 2)
             )),
         ),
         quality=(

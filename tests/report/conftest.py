@@ -10,8 +10,6 @@ from edgekd.records.export import Exported, Parity, Quantisation
 from edgekd.records.plan import Candidate, Plan
 from edgekd.records.result import (
     Criterion,
-    Curve,
-    CurvePoint,
     DataSummary,
     Latency,
     Percentile,
@@ -22,6 +20,7 @@ from edgekd.records.result import (
     Try,
     thin,
 )
+from edgekd.records.training import Curve, Point
 from edgekd.settings.shape import EncoderShape, HeadShape
 
 START = datetime(2026, 3, 14, 9, 26, 5, tzinfo=UTC)
@@ -96,7 +95,7 @@ def curve(name, epochs, best, loss):
     return Curve(
         name=name,
         points=tuple(
-            CurvePoint(at=e, train_loss=loss * 0.62**e + 0.05, validation=best - 0.25 * 0.45**e, seconds=14.0 * e)
+            Point(epoch=e, loss=loss * 0.62**e + 0.05, score=best - 0.25 * 0.45**e, seconds=14.0 * e)
             for e in range(1, epochs + 1)
         ),
     )
