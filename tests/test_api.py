@@ -53,7 +53,7 @@ def test_the_road_on_foot(profile, tmp_path, intent_data, tiny_encoder):
     exported = api.export(asked, tmp_path / "student", tmp_path / "onnx", cache_dir=cache)
     assert exported.parity.max_abs_gap < 1e-4
     assert (tmp_path / "onnx" / "model.onnx").is_file()
-    with pytest.raises(UsageError, match="no model.safetensors"):
+    with pytest.raises(UsageError, match=r"no model\.safetensors"):
         api.export(asked, tmp_path / "onnx", tmp_path / "x", cache_dir=cache)
     result = api.compress(asked, tmp_path / "bundle", cache_dir=cache)
     assert (result.outcome, result.plan) == ("met", plan)
