@@ -138,7 +138,6 @@ def check_replaceable(out: Path, reads: Mapping[str, str | Path | None]) -> None
     """Refuse an output folder that is a file, or that is or holds what a command reads or stands in.
 
     Args:
-        out: The folder.
         reads: By flag, what is read; hub ids and what is not there are passed over.
 
     Raises:

@@ -37,7 +37,6 @@ class Session:
     """Where finished steps are kept, and where computing happens.
 
     Attributes:
-        store: The store.
         engine: Device, threads and progress.
     """
 

@@ -175,7 +175,6 @@ def read_json(path: Path, mend: str = "make it again") -> Any:
     """Read JSON.
 
     Args:
-        path: The file.
         mend: What the user should do where it cannot be read.
 
     Raises:

@@ -73,9 +73,6 @@ def make_chain(session: Session, inputs: Inputs, candidate: Candidate, start: St
     """Choose the assistants as `distill.assistants` says, and train them.
 
     Args:
-        session: Store and engine.
-        inputs: Teacher and data.
-        candidate: The student.
         start: It as it is cut out of the teacher.
 
     Raises:
@@ -130,8 +127,6 @@ def training_flops(inputs: Inputs, spec: Distill, shape: EncoderShape, stages: S
     Args:
         inputs: The texts, of which the mean length counts.
         spec: The stages as they were asked for.
-        shape: What was trained.
-        stages: What each stage did.
     """
     total = 0.0
     for stage, made in zip(spec.stages, stages, strict=True):

@@ -230,7 +230,6 @@ def by_tradeoff(
         considered: Candidates with their scores, the smallest first.
         weight: Lambda.
         error: Standard error of the difference of two candidates' scores, by their indices.
-        texts: Of validation.
     """
     ranked = sorted(range(len(considered)), key=lambda i: -considered[i].tradeoff(weight))
     picks = {f"lambda {value:g}": _best(considered, value) for value in dict.fromkeys((weight, *LAMBDAS))}

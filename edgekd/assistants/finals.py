@@ -32,10 +32,6 @@ def by_accuracy(planner: Planner, plan: Plan) -> Plan:
     on are ahead of it by more than the standard error of the difference; of the last two, the one that keeps more is
     taken unless the other is so far ahead.
 
-    Args:
-        planner: Teacher and data.
-        plan: The plan.
-
     Raises:
         UsageError: The student is not to be cut out of the teacher.
     """

@@ -29,10 +29,7 @@ def train_together(
     """One elastic run of these, by the last stage.
 
     Args:
-        planner: Teacher and data.
         slices: At least two, in any order.
-        spec: The schedule.
-        title: Title of the progress bar.
 
     Returns:
         The run, and the place of each slice among its own.

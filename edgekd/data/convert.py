@@ -27,7 +27,6 @@ def convert(table: Table, name: str, task: TaskSpec, columns: Columns) -> tuple[
     Args:
         table: The rows; row i of the split is row i of the table.
         name: The split; the labels of "unlabeled" are left out.
-        task: The task.
         columns: Which columns to read.
 
     Returns:

@@ -150,7 +150,6 @@ def csv_rows(file: Path, lines: Iterable[str], delimiter: str, quoting: Any) -> 
     """The rows of a table with a header, each with the line that it begins on.
 
     Args:
-        file: Named in errors.
         lines: Its text, read as it is asked for.
         delimiter: Between fields.
         quoting: One of the csv module's.

@@ -20,9 +20,7 @@ def hold_out(split: Split, parts: Sequence[str], seed: int) -> tuple[Split, dict
     together; labels are stratified; a row whose label or tag would be missing in what stays is not taken.
 
     Args:
-        split: What to take from.
         parts: Names of the new splits.
-        seed: Another seed takes other texts.
 
     Returns:
         What stays, the parts by name, and a note a part.

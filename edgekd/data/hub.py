@@ -17,7 +17,6 @@ def read_hub(source: str, config: str | None) -> tuple[dict[str, Table], list[st
 
     Args:
         source: owner/name.
-        config: Its configuration, if it has several.
 
     Returns:
         A table a split, and notes on splits that are not used.

@@ -71,7 +71,6 @@ def read_outputs(
     averaged.
 
     Args:
-        path: Parquet or JSON Lines.
         labels: The data's labels; none: those that the file names.
         ids: Gives the texts of the data by their ids; asked where the rows have no text.
 

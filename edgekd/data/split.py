@@ -87,7 +87,6 @@ class TaskData:
     """All that is known of a task's data.
 
     Attributes:
-        task: The task.
         labels: Label names in a stable order ("O" first for BIO tags); empty without gold labels.
         train: Labelled texts to learn from.
         validation: Texts to choose by.

@@ -85,8 +85,6 @@ def target_texts(data: TaskData, spec: Transfer, seed: int) -> TransferSet:
     """Join target-domain texts: training texts, then unlabelled ones that repeat none of these and are in no split.
 
     Args:
-        data: The user's data.
-        spec: What to take.
         seed: Decides which texts are taken where `max_texts` is smaller than what there is.
 
     Raises:
@@ -122,7 +120,6 @@ def choose_generic(
 
     Args:
         generic: Pool, size and method.
-        target: The target texts.
         data: Its validation and test must not come back through the pool.
         near_equal: See `Transfer`.
         embed: Texts to vectors; "cascade" and "clusters" need it.

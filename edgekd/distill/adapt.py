@@ -57,10 +57,7 @@ def adapt(
 
     Args:
         store: Where the encoder is kept.
-        engine: Where to compute.
         encoder: Folder of a transformers encoder with tokenizer.json.
-        encoder_id: Identity of its content.
-        data: Labels are not read.
         max_length: Longer texts are cut.
         spec: How much is hidden, and the schedule.
         seed: Decides what is hidden, the order of the texts, dropout and a new head's weights.

@@ -57,14 +57,8 @@ def distill_encoder(
     It is judged by the loss on held-out texts, and the weights of the best look are kept.
 
     Args:
-        store: Where it is kept.
-        engine: Where to compute.
-        teacher: The larger encoder, without a head.
-        teacher_id: Identity of its content.
-        texts: Each once.
         max_length: Longer texts are cut.
         shape: The student's, see `edgekd.models.shape_text.parse_shape`.
-        spec: Loss, schedule and seed.
 
     Returns:
         A folder that `transformers.AutoModel` loads as a stock BERT, with the tokenizer; its result holds the curve
@@ -124,9 +118,7 @@ def first_encoder(
 
     Args:
         hosted: The teacher as a student of full shape; None where it cannot be one.
-        shape: The student's.
         states: The teacher's hidden states (n, hidden), for a narrower width.
-        seed: Of what is random.
 
     Returns:
         The weights, and where they are from. "slice": evenly spaced layers, in each the heads and neurons of largest

@@ -22,7 +22,6 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
         lengths: Tokens of each text, (n,).
         batch_size: Texts a batch; the last one may be smaller, but a single text left over joins another batch:
             some losses tell a text from the others of its batch.
-        seed: The run's seed.
         epoch: 0-based epoch.
 
     Returns:

@@ -21,8 +21,6 @@ def calibrate(task: Task, judged: Judged, rows: NDArray[np.float32]) -> Calibrat
     """Measure a teacher on a split.
 
     Args:
-        task: Its task.
-        judged: The texts.
         rows: Its logits on them, (rows, labels).
 
     Returns:
@@ -98,7 +96,6 @@ def label_noise(said: NDArray[np.int64], targets: NDArray[np.int64], labels: Seq
     Args:
         said: The teacher's label ids, (rows,).
         targets: The right ones.
-        labels: Their names.
     """
     given = np.bincount(said, minlength=len(labels))
     wrong = np.bincount(said[said != targets], minlength=len(labels))

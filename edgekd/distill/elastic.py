@@ -150,7 +150,6 @@ class ElasticRun:
     """A finished elastic run.
 
     Attributes:
-        artefact: Where it is kept.
         base: The trained weights.
         whole: What they are of the teacher.
         importance: Of the teacher's heads and neurons, which says their order in `base`.
@@ -220,16 +219,12 @@ def train_elastic(
 
     Args:
         store: Where the run is kept.
-        engine: Where to compute.
         hosted: The teacher's shape and weights.
-        importance: Scores of its heads and neurons.
         slices: At least two, in the teacher's layers; first the one to train at every step, such as what all others
             hold.
         task: The task, whose metric scores them.
         lesson: The texts, and the teacher's logits on them.
         stage: Its schedule, and its loss where that is on logits; else KL is taken.
-        seed: Of the run.
-        title: Title of the progress bar.
     """
     stage = stage.model_copy(update={"training": engine.resolve(stage.training)})
     loss: LossSpec = stage.loss if stage.loss.family == "prediction" else KL()

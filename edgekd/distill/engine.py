@@ -21,7 +21,6 @@ class Engine:
     Attributes:
         device: "cuda" or "cpu".
         threads: Torch's intra-op threads on CPU.
-        progress: Where progress is shown.
     """
 
     device: str

@@ -30,9 +30,6 @@ def label(
 
     Args:
         store: Where they are kept.
-        engine: Where to compute.
-        teacher: The teacher.
-        teacher_id: Identity of its content.
         encodings: The texts, (rows) logit rows in all.
         name: The split's name, for the progress bar.
         who: What the teacher is called there.

@@ -67,14 +67,10 @@ def train(
     the same bytes as one that was not.
 
     Args:
-        model: What is trained.
-        encodings: The texts.
         objective: Runs the model on a batch and gives the loss; what it learns itself is trained along.
         evaluate: Validation score of the model, higher is better.
         spec: The schedule; its precision must be resolved (`Engine.resolve`).
-        engine: Where to compute.
         work: Folder for checkpoints; what an interrupted run left there is used.
-        title: Title of the progress bar.
         seed: Decides the order of the texts and dropout.
         max_steps: The schedule's length where the epochs are more.
 
@@ -96,10 +92,7 @@ def held_out_loss(
     """Mean loss of an objective that needs no labels on texts that it is not trained on, in FP32.
 
     Args:
-        model: In any mode; left in it.
         objective: Reads teacher and student alone.
-        encodings: The texts.
-        engine: Where to compute.
         batch_size: Texts a batch, those of like length together.
     """
     whole = [m for m in (model, objective.module) if m is not None]

@@ -30,7 +30,6 @@ def layer_pairs(spec: MappingSpec, teacher_layers: int, student_layers: int, *, 
     its highest the teacher's last (as it does wherever k N > M).
 
     Args:
-        spec: The mapping.
         teacher_layers: The teacher's depth M.
         student_layers: The student's depth N.
         embeddings: Whether layer 0 may be paired: hidden states have it, attention does not. Only

@@ -289,10 +289,8 @@ def build_objective(
     """Make the objective of a stage.
 
     Args:
-        stage: The stage.
         rows: The teacher's logits (rows, labels), on the device; None where the stage needs none.
         targets: Gold labels, one entry a logit row, on the device.
-        student: The student's shape.
         teacher: Makes the teacher that is run beside the student; called only where it is needed.
         seed: Of what is learned beside the student.
         output: What a logit row means.

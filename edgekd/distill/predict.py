@@ -31,8 +31,6 @@ def predict_rows(
 
     Args:
         model: Any model whose output has `.logits`; left in the mode it was in.
-        encodings: The texts.
-        engine: Where to compute.
         batch_size: Texts a batch; texts are taken in the order of their lengths, so padding is nearly none.
         title: Title of the progress bar; None shows none.
         parts: Folder for finished parts, so that an interrupted call goes on where it was.

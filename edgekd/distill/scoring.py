@@ -20,7 +20,6 @@ class Judged:
     """A split with the answers that models are compared with.
 
     Attributes:
-        split: The texts.
         encodings: Their tokens.
         gold: The right answer of each text: the data's, or the teacher's where the data have none.
         agreement: True where the answers are the teacher's; the metric is then "agreement with the teacher".

@@ -22,9 +22,7 @@ def sample_states(model: nn.Module, encodings: Encodings, batches: Sequence[np.n
 
     Args:
         model: In eval mode, on the engine's device.
-        encodings: The texts.
         batches: Indices of texts; about eight of the batches are run.
-        engine: Where to compute.
     """
     rng = np.random.default_rng(0)
     kept = []

@@ -40,7 +40,6 @@ class Start:
     """A student before training.
 
     Attributes:
-        shape: Its shape.
         weights: Its first weights, by name.
         labels: Class names in order.
     """
@@ -140,13 +139,7 @@ def distill(
     """Train a student stage by stage, each from the weights that the one before left.
 
     Args:
-        store: Where the student is kept.
-        engine: Where to compute.
-        start: The student before training.
         task: The task, whose metric chooses the weights.
-        lesson: What it learns from.
-        spec: The stages and the seed.
-        title: Title of the progress bar.
 
     Returns:
         For each stage a folder with the trained `StudentModel` (safetensors); its result holds the curve and the
@@ -197,16 +190,6 @@ def run_stage(
 
     A stage on logits or labels is judged by the task's metric. One on what is inside the models leaves the task
     head as it was: it is judged by its own loss on the validation texts.
-
-    Args:
-        store: Where the student is kept.
-        engine: Where to compute.
-        start: The student before training.
-        task: The task.
-        lesson: What it learns from.
-        stage: Loss and schedule.
-        seed: Of the run.
-        title: Title of the progress bar.
     """
     stage = stage.model_copy(update={"training": engine.resolve(stage.training)})
     key = {

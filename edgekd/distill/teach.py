@@ -53,12 +53,8 @@ def teach(
 
     Args:
         store: Where the teacher is kept.
-        engine: Where to compute.
         encoder: Folder of a transformers encoder with tokenizer.json.
-        encoder_id: Identity of its content.
-        data: Train and validation, with labels.
         max_length: Longer texts are cut.
-        spec: The schedule.
         soft: What to learn instead of train's labels: probabilities (texts, labels) of a text classification.
 
     Returns:

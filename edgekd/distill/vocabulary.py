@@ -57,11 +57,7 @@ def vocabulary_objective(
     """Make the objective of a teacher's folder.
 
     Args:
-        spec: The loss.
-        folder: The teacher's, with its masked-LM head.
         width: The student's.
-        seed: Of the projection.
-        device: Where to compute.
 
     Raises:
         UsageError: The teacher has no masked-LM head of its own, or one that cannot be run by itself.

@@ -29,7 +29,6 @@ class Place:
     """Where forms of a graph are measured.
 
     Attributes:
-        target: The device.
         machine: Its fingerprint.
         length: Tokens a text.
         batch_size: Texts a call.
@@ -62,13 +61,9 @@ def choose_graph(
 
     Args:
         forms: Files by name, the given one first: it stays unless another is faster beyond doubt.
-        precision: Of all of them.
-        place: Where.
         vocabulary: Rows of the model's embedding.
         prove: Compares a file's answers with the first one's; None leaves that to what follows.
         limit: Largest gap of a logit that still is the same answer.
-        progress: Where progress is shown.
-        title: Of the step.
 
     Returns:
         Each of them, one of them chosen.

@@ -40,14 +40,12 @@ class Guard:
     """What decides whether an INT8 file may be deployed.
 
     Attributes:
-        task: The task.
         validation: The split that decides.
         instruction_set: Of the target.
         max_drop: Points of the metric that INT8 may cost.
         options: How it is made.
         texts: The transfer set: static INT8 is calibrated on some of it.
         answers: Runs a file as it will be served.
-        progress: Where progress is shown.
     """
 
     task: Task
@@ -134,9 +132,7 @@ def calibration_batches(texts: Encodings, count: int, progress: Progress) -> Ite
     """Some of the texts, the same at every call, as batches of like length.
 
     Args:
-        texts: The transfer set.
         count: Texts at most.
-        progress: Where progress is shown.
 
     Raises:
         EdgekdError: There is no text.

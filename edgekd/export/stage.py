@@ -118,11 +118,8 @@ def export_student(
     """Write a student (or a hosted teacher) with the product's own writer, prove it, and quantise it under guard.
 
     Args:
-        store: Where the files are kept.
-        engine: Where PyTorch computes.
         hosted: Shape and weights.
         model_id: Identity of the weights.
-        task: The task.
         validation: The split that decides whether INT8 is kept.
         wanted: The files.
 
@@ -219,7 +216,6 @@ class _Subject:
         write: Writes the forms of its FP32 graph into a folder, the given one first; files by name.
         model: The same in PyTorch.
         vocabulary: Rows of its embedding.
-        task: The task.
         validation: The split that decides whether INT8 is kept.
         wanted: The files.
     """

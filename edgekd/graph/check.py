@@ -16,9 +16,6 @@ LARGEST_BYTES = 2**31 - 2**20
 def read_model(path: Path) -> onnx.ModelProto:
     """Read an ONNX file and check it against the ONNX specification.
 
-    Args:
-        path: The file.
-
     Returns:
         The whole model, weights included.
 

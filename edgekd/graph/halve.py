@@ -48,7 +48,6 @@ def halve(source: Path, destination: Path, batches: Iterable[Mapping[str, NDArra
 
     Args:
         source: The FP32 model.
-        destination: File to write.
         batches: Texts on which the ranges of all activations are found, as for `activation_ranges`.
 
     Raises:

@@ -46,10 +46,6 @@ def compare_logits(reference: NDArray[Any], candidate: NDArray[Any]) -> Parity:
 def load_session(path: Path, threads: int = 1) -> Any:
     """Open an ONNX file in plain onnxruntime on the CPU.
 
-    Args:
-        path: The file.
-        threads: Intra-op threads.
-
     Returns:
         An `onnxruntime.InferenceSession`.
 
@@ -72,10 +68,8 @@ def run_onnx(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]], threads:
     """Run an ONNX file on batches in plain onnxruntime on the CPU.
 
     Args:
-        path: The file.
         batches: One mapping of input name to int64 array (batch, length) a batch. What the model does not
             take is left out, so that one tokenizer's output serves models with and without token types.
-        threads: Intra-op threads.
 
     Returns:
         The first output of each batch, in order.

@@ -53,7 +53,6 @@ def quantize_dynamic(
 
     Args:
         source: The FP32 model.
-        destination: File to write.
         instruction_set: What the target, not this machine, computes with: "arm64", "avx2", "avx512" or
             "avx512_vnni".
         keep_float: Names of further nodes to leave in FP32, such as "layers.0.ffn.down".
@@ -99,7 +98,6 @@ def quantize_static(
 
     Args:
         source: The FP32 model.
-        destination: File to write.
         instruction_set: As for `quantize_dynamic`.
         ranges: What `calibrate.activation_ranges` found for this source.
         keep_float: As for `quantize_dynamic`.
@@ -144,7 +142,6 @@ def quantize_like(source: Path, destination: Path, *, instruction_set: str) -> N
 
     Args:
         source: The FP32 model, its weights random.
-        destination: File to write.
         instruction_set: As for `quantize_dynamic`.
 
     Raises:

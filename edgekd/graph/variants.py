@@ -42,7 +42,6 @@ def optimise(source: Path, destination: Path, level: Literal[0, 1, 2]) -> None:
 
     Args:
         source: The FP32 model.
-        destination: File to write.
         level: One of `OPTIMISER_LEVELS`.
 
     Raises:
@@ -74,9 +73,6 @@ def fused_nodes(model: Path) -> dict[str, int]:
 
     Read off the graph that it runs: how many nodes there are of each kind that the file's own author could not have
     written with ONNX's standard operators, such as "Gelu", "SkipLayerNormalization" or "DynamicQuantizeMatMul".
-
-    Args:
-        model: The file.
 
     Returns:
         Count by kind, sorted; empty where nothing fuses.

@@ -37,10 +37,6 @@ _DEFAULT = GraphOptions()
 def random_weights(shape: EncoderShape, seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Draw weights for a graph that is only timed.
 
-    Args:
-        shape: The encoder's shape.
-        seed: Seed of the draw.
-
     Returns:
         One float32 array a name of `shape.weight_shapes()`: normal values of deviation 0.02, norm weights 1.
     """
@@ -71,9 +67,7 @@ def write_student(shape: EncoderShape, weights: Weights, options: GraphOptions =
     "layers.5.attention.kv" there.
 
     Args:
-        shape: The encoder's shape.
         weights: One array a name of `shape.weight_shapes()`, linear weights (out, in) as in torch.
-        options: Variant of the graph.
 
     Returns:
         The model; `onnx.save` writes it to one file.

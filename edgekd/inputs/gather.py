@@ -47,7 +47,6 @@ class Inputs:
         profile: The request, with `max_length` resolved.
         data: The user's data.
         task: The task, its labels in the order of the teacher's logits.
-        teacher: The teacher.
         teacher_id: Identity of its content.
         max_length: Tokens a text.
         transfer: The transfer set.

@@ -61,7 +61,6 @@ class Embedder:
         """Texts to the mean of their last hidden states, (texts, width): INT8 on a CPU, in FP32 elsewhere.
 
         Args:
-            engine: Where to compute.
             folder: For the graph that is run on a CPU.
         """
         teacher = self.teacher
@@ -90,9 +89,7 @@ def build_transfer_set(
     """Join target texts, and add what the profile asks for; what was chosen or made is kept.
 
     Args:
-        store: Where it is kept.
         engine: Where models run.
-        data: The user's data.
         spec: What to take and what to add.
         seed: Decides which texts are taken where there are too many, and what is made.
         embedder: The teacher, where generic texts are chosen in its space.

@@ -199,7 +199,6 @@ def time_calls(call: Call, calls: int, lead_in: int = 0, lead_in_ns: int = 0) ->
 
     Args:
         call: What to call.
-        calls: How often.
         lead_in: Calls before these that are not timed, at least; the collector has run before them.
         lead_in_ns: For how long they go on, at least.
     """

@@ -25,7 +25,6 @@ def judged_clock(asked: AskedClock, kind: str, threads: int) -> Clock:
             more threads, a GPU, a CPU quota below the threads (throttling is part of the device), Windows, and a
             system without a thread's clock.
         kind: Of the target.
-        threads: Of the target.
 
     Raises:
         UsageError: Service time was asked for where it does not exist, or would leave out most of the work.

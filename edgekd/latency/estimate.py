@@ -111,11 +111,9 @@ def estimate(
     """Percentile q of the calls that these rounds are a window of: see the module's text.
 
     Args:
-        rounds: In the order of time.
         q: Percent, 0 < q < 100.
         clock: Response time is not corrected to the usual speed: it is judged as it is.
         usual: The speed log, (n, 3): time in s, product and walk in ms; None takes the window itself for usual.
-        seed: Of the bootstrap.
     """
     window = _Window(rounds, clock)
     log = window.log if usual is None or len(usual) == 0 else _Log(usual)

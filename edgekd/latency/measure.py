@@ -166,8 +166,6 @@ def compare(
     """Measure several jobs side by side, in a new order each turn: a load that comes and goes meets them all alike.
 
     Args:
-        jobs: What to measure.
-        target: Where.
         processes: Fresh processes; each loads every job.
         rounds: Rounds of each job in each process.
         calls: Calls a round.
@@ -218,7 +216,6 @@ def judge_budget(
     """Judge a percentile of a job's latency against a budget, going on while the verdict is open.
 
     Args:
-        job: What to measure.
         target: Where; its speed log tells the machine's usual speed.
         budget_ms: The limit, above 0.
         percentile: Such as 95 or 99.

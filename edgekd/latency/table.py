@@ -148,17 +148,11 @@ def measure_table(
     """Measure the table: about a dozen graphs a width and precision, all interleaved.
 
     Args:
-        target: The device.
         teacher: The largest shape; its heads and neurons bound the knots.
-        widths: Hidden widths.
-        precisions: As deployed.
         batch_size: Texts a call.
         length: Tokens a text.
-        options: Of the graph writer.
         instruction_set: Preset of the INT8 quantiser.
-        rounds: Rounds of each graph.
         calls: Calls a round.
-        progress: Where progress is shown.
     """
     progress = progress or Progress()
     shapes = [shape for width in widths for shape in design(teacher, width)]
@@ -210,9 +204,6 @@ def write_graphs(
 
     Args:
         stem: The files' path without suffix.
-        shape: The shape.
-        precisions: As deployed.
-        options: Of the graph writer.
         instruction_set: Preset of the INT8 quantiser.
         vocabulary: Words at most.
 
@@ -257,10 +248,8 @@ def fit(
 
     Args:
         width: Hidden width.
-        precision: As deployed.
         shapes: The measured shapes, (n).
         medians: Their median latencies in ms, (n,).
-        teacher: Bounds the knots.
     """
     tried = []
     for share in _BENDS:

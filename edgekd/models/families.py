@@ -109,9 +109,6 @@ def host(model: PreTrainedModel) -> Hosted | None:
     the family (`AutoModel`, masked-language models) the encoder alone is hosted. Real tokens' outputs are
     equal for texts padded on the right.
 
-    Args:
-        model: A loaded model.
-
     Returns:
         The shape and float32 weights (read-only, they may share the model's memory), or None where the
         student's architecture cannot express the model.

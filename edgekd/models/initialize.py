@@ -48,9 +48,7 @@ def slice_weights(
     """Keep some layers of a model, and in each its most important heads and neurons.
 
     Args:
-        shape: The teacher's shape.
         weights: Its weights, by the names of `shape.weight_shapes()`.
-        importance: Scores of its heads and neurons.
         choice: What to keep.
         ranked: Order heads and neurons by importance, the most important first, so that every smaller slice of what
             is returned is a prefix of it; else they keep their old order.
@@ -87,8 +85,6 @@ def slice_again(
     """Cut a smaller slice out of a model that is itself a slice, and may have been trained since.
 
     Args:
-        shape: The model's shape.
-        weights: Its weights.
         importance: Scores of the teacher that both slices are of.
         old: What the model kept of the teacher.
         new: What is to be kept.
@@ -135,8 +131,6 @@ def random_initial(shape: EncoderShape, seed: int, part: str = "") -> Weights:
     """BERT's random initialisation: weights from N(0, 0.02), biases 0, norms the identity.
 
     Args:
-        shape: The model's.
-        seed: Of the random numbers.
         part: Make only the weights whose names begin so.
     """
     generator = np.random.default_rng(seed)
@@ -179,8 +173,6 @@ def project_width(
     - The narrow norm divides by the spread of what is kept; the gains make that good.
 
     Args:
-        shape: The teacher's shape.
-        weights: Its weights.
         hidden_states: (n, hidden): tokens drawn over texts and over all layers, the embeddings' output too;
             n should be several times `hidden`.
         width: The new width, 2 to `hidden`.

@@ -310,7 +310,6 @@ def from_weights(
     """Build a student from weights by name; the arrays are copied, no random number is drawn.
 
     Args:
-        shape: The student's shape.
         weights: One float array for each of `shape.weight_shapes()`.
         labels: Names of the classes in order; empty for a bare encoder.
         dropout: Dropout probability in training.

@@ -272,7 +272,6 @@ def model_folder(folder: str | Path, trust_remote_code: bool = False) -> Path:
 
     Args:
         folder: A folder, or, as a string, a hub id such as "org/name".
-        trust_remote_code: Fetch model code too.
 
     Raises:
         UsageError: There is no such folder, and it is no hub id of a model.
@@ -360,7 +359,6 @@ def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any
 
     Args:
         auto: The transformers class that loads it, such as `AutoModel`.
-        path: Its folder.
         trust_remote_code: Run model code that comes with the files.
         **settings: More for `from_pretrained`.
 

@@ -163,7 +163,6 @@ def miss_factor(judged: Judgement, planned_ms: float, headroom: float) -> float:
     third of a student.
 
     Args:
-        judged: The measurement.
         planned_ms: What the plan expected at the budget's percentile.
         headroom: Share of the budget that the plan leaves free.
     """
@@ -189,10 +188,7 @@ def attempt(
     """Make and measure what the plan chose.
 
     Args:
-        planner: Teacher, data and device.
-        plan: The plan.
         candidate: Its choice, or the nearest where nothing fits.
-        work: The bundle is written here.
         longer: Train longer than the profile says.
         previous: The try before; a student that fits inside its student goes on from that one's weights, the same
             student begins where it began.

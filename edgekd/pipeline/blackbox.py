@@ -77,8 +77,6 @@ def compare(inputs: Inputs, file: str, shipped: np.ndarray) -> OutputsSummary:
     """Outputs, local teacher and shipped model against each other and the gold labels.
 
     Args:
-        inputs: With outputs.
-        file: The outputs' file.
         shipped: Logits of the shipped model on test, (texts, labels).
     """
     outputs, covered = inputs.outputs, _covered(inputs)

@@ -103,12 +103,9 @@ def quality_row(
 
     Args:
         name: Which model.
-        task: Gives the metric.
-        judged: The test split.
         rows: The model's logits (rows, labels).
         reference: The teacher's logits.
         latency: Median and 95th percentile in ms.
-        file: The exported file.
         shipped: Whether it is the bundle's model.
     """
     kept = retained(task, judged.counts(task, rows), judged.counts(task, reference))
@@ -135,7 +132,6 @@ def timing(
 
     Args:
         found: The measurement.
-        texts: What was fed, in words.
         judged: The percentile that is judged.
         target: Where it was measured.
         known: Percentiles that were estimated before: the speed log grows, and one figure is one figure.

@@ -66,7 +66,6 @@ class Planned:
 
     Attributes:
         planner: Teacher, data and device.
-        plan: The plan.
         shared: The elastic run that students are cut out of which are among its slices.
         origin: What the report is to say of such a student.
     """
@@ -89,9 +88,7 @@ def compress(
     """Make a bundle that meets the request's budget, or the best there is with its proof.
 
     Args:
-        session: Store and engine.
         request: What is asked for; its budget must be set.
-        out: The bundle's folder.
         overwrite: Replace a folder of another request.
         with_baselines: Train what the student is compared with; a benchmark over seeds needs it once.
         planned: The same request, planned before.

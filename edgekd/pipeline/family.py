@@ -73,10 +73,8 @@ def compress_family(
     run, and a little on their own after it, where that costs fewer floating-point operations than one by one.
 
     Args:
-        session: Store and engine.
         request: What is asked for; its budget is replaced.
         budgets: In milliseconds, ascending.
-        out: Folder of the family.
         overwrite: Replace bundles of other requests.
 
     Raises:

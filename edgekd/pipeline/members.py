@@ -31,7 +31,6 @@ def requests_of(request: Request, budgets: Sequence[float], out: Path, overwrite
     Args:
         request: What is asked for; its budget is replaced.
         budgets: In milliseconds, ascending.
-        out: Folder of the family.
         overwrite: Replace members of other requests.
 
     Raises:

@@ -55,7 +55,6 @@ def track(result: Result, name: str, folder: Path | None = None) -> None:
     What a tracker prints goes to stderr: stdout holds the verdict.
 
     Args:
-        result: The run.
         name: A tracker that `check_tracker` accepts.
         folder: Where the files of one that writes files go; None is `DEFAULT_FOLDER`.
 

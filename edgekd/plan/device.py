@@ -22,7 +22,6 @@ class Device:
     """The target, ready to be measured on.
 
     Attributes:
-        target: The target.
         fingerprint: The machine's.
         instruction_set: Preset of the INT8 quantiser; None where INT8 is not deployed.
         probe: What the device's probe said, where it is elsewhere.

@@ -43,13 +43,11 @@ class Bench:
     """Where and how candidates are measured.
 
     Attributes:
-        target: The device.
         batch_size: Texts a call.
         length: Tokens a text.
         percentile: The budget's.
         options: Of the graph writer.
         instruction_set: Preset of the INT8 quantiser.
-        progress: Where progress is shown.
         bundle_of: Makes the whole bundle of the one that is proven.
     """
 
@@ -101,8 +99,6 @@ def pilot(bench: Bench, candidate: Candidate, expected_ms: float) -> Pilot:
     """Measure one candidate under every set of session options that the target offers, and choose.
 
     Args:
-        bench: Where.
-        candidate: Near the budget.
         expected_ms: About how long a call takes.
     """
     variants = bench.target.session_variants()

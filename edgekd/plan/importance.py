@@ -51,11 +51,7 @@ def importance_stage(
     """Measure importance on (at most 512 of) the transfer texts, the teacher's own answers being the targets.
 
     Args:
-        store: Where it is kept.
-        engine: Where to compute.
         hosted: The teacher as a student of full shape.
-        teacher_id: Identity of its content.
-        encodings: Transfer texts.
         rows: The teacher's logits on them, (rows, labels).
         output: What a logit row means.
     """

@@ -121,11 +121,7 @@ def with_students(
     the best that measures within the limit; without one only where the smallest of the space was measured and misses.
 
     Args:
-        plan: The frame.
-        profile: Search settings.
         bench: Where finalists are measured.
-        search: Teacher and device.
-        precisions: What may be deployed.
         predicted: Why no finalist can be measured, where the device is elsewhere.
     """
     asked = plan.correction
@@ -248,9 +244,6 @@ def _piloted(
     which table and teacher told in minutes of their own, counts as much as what this minute shows.
 
     Args:
-        plan: With the table's predictions.
-        bench: Where.
-        candidate: Near the budget.
         asked: The correction that the plan began with, which what is measured whole is subject to as well.
         expected_ms: What it is expected to take whole, correction included; None where only measuring can tell.
     """

@@ -38,9 +38,6 @@ class Planner:
     """Plans for one teacher, one data set and one device.
 
     Attributes:
-        session: Store and engine.
-        inputs: Teacher and data.
-        device: The device.
         texts: Fixed-length texts of the workload.
         budget_ms: The limit.
         known: What was measured of teacher and device, whatever the budget.

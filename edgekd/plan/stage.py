@@ -49,7 +49,6 @@ def make_plan(planner: Planner, correction: float = 1.0, without: Sequence[Preci
     Kept, so that a run that was killed goes on with the student it had begun.
 
     Args:
-        planner: Teacher, data and device.
         correction: Factor on predictions, after a try that missed.
         without: Precisions that were refused for their quality.
     """

@@ -38,16 +38,10 @@ def measure_teacher(
     """Measure the teacher's bundles side by side, or read what this machine measured before.
 
     Args:
-        store: Where measurements are kept.
-        target: The device.
         fingerprint: The machine's; a measurement of another is not reused.
-        cores: The teacher in each precision.
         model_id: Identity of the exported files.
-        texts: Fixed-length texts.
-        percentile: The budget's.
         dropped: Precisions that lost too much quality, with the reason.
         batch_size: Texts a call.
-        progress: Where progress is shown.
     """
     key: dict[str, Any] = {
         "machine": fingerprint,

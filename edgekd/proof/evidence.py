@@ -125,12 +125,9 @@ def write_evidence(
 
     Args:
         bundle: Its folder: model.onnx, configuration and tokenizer are there.
-        target: Its target.
-        precision: Of model.onnx.
         fixed: Texts of the fixed length, to time it with.
         batch_size: Texts a call.
         expected_ms: About how long a call takes.
-        progress: Where progress is shown.
         own: Texts of the user that may be kept.
     """
     from edgekd.latency.machine import detect_instruction_set
@@ -222,11 +219,8 @@ def measure_ratio(
 
     Args:
         bundle: Its folder, `recheck/anchor.onnx` included.
-        target: Where.
-        texts: Texts of the fixed length.
         batch_size: Texts a call.
         expected_ms: About how long a call takes.
-        progress: Where progress is shown.
     """
     calls = int(max(_FEWEST_CALLS, min(_MOST_CALLS, _ROUND_MS / max(expected_ms, 1e-3))))
     jobs = (

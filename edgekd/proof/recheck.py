@@ -114,10 +114,6 @@ class Asked:
 def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
     """Check a bundle's files, replay its answers, and judge its latency as far as this machine allows.
 
-    Args:
-        bundle: The bundle.
-        asked: What to check.
-        progress: Where progress is shown.
 
     Raises:
         UsageError: A file is missing, broken, of a newer schema, or does not match its checksum.
@@ -158,10 +154,6 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
 
 def open_bundle(bundle: Path, asked: Asked) -> tuple[Verdict, Profile, Criterion]:
     """What any judgement of a bundle begins with, wherever its latency was measured.
-
-    Args:
-        bundle: The bundle.
-        asked: What to check.
 
     Returns:
         Its verdict, the profile that it was made with, and the criterion of its files.

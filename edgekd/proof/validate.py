@@ -57,10 +57,7 @@ def retained(task: Task, student: np.ndarray, teacher: np.ndarray, seed: int = 0
     """Compare two models on the same texts by a paired bootstrap: both are scored on the same resampled texts.
 
     Args:
-        task: Gives the metric.
         student: What each text brings to the model's metric, (n, k); see `Task.counts`.
-        teacher: The same of the teacher.
-        seed: Of the resampling.
     """
     rng = np.random.default_rng(seed)
     n = len(student)
@@ -107,10 +104,7 @@ def fixed_texts(tokenizer: Tokenizer, split: Split, length: int, seed: int = 0) 
     """Texts of exactly `length` tokens, special tokens included, made by joining real ones.
 
     Args:
-        tokenizer: The bundle's.
-        split: Real texts.
         length: Tokens wanted.
-        seed: Of their order.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(split))

@@ -11,7 +11,6 @@ class Assistant(Record):
 
     Attributes:
         choice: What it keeps of the teacher.
-        shape: Its shape.
         share: Its encoder parameters over the teacher's.
         score: Its validation metric in the elastic run; None where there was none.
         reached: Validation metric of the student that was trained through it; None where none was.

@@ -27,7 +27,6 @@ def add_device(store: Store, path: Path, name: str | None = None) -> Profile:
     """Keep a device.json under a name, with a profile that plans for that device.
 
     Args:
-        store: Where it is kept.
         path: What `python probe.py` wrote there.
         name: The device's; None makes one of its CPU's.
 
@@ -76,11 +75,6 @@ def find_probe(store: Store, name: str) -> Probe | None:
 
 def check_probe(probe: Probe, profile: Profile, precisions: Sequence[Precision]) -> None:
     """Refuse to plan with a probe for what it did not measure.
-
-    Args:
-        probe: The device's.
-        profile: What is asked for.
-        precisions: What may be deployed.
 
     Raises:
         UsageError: Threads, batch size, precisions or graphs are others than the probe's.

@@ -67,7 +67,6 @@ def read_sealed(path: Path, kind: str, again: str) -> dict[str, Any]:
     """Read what `write_sealed` wrote.
 
     Args:
-        path: The file.
         kind: Its `kind`, such as "device".
         again: How to get another one, to end the errors with.
 

@@ -44,12 +44,7 @@ def predict_teacher(
     """The unchanged teacher's latency on the device, predicted.
 
     Args:
-        probe: The device's.
-        device: Its name.
-        shape: The teacher's.
-        precisions: As deployed.
         length: Tokens a text.
-        percentile: The budget's.
         overhead_ms: Of tokenising and answering there.
         dropped: Precisions that are not to be deployed, with the reason.
 
@@ -85,14 +80,8 @@ def overhead_there(
     A probe has no tokenizer. So they are measured here, and scaled by how long the same work on strings takes there.
 
     Args:
-        store: Where the measurement is kept.
-        target: This machine.
-        probe: The device's.
         core: The teacher, whose tokenizer is the student's.
-        teacher_id: Identity of its content.
-        texts: Fixed-length texts.
         batch_size: Texts a call.
-        progress: Where progress is shown.
     """
     key: dict[str, Any] = {
         "machine": fingerprint(read_machine()),

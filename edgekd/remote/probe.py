@@ -64,7 +64,6 @@ class ProbedGraph(Spec):
 
     Attributes:
         teacher: Index of the teacher whose table it belongs to.
-        shape: Its shape.
         precision: As deployed.
         length: Tokens a text.
         median_ms: At the speed that the device had in the median of its comparison.
@@ -86,7 +85,6 @@ class Probe(Spec):
         kind: "device".
         edgekd: Version that made the kit.
         writer: Version of the graphs' writer.
-        machine: The device.
         fingerprint: Its fingerprint.
         instruction_set: Preset of the INT8 quantiser there.
         versions: Of what ran.
@@ -141,7 +139,6 @@ class Probe(Spec):
         Args:
             teacher: Must be of the kind that was measured; its depth is free.
             widths: Those that were measured are taken.
-            precisions: As deployed.
             length: Tokens a text.
 
         Raises:
@@ -226,15 +223,9 @@ def make_plan_kit(
     large teacher is no larger than one for a small one.
 
     Args:
-        path: The zip.
         teachers: The largest shape of each table.
-        widths: Hidden widths of each.
-        precisions: As deployed.
-        session: Options to measure with.
         lengths: Tokens a text.
         batch_size: Texts a call.
-        options: Of the graph writer.
-        progress: Where progress is shown.
 
     Returns:
         Its size in bytes.

@@ -49,7 +49,6 @@ class Reference(Spec):
     """What verify.json in a bundle holds.
 
     Attributes:
-        task: The task.
         labels: In the order of the logits.
         metric: What is reported.
         gold: The right answer of each text: a label, several (or a tag a word), or a number.
@@ -110,7 +109,6 @@ def keep_reference(
 
     Args:
         bundle: Its folder, before the checksums are taken.
-        task: The task.
         metric: What is reported.
         gold: The right answers on test.
         teacher_counts: Of the teacher, (texts, k).
@@ -145,9 +143,6 @@ def make_verify_kit(
     """Write verify-kit.zip into a bundle, beside its checksums: it holds the user's texts.
 
     Args:
-        bundle: Its folder.
-        profile: Resolved.
-        budget_ms: The limit.
         fixed: Texts of the fixed length.
         replay: Real texts at their own lengths.
         test: The test texts: texts, pairs of texts, or lists of words.

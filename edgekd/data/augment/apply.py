@@ -89,13 +89,11 @@ def augment(
     Args:
         split: The originals; token tasks need its words, and some policies its tags.
         specs: The policies.
-        seed: Another seed makes other texts.
         copies: New texts to ask for from each text by each policy that does not say itself.
         allow_pairs: Edit pairs too: one of the two texts, drawn for each copy. Word edits can change how the two
             relate, and soft labels do not always repair it.
         exclude: Splits whose texts must not come out, such as validation and test.
         device: Where models run, "cpu" or "cuda".
-        progress: Where progress is shown.
 
     Raises:
         UsageError: A policy cannot work on such a split, or its model's folder is faulty.

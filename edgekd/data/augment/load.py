@@ -19,7 +19,6 @@ def load_model(kind: Any, folder: str, flag: str, device: str) -> tuple[Any, Any
 
     Args:
         kind: The transformers class that loads it, such as `AutoModelForMaskedLM`.
-        folder: Its local folder.
         flag: What named the folder, to begin messages with.
         device: Where it will run.
 

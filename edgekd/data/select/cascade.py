@@ -127,7 +127,6 @@ def select(
 
     Args:
         pool: Read twice, so no iterator; see `Pool`.
-        target: The target texts.
         wanted: How many to choose. A pool with fewer gives all it has, and a note.
         method: See `GenericText`.
         seed: Decides noise, samples and the start of k-means.

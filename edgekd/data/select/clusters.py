@@ -26,7 +26,6 @@ class TargetClusters:
         target: The target texts; of more than 20,000 a sample is embedded.
         embed: Texts to vectors (texts, width), at most 1,024 at a time, alike in length.
         clusters: How many; None takes the root of half the number of texts, 8 to 256.
-        seed: Decides the sample and the start.
     """
 
     def __init__(self, target: Sequence[str], embed: Embed, clusters: int | None, seed: int) -> None:
@@ -51,7 +50,6 @@ def kmeans(vectors: Vectors, clusters: int, seed: int, iterations: int = ITERATI
     Args:
         vectors: (rows, width).
         clusters: At most so many; fewer where there are fewer different vectors.
-        seed: Decides the start.
         iterations: At most so many steps.
 
     Returns:

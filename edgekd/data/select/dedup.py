@@ -46,7 +46,6 @@ def deduplicate(texts: Sequence[str], held_out: Sequence[str] = (), threshold: f
     """Find what repeats: of equal and near-equal texts the first stays.
 
     Args:
-        texts: The set.
         held_out: Texts of validation and test: nothing equal or near-equal to one of them stays.
         threshold: Jaccard similarity of character 4-grams from which texts are near-equal.
     """

@@ -19,7 +19,6 @@ class Kept:
     """What a stream left, best first.
 
     Attributes:
-        texts: The texts.
         sources: A number for each text's source (texts,).
         scores: (texts,).
     """

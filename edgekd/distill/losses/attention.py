@@ -93,7 +93,6 @@ def map_mse(teacher: Relations, student: Relations, mask: Tensor, teacher_head: 
 
     Args:
         teacher: Queries, keys, values of one layer, each (texts, L, heads * head size); the values are not used.
-        student: Those of the student's.
         mask: (texts, L), nonzero where there is a token.
         teacher_head: The teacher's head size.
         student_head: The student's head size.
@@ -189,7 +188,6 @@ class AttentionLoss:
 
         Args:
             teacher: By layer, queries, keys and values, each (texts, L, heads * head size).
-            student: The same of the student.
             mask: (texts, L), nonzero where there is a token.
         """
         fixed = {layer: _fixed(teacher[layer]) for layer in self.teacher_layers}
@@ -213,9 +211,7 @@ def attention_loss(
     """Make the loss that `spec` names.
 
     Args:
-        spec: The loss.
         teacher: The teacher's heads; None if its architecture shows no queries, keys and values.
-        student: The student's heads.
 
     Raises:
         UsageError: The teacher shows no attention, a layer is not there, relation heads do not divide both

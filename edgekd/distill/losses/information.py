@@ -120,7 +120,6 @@ class InformationLoss(nn.Module):
     not of the student. Queue and count are in its state, so that a run resumed from a checkpoint goes on exactly.
 
     Args:
-        spec: The loss.
         pairs: (teacher layer, student layer), 0 being the embeddings' output.
         teacher_width: Width of the teacher's states.
         student_width: Width of the student's states.

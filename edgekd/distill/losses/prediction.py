@@ -132,7 +132,6 @@ def distillation_loss(spec: LossSpec, teacher: Tensor, student: Tensor, output: 
     """The loss that `spec` names, on rows (n, labels); computed in FP32.
 
     Args:
-        spec: The loss.
         teacher: Teacher logits (n, labels).
         student: Student logits (n, labels).
         output: What a row means.

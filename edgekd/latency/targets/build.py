@@ -15,7 +15,6 @@ def build_target(spec: TargetSpec, log: SpeedLog | None = None) -> Target:
     """Build the target that `spec` names. Checks nothing: see `Target.check`.
 
     Args:
-        spec: What it is.
         log: Speed log of this machine, which measurements are added to and judged beside.
     """
     if isinstance(spec, FakeTarget):
