@@ -114,7 +114,6 @@ class Asked:
 def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
     """Check a bundle's files, replay its answers, and judge its latency as far as this machine allows.
 
-
     Raises:
         UsageError: A file is missing, broken, of a newer schema, or does not match its checksum.
         UnavailableError: The target cannot run here.
