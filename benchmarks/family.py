@@ -38,10 +38,11 @@ from edgekd.distill.predict import predict_rows
 from edgekd.distill.student import Start, distill, load_student
 from edgekd.latency.targets.build import build_target
 from edgekd.models.initialize import slice_weights
-from edgekd.pipeline.compress import compress, gather, planner_of
+from edgekd.pipeline.compress import compress
 from edgekd.pipeline.family import compress_family
+from edgekd.pipeline.sources import gather
 from edgekd.plan.device import Device
-from edgekd.plan.planner import Planner
+from edgekd.plan.planner import Planner, planner_of
 from edgekd.plan.stage import make_plan
 from edgekd.plan.weights import importance_of
 from edgekd.profiles import load_profile

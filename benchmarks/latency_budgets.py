@@ -34,10 +34,11 @@ from edgekd.latency.measure import Judgement
 from edgekd.latency.targets.build import build_target
 from edgekd.models.teacher import load_encoder
 from edgekd.pipeline.attempt import miss_factor
-from edgekd.pipeline.compress import REPLANS, _leads_on, gather, planner_of
+from edgekd.pipeline.sources import gather
+from edgekd.pipeline.tries import REPLANS, leads_on
 from edgekd.plan.device import Device
 from edgekd.plan.finalists import cautious_ms, prove
-from edgekd.plan.planner import Planner
+from edgekd.plan.planner import Planner, planner_of
 from edgekd.plan.stage import bench_of, make_plan, random_bundle
 from edgekd.profiles import load_profile
 from edgekd.proof.validate import fixed_texts, judge_latency
@@ -106,7 +107,7 @@ def try_budget(session: Session, folder: Path, length: int, budget_ms: float) ->
 
 
 def shipped(planner: Planner, plan: Plan) -> dict[str, Any]:
-    """The row of what `compress` would ship, whatever its quality: `edgekd.pipeline.compress._attempts` for latency."""
+    """The row of what `compress` would ship, whatever its quality: `edgekd.pipeline.tries._attempts` for latency."""
     tried: list[str] = []
     tries: list[dict[str, Any]] = []
     correction, set_aside = 1.0, None
@@ -119,7 +120,7 @@ def shipped(planner: Planner, plan: Plan) -> dict[str, Any]:
             break
         correction *= factor
         again = make_plan(planner, correction)
-        if not _leads_on(again, made):
+        if not leads_on(again, made):
             break
         set_aside = made if made.outcome == "inconclusive" else set_aside
         plan = again

@@ -27,9 +27,10 @@ from edgekd.latency.estimate import round_ratio
 from edgekd.latency.measure import compare
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob
-from edgekd.pipeline.compress import compress, gather, planner_of
+from edgekd.pipeline.compress import compress
+from edgekd.pipeline.sources import gather
 from edgekd.plan.device import Device
-from edgekd.plan.planner import Planner
+from edgekd.plan.planner import Planner, planner_of
 from edgekd.profiles import load_profile
 from edgekd.records.result import Result
 from edgekd.session import Session, teach_from

@@ -173,7 +173,7 @@ def distill(
     """
     from edgekd.assistants.chain import make_chain
     from edgekd.pipeline.attempt import train_student
-    from edgekd.pipeline.compress import gather
+    from edgekd.pipeline.sources import gather
     from edgekd.plan.weights import first_weights
     from edgekd.records.training import TrainingRun
 
@@ -203,7 +203,7 @@ def export(
     from edgekd.latency.targets.build import build_target
     from edgekd.models.identity import folder_id
     from edgekd.pipeline.attempt import export_of
-    from edgekd.pipeline.compress import gather
+    from edgekd.pipeline.sources import gather
     from edgekd.plan.device import Device
 
     folder, session = Path(student), _session(cache_dir, progress)
@@ -285,8 +285,9 @@ def _session(cache_dir: str | Path | None, progress: Progress | None) -> Session
 
 def _planner(session: Session, request: Request) -> Planner:
     from edgekd.latency.targets.build import build_target
-    from edgekd.pipeline.compress import gather, planner_of
+    from edgekd.pipeline.sources import gather
     from edgekd.plan.device import Device
+    from edgekd.plan.planner import planner_of
 
     device = Device.of(build_target(request.profile.target, session.log), session.store)
     return planner_of(session, gather(session, request), device)

@@ -14,9 +14,12 @@ from edgekd.assistants.together import cost_together, train_together
 from edgekd.bundle import locked
 from edgekd.errors import UsageError
 from edgekd.latency.targets.build import build_target
-from edgekd.pipeline.compress import Planned, compress, gather, planner_of
+from edgekd.pipeline.compress import compress
 from edgekd.pipeline.members import requests_of
+from edgekd.pipeline.sources import gather
+from edgekd.pipeline.tries import Planned
 from edgekd.plan.device import Device
+from edgekd.plan.planner import planner_of
 from edgekd.plan.stage import make_plan
 from edgekd.records.base import Record
 from edgekd.records.result import Outcome, Result

@@ -163,3 +163,12 @@ def core_of(inputs: Inputs, model: Path, shape: EncoderShape | None, session: Se
         max_length=inputs.max_length,
         session=session.model_dump(mode="json"),
     )
+
+
+def planner_of(session: Session, inputs: Inputs, device: Device) -> Planner:
+    """A planner for the request's budget."""
+    budget = inputs.profile.budget.latency_ms
+    if budget is None:
+        raise UsageError("--latency-ms is missing: how many milliseconds may a call take?")
+    texts = fixed_texts(inputs.teacher.tokenizer, inputs.transfer.split, inputs.max_length)
+    return Planner(session, inputs, device, texts, budget)

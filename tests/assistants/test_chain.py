@@ -11,7 +11,8 @@ from edgekd.assistants.choose import PaidRecord, Regime
 from edgekd.errors import UsageError
 from edgekd.pipeline import attempt as attempts
 from edgekd.pipeline.attempt import train_student
-from edgekd.pipeline.compress import compress, gather
+from edgekd.pipeline.compress import compress
+from edgekd.pipeline.sources import gather
 from edgekd.plan.weights import first_weights
 from edgekd.records.plan import Candidate
 from edgekd.settings.distill import Distill, Stage, Training

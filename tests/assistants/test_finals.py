@@ -8,7 +8,9 @@ import pytest
 from edgekd.assistants import finals, together
 from edgekd.assistants.finals import by_accuracy
 from edgekd.errors import UsageError
-from edgekd.pipeline.compress import compress, gather, planner_of
+from edgekd.pipeline.compress import compress
+from edgekd.pipeline.sources import gather
+from edgekd.plan.planner import planner_of
 from edgekd.plan.stage import make_plan
 from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.profile import override

@@ -5,8 +5,9 @@ import importlib
 import pytest
 
 from edgekd.latency.targets.build import build_target
-from edgekd.pipeline.compress import gather, planner_of
+from edgekd.pipeline.sources import gather
 from edgekd.plan.device import Device
+from edgekd.plan.planner import planner_of
 from edgekd.plan.stage import make_plan
 from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.request import Request

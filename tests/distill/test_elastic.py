@@ -19,7 +19,7 @@ from edgekd.distill.predict import predict_rows
 from edgekd.distill.student import Start, start_of
 from edgekd.models.importance import Importance
 from edgekd.models.initialize import random_initial, slice_again, slice_weights
-from edgekd.pipeline.compress import gather
+from edgekd.pipeline.sources import gather
 from edgekd.plan.weights import importance_of
 from edgekd.runtime.tokenise import Encodings
 from edgekd.settings.losses import KL

@@ -10,7 +10,8 @@ import pytest
 from edgekd.errors import UsageError
 from edgekd.pipeline import attempt as attempts
 from edgekd.pipeline.attempt import train_student
-from edgekd.pipeline.compress import compress, gather
+from edgekd.pipeline.compress import compress
+from edgekd.pipeline.sources import gather
 from edgekd.plan import make
 from edgekd.plan.finalists import prove
 from edgekd.plan.weights import first_weights

@@ -3,8 +3,9 @@
 import pytest
 
 from edgekd.latency.targets.build import build_target
-from edgekd.pipeline.compress import gather, planner_of
+from edgekd.pipeline.sources import gather
 from edgekd.plan.device import Device
+from edgekd.plan.planner import planner_of
 from edgekd.settings.profile import override
 from edgekd.settings.request import Request
 

@@ -10,8 +10,8 @@ from edgekd.errors import UsageError
 from edgekd.pipeline import attempt as attempts
 from edgekd.pipeline import family as family_module
 from edgekd.pipeline.attempt import train_student
-from edgekd.pipeline.compress import gather
 from edgekd.pipeline.family import compress_family
+from edgekd.pipeline.sources import gather
 from edgekd.plan import planner as planners
 from edgekd.plan.teacher import measure_teacher
 from edgekd.plan.weights import first_weights

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from edgekd.latency.targets.build import build_target
-from edgekd.pipeline.compress import gather, planner_of
+from edgekd.pipeline.sources import gather
 from edgekd.plan import stage
 from edgekd.plan.device import Device
+from edgekd.plan.planner import planner_of
 from edgekd.plan.stage import make_plan
 from edgekd.session import Session
 from edgekd.settings.request import Request

@@ -1,0 +1,56 @@
+"""What a bundle keeps for later: evidence for `edgekd validate`, and the kit that proves it elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgekd.latency.timer import Text
+from edgekd.pipeline.attempt import Attempt, shipped_answers
+from edgekd.plan.planner import Planner
+from edgekd.proof.evidence import write_evidence
+from edgekd.proof.validate import replay_texts
+from edgekd.remote.verify import keep_reference, make_verify_kit
+
+
+def keep_evidence(planner: Planner, final: Attempt, work: Path, *, own_texts: bool) -> None:
+    """Keep in the bundle what `edgekd validate` compares with later."""
+    inputs = planner.inputs
+    write_evidence(
+        work,
+        planner.device.target,
+        final.precision,
+        planner.texts,
+        inputs.profile.workload.batch_size,
+        final.measured_ms or final.candidate.best_known_ms,
+        planner.progress,
+        replay_texts(inputs.transfer.split) if own_texts else (),
+    )
+
+
+def keep_answers(planner: Planner, final: Attempt, work: Path) -> None:
+    """Keep in the bundle what a device's answers will be compared with."""
+    inputs = planner.inputs
+    keep_reference(
+        work,
+        inputs.task,
+        inputs.metric_name,
+        inputs.test.gold,
+        inputs.test.counts(inputs.task, inputs.test_rows),
+        inputs.task.decide(shipped_answers(planner, final)),
+        inputs.test.encodings,
+    )
+
+
+def write_kit(planner: Planner, work: Path) -> None:
+    """Write the kit that proves the bundle on its device; it holds the user's texts, and they are told so."""
+    inputs, test = planner.inputs, planner.inputs.test.split
+    texts: Sequence[Text] | Sequence[Sequence[str]] = test.words or test.texts
+    if test.pairs is not None:
+        texts = list(zip(test.texts, test.pairs, strict=True))
+    replay = replay_texts(inputs.transfer.split)
+    kit = make_verify_kit(work, inputs.profile, planner.budget_ms, planner.texts, replay, texts)
+    planner.progress.say(
+        f"{kit.name}: run it on {inputs.profile.target.device}; it holds your test texts, so leave it out where you "
+        "deploy the bundle"
+    )

@@ -1,0 +1,80 @@
+"""From all that a run found to the one result that every rendering reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgekd.distill.calibration import calibrate
+from edgekd.export.stage import exported_of
+from edgekd.latency.machine import read_machine
+from edgekd.pipeline import collect
+from edgekd.pipeline.attempt import Attempt, baselines, shipped_answers, teacher_rows
+from edgekd.pipeline.blackbox import compare, outputs_row
+from edgekd.pipeline.demo import demo_tfidf
+from edgekd.plan.planner import Planner
+from edgekd.records.labels import OutputsSummary
+from edgekd.records.result import Latency, QualityRow, Result, Try
+from edgekd.session import Session
+from edgekd.settings.request import Request
+
+
+def result_of(
+    request: Request,
+    name: str,
+    planner: Planner,
+    final: Attempt,
+    tries: Sequence[Try],
+    rows: Sequence[QualityRow],
+    seconds: dict[str, float],
+    started: datetime,
+) -> Result:
+    """Everything that the run found, as the report and the verdict tell it."""
+    inputs, probe = planner.inputs, planner.device.probe
+    source = "embedded demo" if request.demo else Path(str(request.data or request.teacher_outputs)).name
+    return Result(
+        name=name,
+        demo=request.demo,
+        request=request.model_dump(mode="json"),
+        budget_ms=planner.budget_ms,
+        percentile=inputs.profile.budget.percentile,
+        data=collect.data_summary(inputs.of_student, source),
+        transfer=collect.transfer_summary(inputs.transfer),
+        teacher=collect.teacher_summary(inputs, f"made of {Path(request.encoder).name}" if request.encoder else None),
+        calibration=calibrate(inputs.task, inputs.validation, inputs.validation_rows),
+        outputs=_outputs(request, planner, final),
+        plan=final.plan,
+        assistants=None if final.chain is None else final.chain.found,
+        training=final.curves,
+        quality=tuple(rows),
+        latency=Latency(judge=inputs.profile.workload.judge, fixed=final.fixed, replay=final.replay),
+        export=exported_of(final.exported),
+        criteria=final.criteria,
+        speed=planner.session.log.summary() if probe is None else None,
+        tries=tuple(tries),
+        machine=read_machine().to_json() if probe is None else dict(probe.machine),
+        versions=collect.versions(),
+        timings=seconds,
+        started=started,
+        finished=datetime.now(UTC),
+    )
+
+
+def _outputs(request: Request, planner: Planner, final: Attempt) -> OutputsSummary | None:
+    """The teacher's outputs against what became of them."""
+    if request.teacher_outputs is None:
+        return None
+    served = planner if final.student is None else planner.of_student
+    return compare(planner.inputs, Path(request.teacher_outputs).name, shipped_answers(served, final))
+
+
+def quality_rows(
+    session: Session, request: Request, planner: Planner, final: Attempt, with_baselines: bool
+) -> list[QualityRow]:
+    """The quality table: the teacher, what is shipped, and what it must be compared with."""
+    compared = baselines(planner, final) if with_baselines else []
+    rows = [*teacher_rows(planner, final), *outputs_row(planner.inputs), *compared, *final.rows]
+    if request.demo:
+        rows.append(QualityRow(name="TF-IDF + logistic regression", score=demo_tfidf(session.store)))
+    return rows

@@ -1,0 +1,42 @@
+"""From what a request names to what all stages share: the teacher, the data, or what makes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgekd.data.split import TaskData
+from edgekd.errors import UsageError
+from edgekd.inputs.gather import Inputs, prepare
+from edgekd.models.teacher import load_teacher
+from edgekd.pipeline.blackbox import read_with_outputs, teach_from_outputs
+from edgekd.pipeline.demo import demo_profile, demo_sources
+from edgekd.session import Session, read
+from edgekd.settings.request import Request
+
+
+def gather(session: Session, request: Request) -> Inputs:
+    """Read teacher and data; the demo makes its own, and a teacher's outputs make a local one."""
+    profile = request.profile
+    data: TaskData
+    if request.demo:
+        profile = demo_profile(profile)
+        teacher_folder, data = demo_sources(session, profile)
+        teacher = load_teacher(teacher_folder)
+    elif request.teacher_outputs is not None:
+        return _from_outputs(session, request, request.teacher_outputs)
+    else:
+        if not request.teacher or not request.data:
+            raise UsageError("--teacher and --data go together: give both, or neither for the demo")
+        teacher = load_teacher(request.teacher, trust_remote_code=request.trust_remote_code)
+        data = read(session.engine.progress, request.data, request.task, request.columns, request.data_config)
+    return prepare(session.store, session.engine, profile, teacher, data)
+
+
+def _from_outputs(session: Session, request: Request, file: str) -> Inputs:
+    """The inputs with a local teacher, made of the outputs in a file."""
+    if not request.encoder:
+        raise UsageError("--teacher-outputs need --encoder: the folder of an encoder to make a local teacher from")
+    data, outputs = read_with_outputs(session, file, request.data, request.task, request.columns, request.data_config)
+    taught = teach_from_outputs(session, request.encoder, data, outputs, request.profile)
+    inputs = prepare(session.store, session.engine, request.profile, load_teacher(taught.path), data)
+    return replace(inputs, outputs=outputs)
