@@ -28,7 +28,7 @@ from few_labels import few_labels
 from record import write_record
 
 import edgekd
-from edgekd.assistants.finals import by_accuracy, fitting
+from edgekd.assistants.by_accuracy import by_accuracy, fitting
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data

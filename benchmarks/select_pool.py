@@ -32,7 +32,7 @@ from edgekd.data.select.clusters import TARGET_SAMPLE, Embed
 from edgekd.data.select.dedup import deduplicate
 from edgekd.data.select.pool import Pool
 from edgekd.distill.engine import Engine
-from edgekd.inputs.transfer import Embedder
+from edgekd.inputs.transfer_stage import Embedder
 from edgekd.models.teacher import load_body
 
 WIDTH = 384

@@ -248,14 +248,14 @@ def validate(
     """
     from edgekd.latency.speed import SpeedLog
     from edgekd.progress import Progress
-    from edgekd.proof.recheck import Asked, recheck
+    from edgekd.proof.recheck import CheckOptions, recheck
 
     folder = Path(bundle)
     if not folder.is_dir():
         hint = "name the folder that it is in" if folder.is_file() else "no such bundle"
         raise UsageError(f"{folder}: {hint}")
     log = SpeedLog.of_this_machine(_store(cache_dir).speed_folder)
-    asked = Asked(only, max_regression, judge_here, latency_ms, percentile, clock, log)
+    asked = CheckOptions(only, max_regression, judge_here, latency_ms, percentile, clock, log)
     if measured is not None:
         from edgekd.remote.verify import judge_measured
 

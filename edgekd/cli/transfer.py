@@ -24,8 +24,8 @@ from edgekd.cli.options import (
 from edgekd.errors import require
 
 if TYPE_CHECKING:
-    from edgekd.data.transfer import TransferSet
-    from edgekd.inputs.transfer import Embedder
+    from edgekd.data.transfer_set import TransferSet
+    from edgekd.inputs.transfer_stage import Embedder
     from edgekd.session import Session
 
 # Examples of chosen and refused texts that a screen takes.
@@ -51,7 +51,7 @@ def command(**flags: Any) -> None:
     profile = resolve_profile(flags["profile"], flags)
     source = named("--data", flags["data"])
     require("torch", "cpu", "build a transfer set")
-    from edgekd.inputs.transfer import build_transfer_set
+    from edgekd.inputs.transfer_stage import build_transfer_set
     from edgekd.session import Session, read
 
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
@@ -70,7 +70,7 @@ def command(**flags: Any) -> None:
 
 
 def _embedder(session: Session, folder: str) -> Embedder:
-    from edgekd.inputs.transfer import Embedder
+    from edgekd.inputs.transfer_stage import Embedder
     from edgekd.models.identity import folder_id
     from edgekd.models.teacher import load_teacher
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edgekd.data.augment.masked import only_at
 from edgekd.data.split import TaskData
-from edgekd.data.transfer import target_texts
+from edgekd.data.transfer_set import target_texts
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import held_out_loss, train

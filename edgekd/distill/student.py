@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgekd.data.transfer import TransferSet
+from edgekd.data.transfer_set import TransferSet
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import held_out_loss, train

@@ -25,7 +25,7 @@ _WORTH = 0.99
 
 
 @dataclass(frozen=True)
-class Place:
+class GraphTarget:
     """Where forms of a graph are measured.
 
     Attributes:
@@ -54,7 +54,7 @@ class Place:
 
 
 def choose_graph(
-    forms: Mapping[str, Path], precision: Literal["fp32", "int8"], place: Place, vocabulary: int,
+    forms: Mapping[str, Path], precision: Literal["fp32", "int8"], place: GraphTarget, vocabulary: int,
     prove: Callable[[Path], Parity] | None, limit: float, progress: Progress, title: str,
 ) -> tuple[Form, ...]:  # fmt: skip
     """Measure forms of one graph in turns, and take the fastest that answers as the first does.

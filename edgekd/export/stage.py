@@ -17,7 +17,7 @@ from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
 from edgekd.distill.scoring import Judged
 from edgekd.errors import EdgekdError
-from edgekd.export.choice import Place, choose_graph
+from edgekd.export.choice import GraphTarget, choose_graph
 from edgekd.export.guard import Guard, agreement, calibration_batches
 from edgekd.graph.foreign import export_foreign
 from edgekd.graph.halve import halve
@@ -75,7 +75,7 @@ def onnx_rows(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportJob:
     """Which files are made, and how they are judged.
 
     Attributes:
@@ -93,7 +93,7 @@ class Wanted:
     max_drop: float
     batch_size: int
     texts: Encodings
-    place: Place
+    place: GraphTarget
     fp16: bool = False
 
     def key(self, validation: Judged) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Wanted:
 
 
 def export_student(
-    store: Store, engine: Engine, hosted: Hosted, model_id: str, task: Task, validation: Judged, wanted: Wanted
+    store: Store, engine: Engine, hosted: Hosted, model_id: str, task: Task, validation: Judged, wanted: ExportJob
 ) -> Artefact:
     """Write a student (or a hosted teacher) with the product's own writer, prove it, and quantise it under guard.
 
@@ -154,7 +154,7 @@ def export_student(
 
 
 def export_teacher(
-    store: Store, engine: Engine, teacher: Teacher, teacher_id: str, task: Task, validation: Judged, wanted: Wanted
+    store: Store, engine: Engine, teacher: Teacher, teacher_id: str, task: Task, validation: Judged, wanted: ExportJob
 ) -> Artefact:
     """Write the unchanged teacher: with the product's writer where it is BERT-like, through torch.onnx elsewhere."""
     if teacher.hosted is not None:
@@ -225,7 +225,7 @@ class _Subject:
     vocabulary: int
     task: Task
     validation: Judged
-    wanted: Wanted
+    wanted: ExportJob
 
     def export(self, store: Store, engine: Engine, key: dict[str, Any]) -> Artefact:
         """Choose the forms where asked to, then make the files of `key`."""
@@ -275,7 +275,7 @@ class _Subject:
         return Exported(parity=parity, quantisation=int8, half=half, forms=forms, fused=fused)
 
 
-def _guard(wanted: Wanted, task: Task, validation: Judged, progress: Progress) -> Guard | None:
+def _guard(wanted: ExportJob, task: Task, validation: Judged, progress: Progress) -> Guard | None:
     if wanted.quantize is None:
         return None
 
@@ -305,7 +305,7 @@ def _optimised(level: int) -> str:
 
 
 def _fastest(
-    files: dict[str, Path], vocabulary: int, validation: Judged, wanted: Wanted, progress: Progress
+    files: dict[str, Path], vocabulary: int, validation: Judged, wanted: ExportJob, progress: Progress
 ) -> tuple[Form, ...]:
     """The fastest FP32 file, those of onnxruntime's transformer optimiser among the rivals."""
     few, forms = _first(validation.encodings), dict(files)
@@ -322,7 +322,7 @@ def _fastest(
     )  # fmt: skip
 
 
-def _fastest_int8(files: dict[str, Path], vocabulary: int, guard: Guard, wanted: Wanted) -> tuple[Form, ...]:
+def _fastest_int8(files: dict[str, Path], vocabulary: int, guard: Guard, wanted: ExportJob) -> tuple[Form, ...]:
     """The FP32 form whose INT8 file is the fastest; the guard judges its answers afterwards."""
     forms = {}
     for name, path in files.items():
@@ -333,7 +333,7 @@ def _fastest_int8(files: dict[str, Path], vocabulary: int, guard: Guard, wanted:
 
 
 def _halved(
-    source: Path, destination: Path, task: Task, validation: Judged, wanted: Wanted, progress: Progress
+    source: Path, destination: Path, task: Task, validation: Judged, wanted: ExportJob, progress: Progress
 ) -> Half:
     """Make the FP16 file and compare its answers, computed here, with those of FP32."""
     count = wanted.options.calibration_texts

@@ -13,7 +13,7 @@ from edgekd.data.augment.apply import Augmented
 from edgekd.data.augment.consistency import consistent, consistent_tags
 from edgekd.data.outputs import Outputs
 from edgekd.data.split import Split, TaskData
-from edgekd.data.transfer import TransferSet
+from edgekd.data.transfer_set import TransferSet
 from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.label import label, logits_of
@@ -21,7 +21,7 @@ from edgekd.distill.on_the_fly import augmentation
 from edgekd.distill.scoring import Judged
 from edgekd.distill.student import Lesson, lesson
 from edgekd.errors import DataError, UsageError
-from edgekd.inputs.transfer import Embedder, build_transfer_set
+from edgekd.inputs.transfer_stage import Embedder, build_transfer_set
 from edgekd.models.checkpoint import load_checkpoint
 from edgekd.models.identity import folder_id
 from edgekd.models.teacher import Encoder, Teacher

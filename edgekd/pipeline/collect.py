@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekd import __version__
-from edgekd.data.transfer import TransferSet
+from edgekd.data.transfer_set import TransferSet
 from edgekd.distill.scoring import Judged
 from edgekd.inputs.gather import Inputs
 from edgekd.latency.estimate import Estimate, estimate

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgekd.assistants.finals import by_accuracy
+from edgekd.assistants.by_accuracy import by_accuracy
 from edgekd.assistants.shapes import check_shapes
 from edgekd.bundle import claimed, publish
 from edgekd.errors import UsageError

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from edgekd.assistants.by_accuracy import by_accuracy
 from edgekd.assistants.chain import ELASTIC_LENGTH, REFRESH, check_chain, lengthened
-from edgekd.assistants.finals import by_accuracy
+from edgekd.assistants.one_run import cost_together, train_together
 from edgekd.assistants.shapes import check_shapes
-from edgekd.assistants.together import cost_together, train_together
 from edgekd.bundle import locked
 from edgekd.errors import UsageError
 from edgekd.latency.targets.build import build_target

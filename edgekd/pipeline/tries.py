@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edgekd.assistants.finals import by_accuracy
+from edgekd.assistants.by_accuracy import by_accuracy
 from edgekd.bundle import emptied
 from edgekd.distill.elastic import ElasticRun
 from edgekd.pipeline.attempt import Attempt, attempt

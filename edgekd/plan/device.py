@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from edgekd.export.choice import Place
-from edgekd.export.stage import Wanted
+from edgekd.export.choice import GraphTarget
+from edgekd.export.stage import ExportJob
 from edgekd.inputs.gather import Inputs
 from edgekd.latency.machine import detect_instruction_set, fingerprint, read_machine
 from edgekd.latency.targets.base import Target
@@ -57,7 +57,7 @@ class Device:
         return Device(target, machine, instruction_set)
 
 
-def wanted_of(inputs: Inputs, device: Device) -> Wanted:
+def wanted_of(inputs: Inputs, device: Device) -> ExportJob:
     """The ONNX files that the profile asks for.
 
     Raises:
@@ -65,10 +65,10 @@ def wanted_of(inputs: Inputs, device: Device) -> Wanted:
     """
     profile = inputs.profile
     batch_size = profile.workload.batch_size
-    place = Place(device.here, device.fingerprint, inputs.max_length, batch_size, device.probe is not None)
+    place = GraphTarget(device.here, device.fingerprint, inputs.max_length, batch_size, device.probe is not None)
     if profile.export.choose == "measured":
         place.check()
-    return Wanted(
+    return ExportJob(
         options=profile.export,
         quantize=device.instruction_set,
         max_drop=profile.accept.max_drop,

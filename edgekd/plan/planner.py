@@ -18,7 +18,7 @@ from edgekd.plan.importance import Measured
 from edgekd.plan.make import (
     over_size,
 )
-from edgekd.plan.teacher import measure_teacher
+from edgekd.plan.measure_teacher import measure_teacher
 from edgekd.plan.weights import importance_of
 from edgekd.progress import Progress
 from edgekd.proof.validate import fixed_texts

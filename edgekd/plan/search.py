@@ -17,7 +17,7 @@ _BINS = 2000
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The slice that keeps most at one depth within the time given."""
 
     choice: Slice
@@ -27,7 +27,7 @@ class Found:
 
 def best_slices(
     value: Value, costs: WidthCosts, heads: Sequence[int], ffn: Sequence[int], budget_ms: float
-) -> list[Found]:
+) -> list[SearchResult]:
     """For every depth that fits, the slice that keeps the most of the teacher within the budget.
 
     Exact over all choices of layers and, in each, of (heads, neurons) from the ladders, up to the rounding of time
@@ -65,7 +65,7 @@ def best_slices(
     for used in range(1, depth + 1):
         if np.isfinite(table[depth, used, _BINS]):
             choice = _trace(taken, bins, last, options, depth, used)
-            found.append(Found(choice, value.kept(choice), costs.whole_ms(choice.heads, choice.ffn)))
+            found.append(SearchResult(choice, value.kept(choice), costs.whole_ms(choice.heads, choice.ffn)))
     return found
 
 

@@ -83,7 +83,7 @@ class Recheck(Record):
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckOptions:
     """What `edgekd validate` was asked for.
 
     Attributes:
@@ -111,7 +111,7 @@ class Asked:
         return self.judge_here or any(given is not None for given in (self.latency_ms, self.percentile, self.clock))
 
 
-def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
+def recheck(bundle: Path, asked: CheckOptions, progress: Progress) -> Recheck:
     """Check a bundle's files, replay its answers, and judge its latency as far as this machine allows.
 
     Raises:
@@ -151,7 +151,7 @@ def recheck(bundle: Path, asked: Asked, progress: Progress) -> Recheck:
     )
 
 
-def open_bundle(bundle: Path, asked: Asked) -> tuple[Verdict, Profile, Criterion]:
+def open_bundle(bundle: Path, asked: CheckOptions) -> tuple[Verdict, Profile, Criterion]:
     """What any judgement of a bundle begins with, wherever its latency was measured.
 
     Returns:
@@ -180,7 +180,7 @@ def _check_budget(bundle: Path, verdict: Verdict, profile: Profile) -> None:
         )
 
 
-def _check(asked: Asked) -> None:
+def _check(asked: CheckOptions) -> None:
     factor = asked.max_regression
     if factor is not None and not (math.isfinite(factor) and factor > 0):
         raise UsageError(f"--max-regression {factor:g}: give a factor above 0, such as {MAX_REGRESSION:g}")
@@ -254,7 +254,9 @@ class _Subject:
     config: BundleConfig
     profile: Profile
 
-    def latency(self, asked: Asked, progress: Progress) -> tuple[Literal["absolute", "ratio"] | None, list[Criterion]]:
+    def latency(
+        self, asked: CheckOptions, progress: Progress
+    ) -> tuple[Literal["absolute", "ratio"] | None, list[Criterion]]:
         """Judge the budget on the machine it was given for, or where that is asked for; elsewhere the ratio."""
         device = self.profile.target.device
         if not asked.absolute:
@@ -281,7 +283,7 @@ class _Subject:
         own = self.evidence.own if self.evidence is not None else 0
         return self.verdict.budget.judge == "replay" and not own
 
-    def _absolute(self, asked: Asked, progress: Progress) -> list[Criterion]:
+    def _absolute(self, asked: CheckOptions, progress: Progress) -> list[Criterion]:
         length, texts = self._fixed()
         what = f"at {length} tokens"
         if self.verdict.budget.judge == "replay" and self.evidence is not None and self.evidence.own:
@@ -304,12 +306,12 @@ class _Subject:
             criteria.append(memory_criterion(judgement.measurement.peak_memory_mb, accept.max_memory_mb))
         return criteria
 
-    def _target(self, asked: Asked) -> Target:
+    def _target(self, asked: CheckOptions) -> Target:
         """This machine, whatever device the profile names, judged on the clock that is asked for."""
         changes = {"device": "local"} | ({} if asked.clock is None else {"clock": asked.clock})
         return build_target(self.profile.target.model_copy(update=changes), asked.log)
 
-    def _ratio(self, evidence: Evidence, asked: Asked, progress: Progress) -> Criterion:
+    def _ratio(self, evidence: Evidence, asked: CheckOptions, progress: Progress) -> Criterion:
         then, limit = evidence.ratio, asked.max_regression or MAX_REGRESSION
         assert then is not None
         now = measure_ratio(

@@ -20,7 +20,7 @@ from edgekd.errors import UsageError
 from edgekd.latency.measure import LOOKS_SECONDS, REPORTED_SECONDS, Measurement, judge
 from edgekd.latency.timer import Text
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
-from edgekd.proof.recheck import Asked, Recheck, open_bundle
+from edgekd.proof.recheck import CheckOptions, Recheck, open_bundle
 from edgekd.proof.validate import Retained, retained
 from edgekd.records.result import EXIT_CODES, Criterion, overall, read_record
 from edgekd.remote.kit import read_sealed
@@ -180,7 +180,7 @@ def make_verify_kit(
     return bundle / KIT
 
 
-def judge_measured(bundle: Path, result: Path, asked: Asked | None = None) -> Recheck:
+def judge_measured(bundle: Path, result: Path, asked: CheckOptions | None = None) -> Recheck:
     """Judge what a device measured: latency from the raw samples, quality from the logits.
 
     Args:
@@ -192,7 +192,7 @@ def judge_measured(bundle: Path, result: Path, asked: Asked | None = None) -> Re
         UsageError: Another part or place than the device is asked for, a file does not match its checksum, the
             verdict's budget is not the one that was promised, or the result is of another bundle or schema version.
     """
-    asked = asked or Asked()
+    asked = asked or CheckOptions()
     if asked.only is not None or asked.judge_here or asked.max_regression is not None:
         raise UsageError(
             "--measured judges what another device measured: leave out --only, --judge-here and --max-regression"

@@ -12,11 +12,11 @@ from edgekd.records.base import Interval
 from edgekd.records.plan import Candidate
 from edgekd.records.result import Criterion, Outcome, Percentile, Result, Timing
 from edgekd.report import wording
-from edgekd.report.assistants import assistants
+from edgekd.report.assistants_section import assistants
 from edgekd.report.export_section import export_section
+from edgekd.report.labels_section import calibration_section, outputs_section
 from edgekd.report.markup import Html, Node, bullets, facts, fold, join, section, table, tag
-from edgekd.report.teacher import calibration_section, outputs_section
-from edgekd.report.transfer import transfer_section
+from edgekd.report.transfer_section import transfer_section
 
 _SHOWN_CANDIDATES = 8
 

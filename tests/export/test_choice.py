@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.export import choice
-from edgekd.export.choice import Place, choose_graph
+from edgekd.export.choice import GraphTarget, choose_graph
 from edgekd.latency.measure import Measurement
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import RoundSample
@@ -17,7 +17,7 @@ from edgekd.progress import Progress
 from edgekd.records.export import Parity
 from edgekd.settings.target import FakeTarget
 
-PLACE = Place(target=build_target(FakeTarget()), machine="m", length=16, batch_size=1)
+PLACE = GraphTarget(target=build_target(FakeTarget()), machine="m", length=16, batch_size=1)
 
 
 @pytest.fixture

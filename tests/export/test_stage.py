@@ -9,8 +9,8 @@ import pytest
 
 from edgekd.data.split import Split
 from edgekd.distill.scoring import Judged
-from edgekd.export.choice import Place
-from edgekd.export.stage import Wanted, export_student, exported_of
+from edgekd.export.choice import GraphTarget
+from edgekd.export.stage import ExportJob, export_student, exported_of
 from edgekd.latency.targets.build import build_target
 from edgekd.records.export import Form
 from edgekd.settings.export import Export
@@ -19,8 +19,8 @@ from tests.export.test_guard import SHAPE, TASK, make_weights, texts
 
 
 def wanted(quantize="avx512_vnni", fp16=False, **options):
-    place = Place(build_target(CpuTarget()), "this machine", 16, 1)
-    return Wanted(Export(**options), quantize, 100.0, 1, texts(24, 1), place, fp16)
+    place = GraphTarget(build_target(CpuTarget()), "this machine", 16, 1)
+    return ExportJob(Export(**options), quantize, 100.0, 1, texts(24, 1), place, fp16)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from edgekd.pipeline.attempt import train_student
 from edgekd.pipeline.family import compress_family
 from edgekd.pipeline.sources import gather
 from edgekd.plan import planner as planners
-from edgekd.plan.teacher import measure_teacher
+from edgekd.plan.measure_teacher import measure_teacher
 from edgekd.plan.weights import first_weights
 from edgekd.proof.criteria import quality_criterion
 from edgekd.settings.profile import override

@@ -15,7 +15,7 @@ from edgekd.errors import UsageError
 from edgekd.pipeline.compress import compress
 from edgekd.progress import Progress
 from edgekd.proof import recheck as module
-from edgekd.proof.recheck import Asked, changes, recheck
+from edgekd.proof.recheck import CheckOptions, changes, recheck
 from edgekd.records.verdict import read_verdict
 from edgekd.settings.profile import override
 from edgekd.settings.request import Request
@@ -63,7 +63,7 @@ def elsewhere(monkeypatch):
 
 
 def check(bundle, **asked):
-    return recheck(bundle, Asked(**asked), Progress())
+    return recheck(bundle, CheckOptions(**asked), Progress())
 
 
 def outcomes(found):

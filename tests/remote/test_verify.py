@@ -20,7 +20,7 @@ from edgekd.plan.device import Device
 from edgekd.plan.make import widths_of
 from edgekd.profiles import load_profile
 from edgekd.progress import Progress
-from edgekd.proof.recheck import Asked
+from edgekd.proof.recheck import CheckOptions
 from edgekd.records.result import read_record
 from edgekd.records.verdict import read_verdict
 from edgekd.remote import verify as elsewhere
@@ -165,7 +165,7 @@ def test_verdict_from_the_device(bundle, result_json):
     # A busy machine may leave it open, but can never miss a budget of a second, nor meet one of ten nanoseconds.
     assert found.criteria[1].outcome in ("met", "inconclusive")
     assert not any("at p95 asked for" in note for note in found.notes)
-    found = judge_measured(out, result_json, Asked(latency_ms=1e-5))
+    found = judge_measured(out, result_json, CheckOptions(latency_ms=1e-5))
     assert found.criteria[1].outcome in ("missed", "inconclusive")
     assert "the device took as many samples as 1000 ms at p95 asked for" in found.notes
 
@@ -195,7 +195,7 @@ def test_a_budget_that_was_edited_is_seen(bundle, result_json, tmp_path):
 )
 def test_what_cannot_be_asked_of_a_result_is_refused(bundle, result_json, asked, line):
     with pytest.raises(UsageError, match=line):
-        judge_measured(bundle[0], result_json, Asked(**asked))
+        judge_measured(bundle[0], result_json, CheckOptions(**asked))
 
 
 def changed(source, target, **values):

@@ -3,7 +3,7 @@
 import pytest
 
 from edgekd.assistants.chain import ELASTIC_LENGTH, REFRESH, REFRESH_RATE, refreshing
-from edgekd.assistants.together import common, cost_together, in_order
+from edgekd.assistants.one_run import common, cost_together, in_order
 from edgekd.settings.distill import Distill, Stage, Training
 from edgekd.settings.shape import Slice
 

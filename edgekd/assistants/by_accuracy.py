@@ -9,7 +9,7 @@ import numpy as np
 
 from edgekd.assistants.chain import elastic_flops, finetune_flops, lengthened
 from edgekd.assistants.choose import standard_error
-from edgekd.assistants.together import train_together
+from edgekd.assistants.one_run import train_together
 from edgekd.errors import UsageError
 from edgekd.plan.planner import Planner
 from edgekd.records.plan import Candidate, Plan

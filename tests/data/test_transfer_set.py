@@ -1,7 +1,7 @@
 import pytest
 
 from edgekd.data.split import Split, TaskData
-from edgekd.data.transfer import choose_generic, target_texts
+from edgekd.data.transfer_set import choose_generic, target_texts
 from edgekd.errors import DataError, UsageError
 from edgekd.settings.select import GenericText
 from edgekd.settings.task import TextClassification, TokenClassification

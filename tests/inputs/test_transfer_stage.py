@@ -6,9 +6,9 @@ import pytest
 
 from edgekd.data.read import read_data
 from edgekd.errors import DataError, UsageError
-from edgekd.inputs import transfer as stage
+from edgekd.inputs import transfer_stage as stage
 from edgekd.inputs.gather import prepare
-from edgekd.inputs.transfer import Embedder, build_transfer_set
+from edgekd.inputs.transfer_stage import Embedder, build_transfer_set
 from edgekd.models.identity import folder_id
 from edgekd.models.teacher import load_teacher
 from edgekd.settings.profile import override

@@ -2,7 +2,7 @@
 
 from edgekd.assistants.choose import by_exhaustion, by_ratio, by_tradeoff, none_because, scored
 from edgekd.records.assistants import Assistants
-from edgekd.report.assistants import assistants
+from edgekd.report.assistants_section import assistants
 from tests.assistants.test_choose import gap
 
 SCORES = (0.90, 0.91, 0.92, 0.925, 0.93)

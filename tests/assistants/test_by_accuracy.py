@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgekd.assistants import finals, together
-from edgekd.assistants.finals import by_accuracy
+from edgekd.assistants import by_accuracy as finals
+from edgekd.assistants import one_run as together
+from edgekd.assistants.by_accuracy import by_accuracy
 from edgekd.errors import UsageError
 from edgekd.pipeline.compress import compress
 from edgekd.pipeline.sources import gather

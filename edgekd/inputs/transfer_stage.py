@@ -19,7 +19,7 @@ from edgekd.data.select.cascade import Selection
 from edgekd.data.select.clusters import Embed
 from edgekd.data.select.pool import Pool
 from edgekd.data.split import TaskData
-from edgekd.data.transfer import TransferSet, augment_target, choose_generic, open_pool, target_texts
+from edgekd.data.transfer_set import TransferSet, augment_target, choose_generic, open_pool, target_texts
 from edgekd.distill.engine import Engine
 from edgekd.graph.parity import load_session
 from edgekd.graph.quantize import quantize_dynamic
