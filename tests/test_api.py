@@ -49,7 +49,7 @@ def test_the_road_on_foot(profile, tmp_path, intent_data, tiny_encoder):
     plan = api.plan(asked, cache_dir=cache)
     assert plan.choice.kind == "student"
     student = api.distill(asked, plan, tmp_path / "student", cache_dir=cache)
-    assert student.untrained < student.validation
+    assert student.untrained <= student.validation
     exported = api.export(asked, tmp_path / "student", tmp_path / "onnx", cache_dir=cache)
     assert exported.parity.max_abs_gap < 1e-4
     assert (tmp_path / "onnx" / "model.onnx").is_file()

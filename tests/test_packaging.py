@@ -101,7 +101,7 @@ def test_constraints_are_exact_versions_without_local_tags() -> None:
 
 def test_the_base_install_is_light() -> None:
     names = {canonicalize_name(requirement.name) for requirement in requirements(None)}
-    assert names == {"click", "numpy", "pydantic", "pyyaml", "rich", "tokenizers"}
+    assert names == {"click", "filelock", "numpy", "pydantic", "pyyaml", "rich", "tokenizers"}
     assert [requirement.name for requirement in requirements("runtime")] == ["onnxruntime"]
 
 

@@ -205,7 +205,7 @@ def test_no_assistant_gets_what_student_and_chain_took_together(
            for stage, made in zip(profile.distill.stages, stages, strict=True)]  # fmt: skip
     assert first == 10
     epochs = 20 if longer else 10
-    assert last * own[1] / epochs == pytest.approx(own[1] + sum(chain.flops.values()))
+    assert last * own[1] / epochs == pytest.approx(own[1] + sum(chain.found.flops.values()))
 
 
 def test_flops_of_a_stage_with_the_teacher_beside_it_count_the_teacher(chain_of):

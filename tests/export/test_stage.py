@@ -117,9 +117,9 @@ def test_a_choice_is_measured_once(exported, monkeypatch):
 
     asked = []
 
-    def choose(forms, *_):
+    def choose(forms, precision, *_):
         asked.append(len(forms))
-        return {"chosen": next(iter(forms)), "tried": []}
+        return (winner(next(iter(forms)), precision),)
 
     monkeypatch.setattr(export, "choose_graph", choose)
     first = exported(wanted(choose="measured", quantize=None))

@@ -56,8 +56,8 @@ def test_nan_is_refused():
 
 def test_unknown_key_names_the_field(sample, tmp_path):
     path = tmp_path / "result.json"
-    path.write_text(sample.model_dump_json().replace('"max_abs_gap"', '"max_abs_gaps"'), encoding="utf-8")
-    with pytest.raises(UsageError, match="max_abs_gaps: unknown setting, did you mean 'max_abs_gap'"):
+    path.write_text(sample.model_dump_json().replace('"speed"', '"sped"'), encoding="utf-8")
+    with pytest.raises(UsageError, match="sped: unknown setting, did you mean 'speed'"):
         read_result(path)
 
 

@@ -1,5 +1,7 @@
 """The report's part on assistants."""
 
+from html import escape
+
 from edgekd.assistants.choose import by_exhaustion, by_ratio, by_tradeoff, none_because, scored
 from edgekd.records.assistants import Assistants
 from edgekd.report.assistants_section import assistants
@@ -41,7 +43,7 @@ def test_one_that_only_leads_to_the_chosen_one_is_taken_without_a_reason(sample)
     choice = by_ratio(gap((2,), (1,), (64,)))
     assert len(choice.taken) == 2
     shown = text_of(sample, choice)
-    assert shown.count(f"taken: {choice.reason}") == 1
+    assert shown.count(f"taken: {escape(choice.reason)}") == 1
     assert ">taken<" in shown
 
 

@@ -132,9 +132,9 @@ def test_a_minimal_result_renders(minimal):
 @pytest.mark.parametrize(
     ("emptied", "gone"),
     [
-        ({"criteria": (), "chain": (), "tries": (), "files": {}, "parity": None, "quantisation": None},
+        ({"criteria": (), "assistants": None, "tries": (), "files": {}, "export": None},
          ["Criteria", "Export: parity and quantisation"]),
-        ({"quality": (), "candidates": (), "training": (), "latency": Latency()},
+        ({"quality": (), "plan": None, "training": (), "latency": Latency()},
          ["Latency against the budget", "Quality", "Training"]),
     ],
 )  # fmt: skip

@@ -64,7 +64,7 @@ def test_it_says_what_matters(sample):
     assert "10 ms at p95" in text
     assert "student INT8 *" in text
     assert "./bundle: model.onnx" in text
-    assert sample.chosen.shape in text
+    assert sample.chosen.shape_words in text
 
 
 def test_a_demo_says_so(sample):
@@ -73,8 +73,8 @@ def test_a_demo_says_so(sample):
 
 
 def test_markup_in_user_text_is_printed_as_it_is(sample):
-    data = sample.data.model_copy(update={"name": "[red]x[/red] [/]"})
-    assert "[red]x[/red] [/]" in shown(sample.model_copy(update={"data": data}))
+    first = sample.criteria[0].model_copy(update={"name": "[red]x[/red] [/]"})
+    assert "[red]x[/red] [/]" in shown(sample.model_copy(update={"criteria": (first,)}))
 
 
 def test_minimal(minimal):
