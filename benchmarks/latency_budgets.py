@@ -1,6 +1,6 @@
 """The plan's promise: over budgets from the fastest student to the quantised teacher, the exported file meets each.
 
-    python benchmarks/latency_budgets.py --busy 2
+    python benchmarks/latency_budgets.py --busy 0 2
 
 Latency does not depend on weights, so nothing is trained: the teacher's head is new, each plan's choice is written
 with random weights as the bundle that it would become, and judged as `validate` judges. What counts is what `compress`
@@ -8,8 +8,8 @@ would ship if quality were no question: it plans again after a miss and where a 
 back on the latter where what came after it missed. Unlike `compress`, which ships the nearest student as `missed` where
 the first plan finds nothing that fits, this tries none then: such a budget has no plan.
 
-Everything is done alone, and once more beside so many busy processes: latency table, plans and verdicts. Says also how
-long the first plan on a machine takes, and each later one.
+Everything is done once for each number of busy processes beside it: latency table, plans and verdicts. A number that is
+left out keeps what the record says of it. Says also how long the first plan on a machine takes, and each later one.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from latency_trace import busy
-from record import write_record
+from record import RESULTS, write_record
 
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.generic import generic_split
+from edgekd.latency.machine import read_machine
 from edgekd.latency.measure import Judgement
 from edgekd.latency.targets.build import build_target
 from edgekd.models.teacher import load_encoder
@@ -47,7 +49,7 @@ from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.session import Session
 from edgekd.settings.profile import override
 from edgekd.settings.request import Request
-from edgekd.store import Store
+from edgekd.store import Store, read_json
 
 LABELS = tuple(f"class {i}" for i in range(20))
 
@@ -184,17 +186,21 @@ def main() -> None:
     """Budgets alone, then beside other load."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=64, help="tokens a text")
-    parser.add_argument("--budgets", type=int, default=20, help="of each half")
-    parser.add_argument("--busy", type=int, default=0, help="processes of other load, in a second half")
+    parser.add_argument("--budgets", type=int, default=20, help="for each number of processes")
+    parser.add_argument("--busy", nargs="+", type=int, default=[0], help="numbers of processes of other load")
     options = parser.parse_args()
-    content: dict[str, Any] = {"length": options.length}
+    record = RESULTS / "latency_budgets.json"
+    known = read_json(record) if record.is_file() else {}
+    content: dict[str, Any] = {key: half for key, half in known.items() if key.startswith("beside ")}
+    content["length"] = options.length
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_inputs(folder, options.length)
-        for count in sorted({0, options.busy}):
+        for count in options.busy:
             with busy(count):
                 found = try_budgets(folder / f"store{count}", folder, options.length, options.budgets)
-            content[f"beside {count} processes"] = found
+            date = datetime.now(UTC).isoformat(timespec="seconds")
+            content[f"beside {count} processes"] = {"date": date, "machine": read_machine().to_json(), **found}
             print(count, {k: v for k, v in found.items() if k != "rows"}, flush=True)
             write_record("latency_budgets", content)
 

@@ -41,7 +41,7 @@ _USED, _UNMOVED = 0.92, 0.97
 # What is expected and what is measured differ by less than this because minutes differ; by more, the table is wrong.
 _SLOW_MINUTE = 1.3
 
-# A search in which nothing fitted is followed by one that predicts at least so much more.
+# A search in which better ones were just over the limit is followed by one that predicts at least so much more.
 _SMALLER = 1.05
 
 
@@ -142,9 +142,12 @@ def with_students(
             measured, off = _beside(plan, bench, finalists, known)
             made = _choose(plan, measured, found, predicted)
             best = _better(best, made)
-            if made.choice is None:
+            if made.choice is not None and made.choice.best_known_ms >= _USED * plan.limit_ms:
+                return best
+            least = 0.0 if made.choice is None else _score(made.choice)
+            if any(not c.fits and _score(c) > least for c in measured):
                 off = max(off, _SMALLER)
-            elif made.choice.best_known_ms >= _USED * plan.limit_ms or off > _UNMOVED:
+            elif off > _UNMOVED:
                 return best
             plan = plan.model_copy(update={"correction": plan.correction * off})
     if best is not None and best.choice is not None:

@@ -206,3 +206,22 @@ def test_a_budget_below_the_tokeniser_is_named_as_such(bench, monkeypatch):
     made = make.with_students(frame, load_profile("cpu"), bench, None, ["fp32"])
     assert "tokenising and answering alone take 0.66 ms" in made.reason
     assert "no model can meet it" in made.reason
+
+
+def test_a_choice_far_below_the_limit_is_not_the_end_where_better_ones_just_missed(bench, monkeypatch):
+    """What fills the room is 3% over it; beside it stands one that uses half."""
+
+    def frontier(plan, *_):
+        room = plan.limit_ms / (plan.tail * plan.correction) - plan.overhead_ms
+        return [
+            candidate().model_copy(
+                update={"kept": ms / 20, "predicted_ms": (ms / 1.03 + plan.overhead_ms) * plan.tail * plan.correction}
+            )
+            for ms in (1.03 * room, 0.5 * room)
+        ]
+
+    Space(monkeypatch, lambda _: 1.0)
+    monkeypatch.setattr(make, "_frontier", frontier)
+    monkeypatch.setattr(make, "measure_medians", lambda _, found, *__: [20 * c.kept for c in found])
+    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load("cpu"), bench, None, ["fp32"])
+    assert 0.9 * FRAME.limit_ms <= made.choice.measured_ms <= FRAME.limit_ms
