@@ -1,9 +1,10 @@
 import datasets
 import pytest
 
-from edgekd.data.hub import hub_table, is_hub_id, read_hub
+from edgekd.data.hub import hub_table, read_hub
 from edgekd.data.read import read_data
 from edgekd.errors import DataError, UnavailableError
+from edgekd.settings.request import is_hub_id
 
 FEATURES = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
 

@@ -223,5 +223,5 @@ def test_a_choice_far_below_the_limit_is_not_the_end_where_better_ones_just_miss
     Space(monkeypatch, lambda _: 1.0)
     monkeypatch.setattr(make, "_frontier", frontier)
     monkeypatch.setattr(make, "measure_medians", lambda _, found, *__: [20 * c.kept for c in found])
-    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load("cpu"), bench, None, ["fp32"])
+    made = make.with_students(FRAME.model_copy(update={"correction": 1.0}), load_profile("cpu"), bench, None, ["fp32"])
     assert 0.9 * FRAME.limit_ms <= made.choice.measured_ms <= FRAME.limit_ms
