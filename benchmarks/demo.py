@@ -2,8 +2,8 @@
 
     python benchmarks/demo.py --times 5 --busy 0 1
 
-Clones the checkout this file is in and runs `make demo` there, with an empty store each time, so often for each number of
-busy processes beside it. Records the seconds of installation and run, the peak memory of the largest process, the
+Clones the checkout this file is in and runs `make demo` there, with an empty store each time, so often for each number
+of busy processes beside it. Records the seconds of installation and run, the peak memory of the largest process, the
 verdict and the timings of each stage; the record is written again after every run.
 """
 
