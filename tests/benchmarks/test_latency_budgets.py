@@ -44,11 +44,12 @@ class Planner:
         def judge(planner, plan, choice):
             return module.Tried(choice, judged(*next(given)), {"choice": choice.choice.ffn[0]})
 
-        monkeypatch.setattr(module, "judge_choice", judge)
+        def make_plan(planner, correction):
+            self.corrections.append(correction)
+            return next(self.plans)
 
-    def make(self, correction):
-        self.corrections.append(correction)
-        return next(self.plans)
+        monkeypatch.setattr(module, "judge_choice", judge)
+        monkeypatch.setattr(module, "make_plan", make_plan)
 
 
 @pytest.mark.parametrize(
