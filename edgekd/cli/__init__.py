@@ -86,7 +86,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, SystemExit):
         return int(error.code) if isinstance(error.code, int) else 0, ""
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return ExitCode.INTERRUPTED, "interrupted: run the same command again to go on from here"
+        return ExitCode.INTERRUPTED, "interrupted: finished steps are kept; run the same command again"
     if isinstance(error, EdgekdError):
         return error.exit_code, f"error: {_one_line(error)}"
     if isinstance(error, click.ClickException):
@@ -97,6 +97,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
             ExitCode.ERROR,
             f"error: no space left on the device{where}: free some, or give --cache-dir another disk",
         )
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+        return ExitCode.USAGE, "error: no folder for temporary files can be written: set TMPDIR to one that can"
     if isinstance(error, PermissionError):
         return ExitCode.USAGE, f"error: no permission for {error.filename}: choose another folder"
     kind = type(error).__name__

@@ -73,7 +73,10 @@ class ConsoleProgress(Progress):
 
         def tell() -> None:
             while not ended.wait(1.0):
-                if time.monotonic() - self._said >= _LOG_SECONDS:
+                # A command without steps says soon what it is at.
+                patience = _LOG_SECONDS if self._step or bar.told else _PATIENCE_SECONDS
+                if time.monotonic() - max(self._said, bar.started) >= patience:
+                    bar.told = True
                     self.say(bar.words())
 
         teller = threading.Thread(target=tell, daemon=True)
@@ -93,7 +96,7 @@ class ConsoleProgress(Progress):
 class _PlainBar:
     def __init__(self, title: str, total: float) -> None:
         self.title, self.total, self.started = title, total, time.monotonic()
-        self.share, self.note = 0.0, ""
+        self.share, self.note, self.told = 0.0, "", False
 
     def update(self, done: float, note: str = "") -> None:
         """See `Bar.update`."""

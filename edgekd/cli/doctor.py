@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekd.cli.options import store_of, store_option
 from edgekd.errors import ExitCode
+from edgekd.latency.estimate import FEWEST_LOOKS
 from edgekd.latency.machine import detect_instruction_set, read_machine, usable_cpus
 from edgekd.latency.speed import SpeedLog
 
@@ -52,6 +53,8 @@ def command(as_json: bool, cache_dir: Path | None) -> int:
     for key, value in machine.items():
         click.echo(f"  {key}: {value}")
     click.echo(_speed_words(log))
+    if log.note:
+        click.echo(f"note: {log.note}")
     for problem in problems:
         click.echo(f"problem: {problem}")
     if not problems:
@@ -76,6 +79,8 @@ def _speed_words(log: SpeedLog) -> str:
     now, usual = _rounded(log.speeds()), _rounded(log.speeds(this_run=False))
     if not now:
         return "speed: unknown, the speed kernel did not run"
+    if len(log.looks()) < FEWEST_LOOKS:
+        return f"speed: no history yet ({len(log.looks())} looks): what is usual here is learned over the next runs"
     spread = usual[2] / usual[0]
     said = f"speed: {now[1]:.2f} of its usual now; usually {usual[0]:.2f} to {usual[2]:.2f} ({len(log.looks())} looks)"
     if now[1] < _SLOW:

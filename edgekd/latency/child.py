@@ -38,7 +38,8 @@ kernel and the garbage collector have used. A small model's first calls after th
 KERNEL_VERSION = 1
 """Raised when the speed kernel's work changes: times of two versions cannot be compared."""
 
-HAS_CPU_CLOCK = hasattr(time, "thread_time_ns")
+# On some systems it ticks so coarsely that a call takes none of it.
+HAS_CPU_CLOCK = hasattr(time, "thread_time_ns") and time.get_clock_info("thread_time").resolution < 1e-4
 cpu_ns = time.thread_time_ns if HAS_CPU_CLOCK else time.perf_counter_ns
 
 _PRODUCT_SIZE = 192

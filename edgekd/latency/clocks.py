@@ -45,6 +45,11 @@ def _only_response(kind: str, threads: int) -> str:
         return "a GPU's work is not in the CPU time of the thread that waits for it"
     if threads > 1:
         return f"with {threads} threads most of the work is not in the CPU time of the thread that calls"
+    return no_thread_clock()
+
+
+def no_thread_clock() -> str:
+    """Why a thread's CPU time cannot be read here; empty where it can."""
     if not hasattr(time, "thread_time_ns"):
         return "this system has no clock of a thread's CPU time"
     if platform.system() == "Windows":

@@ -53,6 +53,9 @@ _PROCESSES_DIFFER = 0.01
 
 _DOUBT = 0.7
 
+# A log of less than two minutes is little more than the window itself, and its slowest looks are chance.
+FEWEST_LOOKS = 60
+
 # A kernel explains a model's time up to a power of this; beyond it the slope is noise.
 _STEEPEST = 2.0
 
@@ -113,10 +116,11 @@ def estimate(
     Args:
         q: Percent, 0 < q < 100.
         clock: Response time is not corrected to the usual speed: it is judged as it is.
-        usual: The speed log, (n, 3): time in s, product and walk in ms; None takes the window itself for usual.
+        usual: The speed log, (n, 3): time in s, product and walk in ms; without one, or with less than two minutes of
+            it, the window itself is taken for usual.
     """
     window = _Window(rounds, clock)
-    log = window.log if usual is None or len(usual) == 0 else _Log(usual)
+    log = window.log if usual is None or len(usual) < FEWEST_LOOKS else _Log(usual)
     corrected = clock == "service"
     observed, value, slow = window.percentile(q, log, corrected)
     error = window.error(q, log, corrected, seed)

@@ -305,14 +305,30 @@ def _reason(judgement: Judgement) -> str:
         usual = f" at the machine's usual speed{seen}" if found.observed_ms > budget else ""
         return f"{name} is at most {upper:.4g} ms{usual}, within {budget:g} ms"
     if judgement.outcome == "missed":
-        return f"{name} is at least {lower:.4g} ms, above {budget:g} ms"
+        return f"{name} is at least {lower:.4g} ms, above {budget:g} ms{_text_work(judgement)}"
     if found.observed_ms > budget and found.slowdown > _SLOWED:
+        mend = ", or add --clock response to judge the machine as it is" if judgement.clock == "service" else ""
         return (
             f"the machine is {found.slowdown:.2f} times slower than usual, and that alone may explain "
-            f"{found.observed_ms:.4g} ms: run again later, or add --clock response to judge the machine as it is"
+            f"{found.observed_ms:.4g} ms: run again later{mend}"
+        )
+    if lower > budget:
+        return (
+            f"the machine is {1 / found.slowdown:.2f} times faster than usual; at its usual speed {name} is at least "
+            f"{lower:.4g} ms, above {budget:g} ms, and not {found.observed_ms:.4g}: run again later, or add "
+            "--clock response to judge the machine as it is"
         )
     between = f"{lower:.4g} and {upper:.4g} ms" if math.isfinite(upper) else f"{lower:.4g} ms and an unknown end"
     return f"{name} is between {between}, and {budget:g} ms lies inside: run again, or ask for another budget"
+
+
+def _text_work(judgement: Judgement) -> str:
+    """Says so where no model could meet the budget."""
+    parts = judgement.measurement.part_percentiles(50)
+    work = parts["tokenise"] + parts["postprocess"] if parts else 0.0
+    if work < judgement.budget_ms:
+        return ""
+    return f"; tokenising and answering alone take {work:.2f} ms, so no model can meet it"
 
 
 def _round_from_json(data: dict[str, Any]) -> RoundSample:

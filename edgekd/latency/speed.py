@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekd.errors import EdgekdError
 from edgekd.latency.child import KERNEL_VERSION
 from edgekd.latency.estimate import Floats
 from edgekd.latency.machine import fingerprint, read_machine
@@ -27,6 +28,7 @@ _SCHEMA_VERSION = 1
 _MOST = 20_000  # half a day; of more, the older half is forgotten
 # Where this process has computed for more than so much of the time, the kernel shows its own load, not the machine.
 _OWN = 0.2
+_INSANE = 5.0
 
 
 class SpeedLog:
@@ -42,7 +44,7 @@ class SpeedLog:
 
     def __init__(self, path: Path | None = None, machine: str = "") -> None:
         self._path, self._machine = path, machine
-        self.note = ""
+        self.note, self._torn = "", False
         self._rows: list[tuple[float, float, float, float]] = self._read() if path is not None else []
         self._before = len(self._rows)
         self._due, self._cpu, self._clock = 0.0, time.process_time(), time.monotonic()
@@ -74,8 +76,12 @@ class SpeedLog:
             this_run: Only those since this log was opened.
         """
         rows = self._rows[self._before :] if this_run else self._rows
-        free = [row[:3] for row in rows if row[3] <= _OWN]
-        return np.asarray(free, dtype=np.float64).reshape(-1, 3)
+        free = np.asarray([row[:3] for row in rows if row[3] <= _OWN], dtype=np.float64).reshape(-1, 3)
+        if not len(free):
+            return free
+        # No neighbour takes so much CPU time: the machine slept, or the line is damaged.
+        sane: Floats = free[(free[:, 1:] < _INSANE * np.median(free[:, 1:], axis=0)).all(axis=1)]
+        return sane
 
     def speeds(self, *, this_run: bool = True) -> Floats:
         """(n,) speed at each look, 1 being the usual (median) one; empty without looks."""
@@ -99,7 +105,12 @@ class SpeedLog:
         """Run the kernel every two seconds while the block runs, in a process of its own."""
         from edgekd.latency.timer import ChildProcess
 
-        child, ended = ChildProcess(timeout=60.0), threading.Event()
+        ended = threading.Event()
+        try:
+            child = ChildProcess(timeout=60.0)
+        except EdgekdError:  # a log that cannot be kept must not stop the run
+            yield
+            return
 
         def sample() -> None:
             while not ended.wait(EVERY_SECONDS / 4):
@@ -121,7 +132,9 @@ class SpeedLog:
     def _read(self) -> list[tuple[float, float, float, float]]:
         assert self._path is not None
         try:
-            first, *lines = self._path.read_text(encoding="utf-8").splitlines()
+            text = self._path.read_text(encoding="utf-8")
+            self._torn = not text.endswith("\n")  # a run was killed while it wrote
+            first, *lines = text.splitlines()
             head = json.loads(first)
             mine = head == self._head()
         except FileNotFoundError:
@@ -129,9 +142,13 @@ class SpeedLog:
         except (OSError, ValueError):
             mine, lines = False, []
         if not mine:
-            self.note = f"{self._path}: a speed log of another machine or version, or damaged: begun anew"
-            with contextlib.suppress(OSError):
+            what = f"{self._path}: a speed log of another machine or version, or damaged"
+            try:
                 self._path.unlink()
+                self.note = f"{what}: begun anew"
+            except OSError as error:
+                self.note = f"{what}, and it cannot be replaced ({error.strerror}): this run's is not kept"
+                self._path = None
             return []
         rows = [row for line in lines if (row := _row(line)) is not None]
         if len(rows) > _MOST:
@@ -147,7 +164,9 @@ class SpeedLog:
             new = not self._path.exists()
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as handle:
-                handle.write((json.dumps(self._head()) + "\n" if new else "") + json.dumps(row) + "\n")
+                begin = json.dumps(self._head()) + "\n" if new else "\n" if self._torn else ""
+                handle.write(begin + json.dumps(row) + "\n")
+                self._torn = False
 
     def _head(self) -> dict[str, object]:
         return {"schema_version": _SCHEMA_VERSION, "machine": self._machine}

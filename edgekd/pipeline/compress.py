@@ -11,6 +11,7 @@ from edgekd.assistants.shapes import check_shapes
 from edgekd.bundle import claimed, publish
 from edgekd.errors import UsageError
 from edgekd.export.deploy import write_deploy
+from edgekd.latency.clocks import no_thread_clock
 from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.demo import kept_request
 from edgekd.pipeline.keep import keep_answers, keep_evidence, write_kit
@@ -92,8 +93,9 @@ def _speed_sampled(session: Session, request: Request) -> AbstractContextManager
 def _planned(session: Session, request: Request, pinned: Plan | None, clock: StageClock) -> Planned:
     """Read teacher and data, and plan, unless a plan is given."""
     device = Device.of(build_target(request.profile.target, session.log), session.store)
-    if session.log.note:
-        session.engine.progress.say(session.log.note)
+    for note in (session.log.note, no_thread_clock() and f"{no_thread_clock()}: response time is judged"):
+        if note:
+            session.engine.progress.say(note)
     session.engine.progress.step("teacher and data")
     with clock.stage("teacher and data"):
         inputs = gather(session, request)

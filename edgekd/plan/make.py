@@ -165,9 +165,11 @@ def _smallest(
     It may use the headroom: nothing smaller is left to go to, and the verdict on the file itself decides.
     """
     floor = _floor(plan, profile, search, precisions)
-    proof = prove(bench, floor, plan.session or bench.target.session_spec())
     assert floor.shape is not None
     note = over_size(model_mb(floor.shape, floor.precision), profile)
+    if note:
+        return plan.model_copy(update={"candidates": (*plan.candidates, floor), "reason": note})
+    proof = prove(bench, floor, plan.session or bench.target.session_spec())
     if proof.against(plan.budget_ms / asked) == "missed":
         note = _too_slow(plan, floor.shape, floor.precision, asked * proof.value_ms, "was measured and takes")
     floor = floor.model_copy(update={"measured_ms": asked * proof.value_ms, "fits": not note, "note": note})
@@ -175,6 +177,8 @@ def _smallest(
     if note:
         return plan.model_copy(update={"candidates": candidates, "reason": note})
     chosen, reason = len(plan.candidates), "the smallest student of the space: nothing larger measured within the limit"
+    if asked * proof.value_ms > plan.budget_ms:
+        reason += f"; it takes about {asked * proof.value_ms:.2f} ms itself, too near the budget to tell"
     return plan.model_copy(update={"candidates": candidates, "chosen": chosen, "reason": reason})
 
 

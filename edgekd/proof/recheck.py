@@ -15,6 +15,7 @@ from edgekd import __version__
 from edgekd.bundle import checksums
 from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
+from edgekd.latency.clocks import no_thread_clock
 from edgekd.latency.machine import Machine, fingerprint, read_machine, usable_cpus
 from edgekd.latency.speed import SpeedLog
 from edgekd.latency.targets.base import Target
@@ -134,6 +135,8 @@ def recheck(bundle: Path, asked: CheckOptions, progress: Progress) -> Recheck:
         subject = _Subject(bundle, verdict, evidence, config, profile)
         judged, found = subject.latency(asked, progress)
         criteria += found
+        if (why := no_thread_clock()) and profile.target.kind == "onnxruntime-cpu":
+            notes.append(f"{why}: response time is judged")
         if asked.log is not None and asked.log.note:
             notes.append(asked.log.note)
         if asked.log is not None and (speeds := asked.log.summary()) is not None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import UsageError
+from edgekd.latency.clocks import judged_clock
 from edgekd.latency.measure import LOOKS_SECONDS, REPORTED_SECONDS, Measurement, judge
 from edgekd.latency.timer import Text
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
@@ -205,8 +206,15 @@ def judge_measured(bundle: Path, result: Path, asked: CheckOptions | None = None
         if content["bundle"].get(name) != verdict.files.get(name):
             raise UsageError(f"{result}: measured with another {name} than {bundle}'s: run this bundle's {KIT} there")
     accept, reference = profile.accept, read_record(bundle / KEPT, Reference)
+    measured = Measurement.from_json(content["latency"][verdict.budget.judge])
+    if asked.clock == "service":
+        judged_clock("service", profile.target.kind, profile.target.threads)
+        if measured.waited_share is None:
+            raise UsageError(
+                f"--clock service: {result} holds no thread times: leave it out"
+            )
     judgement = judge(
-        Measurement.from_json(content["latency"][verdict.budget.judge]),
+        measured,
         asked.latency_ms if asked.latency_ms is not None else verdict.budget.latency_ms,
         asked.percentile if asked.percentile is not None else verdict.budget.percentile,
         asked.clock or content["clock"],

@@ -92,6 +92,24 @@ def test_a_fast_minute_is_no_proof():
     assert verdict.outcome != "met"
 
 
+def test_a_fast_minute_over_its_usual_speed_is_told_as_such():
+    """Seen within the budget, and over it at the usual speed: nothing lies inside the interval."""
+    rng = np.random.default_rng(0)
+    usual, states = looks(np.exp(0.02 * rng.standard_normal(200))), 0.6 * np.exp(0.1 * rng.standard_normal(200))
+    verdict = verdict_on(0.8 * P95, usual=usual, state=lambda turn: states[turn])
+    assert verdict.outcome == "inconclusive"
+    assert verdict.estimate.interval[0] > 0.8 * P95 > verdict.estimate.observed_ms
+    assert "times faster than usual" in verdict.reason
+    assert "lies inside" not in verdict.reason
+
+
+def test_a_log_of_less_than_two_minutes_is_no_history():
+    rng = np.random.default_rng(0)
+    few = looks(3.0 * np.exp(0.02 * rng.standard_normal(20)))
+    taken = measure_for(JOB, ScriptedTarget(), 60.0)
+    assert estimate(taken.rounds, 95, "service", few) == estimate(taken.rounds, 95, "service")
+
+
 @pytest.mark.parametrize("budget", [0.0, -1.0, math.nan, math.inf])
 def test_impossible_budgets(budget):
     with pytest.raises(UsageError, match="--latency-ms"):

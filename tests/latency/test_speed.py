@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from edgekd.errors import EdgekdError
 from edgekd.latency import speed
 from edgekd.latency.speed import SpeedLog
 
@@ -126,3 +127,26 @@ def test_sampling_runs_the_kernel(tmp_path, monkeypatch):
 
 def test_no_looks_no_summary():
     assert SpeedLog().summary() is None
+
+
+def test_a_look_that_no_neighbour_explains_is_left_out(clock):
+    log = SpeedLog()
+    add(log, clock, [1.0, 1.1, 50.0, 0.9])
+    assert log.looks()[:, 1].tolist() == [1.0, 1.1, 0.9]
+
+
+def test_after_a_torn_line_the_next_look_stands_on_its_own(tmp_path, clock):
+    path = tmp_path / "m.jsonl"
+    add(SpeedLog(path, "m"), clock, [1.0, 1.0])
+    path.write_text(path.read_text()[:-5])
+    add(SpeedLog(path, "m"), clock, [1.0])
+    assert len(SpeedLog(path, "m").looks()) == 2
+
+
+def test_a_sampler_that_cannot_start_stops_no_run(monkeypatch):
+    def refuse(timeout):
+        raise EdgekdError("no process")
+
+    monkeypatch.setattr("edgekd.latency.timer.ChildProcess", refuse)
+    with SpeedLog().sampling():
+        pass

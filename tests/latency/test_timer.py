@@ -144,7 +144,7 @@ def own_runtime(tmp_path, monkeypatch):
     """The package with a runtime of the test's own: what is tested is the protocol."""
     package, source = tmp_path / "edgekd", Path(module._PACKAGE_PARENT) / "edgekd"
     package.mkdir()
-    for name in ("errors.py", "latency"):
+    for name in ("errors.py", "onnx_session.py", "latency"):
         (package / name).symlink_to(source / name)
     (package / "__init__.py").touch()
     (package / "runtime.py").write_text(FAKE_RUNTIME)
