@@ -320,7 +320,7 @@ def _read_config(path: Path, trust_remote_code: bool) -> dict[str, Any]:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    content = read_json(file, "save it again with save_pretrained")
+    content = read_json(file, "save the model again with save_pretrained")
     if not isinstance(content, dict):
         raise UsageError(f"{file} must hold a JSON object, not {type(content).__name__}")
     return content

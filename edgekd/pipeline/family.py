@@ -200,7 +200,7 @@ def _member(result: Result, budget: float, folder: str, same_as: float | None) -
         budget_ms=budget,
         folder=folder,
         outcome=result.outcome,
-        shape="the fastest student considered" if chosen is None else chosen.shape,
+        shape="the fastest student considered" if chosen is None else chosen.shape_words,
         precision="int8" if shipped.name.endswith("INT8") else "fp32",
         latency_ms=None if at is None else at.value_ms,
         score=shipped.score,

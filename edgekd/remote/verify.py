@@ -210,9 +210,7 @@ def judge_measured(bundle: Path, result: Path, asked: CheckOptions | None = None
     if asked.clock == "service":
         judged_clock("service", profile.target.kind, profile.target.threads)
         if measured.waited_share is None:
-            raise UsageError(
-                f"--clock service: {result} holds no thread times: leave it out"
-            )
+            raise UsageError(f"--clock service: {result} holds no thread times: leave it out")
     judgement = judge(
         measured,
         asked.latency_ms if asked.latency_ms is not None else verdict.budget.latency_ms,

@@ -7,7 +7,6 @@ import pytest
 from edgekd.assistants.shapes import check_shapes
 from edgekd.errors import UsageError
 from edgekd.pipeline import family
-from edgekd.plan.planner import Planner
 from edgekd.settings.profile import override
 
 WHOLE = {"layers": [0, 1, 2], "heads": [4, 4, 4], "ffn": [64, 64, 64]}
@@ -39,7 +38,7 @@ def test_what_the_teacher_alone_refuses(planner, shapes, why):
 
 
 def test_a_family_is_refused_before_the_device_is_measured(shared_session, request_, monkeypatch):
-    monkeypatch.setattr(Planner, "make", lambda *given: pytest.fail("it was planned"))
+    monkeypatch.setattr(family, "make_plan", lambda *given: pytest.fail("it was planned"))
     asked = request_.model_copy(update={"profile": changed(request_.profile, [WHOLE])})
     with pytest.raises(UsageError, match="is as large as the teacher"):
         family._plan_all(shared_session, [asked, asked])

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from edgekd.cli import COMMANDS, main
+from edgekd.cli.doctor import _speed_words
+from edgekd.latency.speed import SpeedLog
 
 
 def run(capsys, *arguments):
@@ -173,8 +175,32 @@ def test_doctor_is_content_here(capsys, brief_look, tmp_path):
     low, middle, high = found["speed"]["now"]
     assert 0 < low <= middle <= high
     code, out, _ = run(capsys, "doctor", "--cache-dir", tmp_path)
-    assert "of its usual now; usually" in out
+    assert "speed: no history yet" in out
     assert f"({found['speed']['looks']} looks" not in out  # this look is in it as well
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [
+        (1.0, (1.0, 1.0), "steady, so a verdict takes 30 s"),
+        (1.0, (1.0, 1.5), "it changes its speed"),
+        (1.4, (1.0, 1.0), "slower than usual now"),
+    ],
+)
+def test_doctor_says_what_the_speed_means(now, before, said):
+    log = SpeedLog()
+    log._rows = [(float(i), before[i % 2], before[i % 2], 0.0) for i in range(100)]
+    log._before = len(log._rows)
+    log._rows += [(200.0, now, now, 0.0)] * 3
+    assert said in _speed_words(log)
+
+
+def test_doctor_tells_what_became_of_a_damaged_log(capsys, brief_look, tmp_path):
+    run(capsys, "doctor", "--cache-dir", tmp_path)
+    (path,) = (tmp_path / "speed").iterdir()
+    path.write_text("no log")
+    _, out, _ = run(capsys, "doctor", "--cache-dir", tmp_path)
+    assert "damaged: begun anew" in out
 
 
 def test_service_time_of_a_gpu_is_refused(capsys, tmp_path):

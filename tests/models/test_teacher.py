@@ -244,7 +244,7 @@ def test_broken_config(folder):
     file = folder / "config.json"
     text = file.read_text()
     file.write_text(text.replace("{", '{\n"a": ,', 1))
-    assert says(refused(folder), f"{file}, line 2", "broken JSON")
+    assert says(refused(folder), f"{file}, line 2", "not valid JSON")
     file.write_text("[]")
     assert "must hold a JSON object" in refused(folder)
     file.write_bytes(b'{"a": "\xff"}')

@@ -73,7 +73,7 @@ def test_a_demo_says_so(sample):
 
 
 def test_markup_in_user_text_is_printed_as_it_is(sample):
-    first = sample.criteria[0].model_copy(update={"name": "[red]x[/red] [/]"})
+    first = sample.criteria[0].model_copy(update={"outcome": "missed", "explanation": "[red]x[/red] [/]"})
     assert "[red]x[/red] [/]" in shown(sample.model_copy(update={"criteria": (first,)}))
 
 
