@@ -83,9 +83,9 @@ def write(out, content, session):
 def measure(place, graphs, length, content, session):
     """The graphs of one group at one length: what the table of one width and precision is fitted to."""
     from edgekd.latency.estimate import steady_medians
-    from edgekd.remote.kit import KitTarget
     from edgekd.latency.measure import compare
     from edgekd.latency.timer import GraphJob
+    from edgekd.remote.kit import KitTarget
 
     jobs = [
         GraphJob(str(i), place / Path(graph["file"]).name, content["batch_size"], length, content["vocabulary"])
