@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from latency_trace import busy
-from record import write_record
+from record import RESULTS, write_record
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -60,8 +60,11 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="copy the last bundle here")
     parser.add_argument("--times", type=int, default=1, help="runs for each number of processes")
     parser.add_argument("--busy", nargs="+", type=int, default=[0], help="numbers of processes of other load")
+    parser.add_argument("--append", action="store_true", help="keep the runs of the record that is there")
     options = parser.parse_args()
     runs: list[dict[str, Any]] = []
+    if options.append:
+        runs = json.loads((RESULTS / "demo.json").read_text())["runs"]
     with tempfile.TemporaryDirectory(prefix="edgekd-demo-") as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "-q", str(CHECKOUT), str(clone)], check=True)

@@ -53,7 +53,7 @@ _PROCESSES_DIFFER = 0.01
 
 _DOUBT = 0.7
 
-# A log of less than two minutes is little more than the window itself, and its slowest looks are chance.
+# In a log of less than two minutes the slowest looks are chance: it tells the usual speed, and no tail of it.
 FEWEST_LOOKS = 60
 
 # A kernel explains a model's time up to a power of this; beyond it the slope is noise.
@@ -116,11 +116,10 @@ def estimate(
     Args:
         q: Percent, 0 < q < 100.
         clock: Response time is not corrected to the usual speed: it is judged as it is.
-        usual: The speed log, (n, 3): time in s, product and walk in ms; without one, or with less than two minutes of
-            it, the window itself is taken for usual.
+        usual: The speed log, (n, 3): time in s, product and walk in ms; None takes the window itself for usual.
     """
     window = _Window(rounds, clock)
-    log = window.log if usual is None or len(usual) < FEWEST_LOOKS else _Log(usual)
+    log = window.log if usual is None or len(usual) == 0 else _Log(usual)
     corrected = clock == "service"
     observed, value, slow = window.percentile(q, log, corrected)
     error = window.error(q, log, corrected, seed)
@@ -186,7 +185,8 @@ class _Window:
         mean = float(np.average(there, weights=theirs) - np.average(here, weights=own))
         if not corrected:
             return observed, observed, -mean
-        tail = _weighted_quantile(there, theirs, q) - _weighted_quantile(here, own, q)
+        young = len(log.at) < FEWEST_LOOKS
+        tail = mean if young else _weighted_quantile(there, theirs, q) - _weighted_quantile(here, own, q)
         share = min(1.0, float(np.std(here)) / max(float(np.std(self.calls)), 1e-12))
         return observed, observed + mean + share * (tail - mean), -mean
 
