@@ -45,6 +45,7 @@ from edgekd.plan.stage import bench_of, make_plan, random_bundle
 from edgekd.profiles import load_profile
 from edgekd.proof.validate import fixed_texts, judge_latency
 from edgekd.records.plan import Candidate, Plan
+from edgekd.records.result import thin
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.session import Session
 from edgekd.settings.profile import override
@@ -144,7 +145,7 @@ def judge_choice(planner: Planner, plan: Plan, choice: Candidate) -> Tried:
         "planned_ms": choice.measured_ms,
         "choice": choice.describe(), "session": session.model_dump(mode="json"), "clock": clock,
         "observed_ms": found.estimate.observed_ms, "slowdown": found.estimate.slowdown, "reason": found.reason,
-        "samples_ms": found.measurement.samples(clock).tolist(),
+        "calls": found.measurement.calls, "samples_ms": thin(found.measurement.samples(clock).tolist()),
     }  # fmt: skip
     return Tried(choice, found, row)
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgekd.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgekd.plan.planner import Planner
     from edgekd.progress import Progress
     from edgekd.proof.recheck import Recheck
     from edgekd.records.export import Exported
@@ -102,9 +101,14 @@ def compress(
 
 def plan(request: Request, *, cache_dir: str | Path | None = None, progress: Progress | None = None) -> Plan:
     """Choose the student for the request's budget on this machine; see `compress` for the arguments."""
+    from edgekd.pipeline.sources import gather
+    from edgekd.plan.device import device_of
+    from edgekd.plan.planner import planner_of
     from edgekd.plan.stage import make_plan
 
-    return make_plan(_planner(_session(cache_dir, progress), request))
+    session = _session(cache_dir, progress)
+    device = device_of(session, request.profile.target)
+    return make_plan(planner_of(session, gather(session, request), device))
 
 
 def teach(
@@ -200,16 +204,15 @@ def export(
     """Write a student that `distill` made as ONNX, proven equal; INT8 under guard. See `compress` for the arguments."""
     from edgekd.distill.student import load_student
     from edgekd.export.stage import exported_of
-    from edgekd.latency.targets.build import build_target
     from edgekd.models.identity import folder_id
     from edgekd.pipeline.attempt import export_of
     from edgekd.pipeline.sources import gather
-    from edgekd.plan.device import Device
+    from edgekd.plan.device import device_of
 
     folder, session = Path(student), _session(cache_dir, progress)
     if not (folder / "model.safetensors").is_file():
         raise UsageError(f"--student {folder}: no model.safetensors there; make it with `edgekd distill`")
-    device = Device.of(build_target(request.profile.target, session.log), session.store)
+    device = device_of(session, request.profile.target)
     made = export_of(session, gather(session, request).of_student, device, load_student(folder), folder_id(folder))
     _copy(made, Path(out))
     return exported_of(made)
@@ -281,16 +284,6 @@ def _session(cache_dir: str | Path | None, progress: Progress | None) -> Session
     from edgekd.session import Session
 
     return Session.open(_store(cache_dir), progress or Progress())
-
-
-def _planner(session: Session, request: Request) -> Planner:
-    from edgekd.latency.targets.build import build_target
-    from edgekd.pipeline.sources import gather
-    from edgekd.plan.device import Device
-    from edgekd.plan.planner import planner_of
-
-    device = Device.of(build_target(request.profile.target, session.log), session.store)
-    return planner_of(session, gather(session, request), device)
 
 
 def _copy(made: Artefact, out: Path) -> None:

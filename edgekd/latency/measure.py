@@ -96,10 +96,15 @@ class Measurement:
         return {name: estimate.percentile(column, q) for name, column in zip(PARTS, columns, strict=True)}
 
     @property
+    def overhead_ms(self) -> float:
+        """Median of tokenising and post-processing together, on the wall; 0 for a bare graph."""
+        parts = self.part_percentiles(50)
+        return parts["tokenise"] + parts["postprocess"] if parts else 0.0
+
+    @property
     def overhead_share(self) -> float:
         """Share of a call that is tokenising and post-processing: read on the wall, it holds on either clock."""
-        parts = self.part_percentiles(50)
-        return (parts["tokenise"] + parts["postprocess"]) / self.percentile(50, "response")
+        return self.overhead_ms / self.percentile(50, "response")
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only; `from_json` is the inverse."""
@@ -324,8 +329,7 @@ def _reason(judgement: Judgement) -> str:
 
 def _text_work(judgement: Judgement) -> str:
     """Says so where no model could meet the budget."""
-    parts = judgement.measurement.part_percentiles(50)
-    work = parts["tokenise"] + parts["postprocess"] if parts else 0.0
+    work = judgement.measurement.overhead_ms
     if work < judgement.budget_ms:
         return ""
     return f"; tokenising and answering alone take {work:.2f} ms, so no model can meet it"

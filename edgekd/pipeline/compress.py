@@ -12,13 +12,12 @@ from edgekd.bundle import claimed, publish
 from edgekd.errors import UsageError
 from edgekd.export.deploy import write_deploy
 from edgekd.latency.clocks import no_thread_clock
-from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.demo import kept_request
 from edgekd.pipeline.keep import keep_answers, keep_evidence, write_kit
 from edgekd.pipeline.results import quality_rows, result_of
 from edgekd.pipeline.sources import gather
 from edgekd.pipeline.tries import Planned, StageClock, make_attempts
-from edgekd.plan.device import Device
+from edgekd.plan.device import device_of
 from edgekd.plan.planner import planner_of
 from edgekd.plan.stage import make_plan
 from edgekd.records.plan import Plan, read_plan
@@ -92,10 +91,11 @@ def _speed_sampled(session: Session, request: Request) -> AbstractContextManager
 
 def _planned(session: Session, request: Request, pinned: Plan | None, clock: StageClock) -> Planned:
     """Read teacher and data, and plan, unless a plan is given."""
-    device = Device.of(build_target(request.profile.target, session.log), session.store)
-    for note in (session.log.note, no_thread_clock() and f"{no_thread_clock()}: response time is judged"):
-        if note:
-            session.engine.progress.say(note)
+    device = device_of(session, request.profile.target)
+    if session.log.note:
+        session.engine.progress.say(session.log.note)
+    if why := no_thread_clock():
+        session.engine.progress.say(f"{why}: response time is judged")
     session.engine.progress.step("teacher and data")
     with clock.stage("teacher and data"):
         inputs = gather(session, request)

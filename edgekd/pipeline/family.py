@@ -13,12 +13,11 @@ from edgekd.assistants.one_run import cost_together, train_together
 from edgekd.assistants.shapes import check_shapes
 from edgekd.bundle import locked
 from edgekd.errors import UsageError
-from edgekd.latency.targets.build import build_target
 from edgekd.pipeline.compress import compress
 from edgekd.pipeline.members import requests_of
 from edgekd.pipeline.sources import gather
 from edgekd.pipeline.tries import Planned
-from edgekd.plan.device import Device
+from edgekd.plan.device import device_of
 from edgekd.plan.planner import planner_of
 from edgekd.plan.stage import make_plan
 from edgekd.records.base import Record
@@ -131,7 +130,7 @@ def _plan_all(session: Session, requests: Sequence[Request]) -> list[Planned]:
     first, *_ = requests
     inputs = gather(session, first)
     check_shapes(inputs)
-    base = planner_of(session, inputs, Device.of(build_target(first.profile.target, session.log), session.store))
+    base = planner_of(session, inputs, device_of(session, first.profile.target))
     found = []
     for request in requests:
         budget = request.profile.budget.latency_ms

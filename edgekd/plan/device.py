@@ -13,7 +13,8 @@ from edgekd.latency.targets.base import Target
 from edgekd.latency.targets.build import build_target
 from edgekd.remote.devices import find_probe
 from edgekd.remote.probe import Probe
-from edgekd.settings.target import CpuTarget, FakeTarget
+from edgekd.session import Session
+from edgekd.settings.target import CpuTarget, FakeTarget, TargetSpec
 from edgekd.store import Store
 
 
@@ -55,6 +56,15 @@ class Device:
             instruction_set = detect_instruction_set() if asked == "auto" else asked
         machine = "fake" if isinstance(spec, FakeTarget) else fingerprint(read_machine())
         return Device(target, machine, instruction_set)
+
+
+def device_of(session: Session, target: TargetSpec) -> Device:
+    """The device that a request names, with this session's speed log and store.
+
+    Raises:
+        UnavailableError: See `Device.of`.
+    """
+    return Device.of(build_target(target, session.log), session.store)
 
 
 def wanted_of(inputs: Inputs, device: Device) -> ExportJob:
