@@ -8,25 +8,16 @@ from typing import Literal
 from edgekd.settings.distill import Mixup, Stage, Training
 from edgekd.settings.losses import (
     KL,
-    PKD,
     AttentionMaps,
-    Emd,
     HardCE,
-    HiddenCE,
-    HiddenCosine,
-    HiddenMSE,
+    HiddenStates,
     InfoNCE,
-    Last,
-    LastK,
+    LayerMapping,
     LogitMSE,
     LossSpec,
-    MappingSpec,
     MiniLM,
     MiniLMv2,
     MutualInformation,
-    Uniform,
-    UniformConsecutive,
-    UniformLast,
 )
 from edgekd.settings.shape import Slice
 
@@ -154,10 +145,10 @@ _LABELLED = Row("kl, labelled texts", data="labelled")
 MAIN = (BASELINE, Row("fine-tune, equal steps", HardCE(), data="labelled"), _LABELLED, DEFAULT)
 
 _INNER: tuple[LossSpec, ...] = (
-    HiddenMSE(), HiddenCosine(), PKD(), HiddenCE(), MutualInformation(), InfoNCE(),
-    AttentionMaps(), MiniLM(), MiniLMv2(),
+    *(HiddenStates(name=name) for name in ("hidden_mse", "hidden_cosine", "pkd", "hidden_ce")),
+    MutualInformation(), InfoNCE(), AttentionMaps(), MiniLM(), MiniLMv2(),
 )  # fmt: skip
-_MAPPINGS: tuple[MappingSpec, ...] = (Last(), LastK(), Uniform(), UniformConsecutive(), Emd())
+_MAPPINGS = tuple(LayerMapping(name=name) for name in ("last", "last_k", "uniform", "uniform_consecutive", "emd"))
 
 
 def _inner_name(loss: LossSpec) -> str:
@@ -169,14 +160,14 @@ ROWS: tuple[Row, ...] = (
     *MAIN,
     Row("logit mse, all texts", LogitMSE()),
     *(Row(_inner_name(loss), before=loss) for loss in _INNER),
-    *(Row(_inner_name(loss), before=loss) for loss in (HiddenMSE(mapping=m) for m in _MAPPINGS)),
+    *(Row(_inner_name(loss), before=loss) for loss in (HiddenStates(name="hidden_mse", mapping=m) for m in _MAPPINGS)),
     Row("kl + mixup", mixup=True),
     Row("kl, width projected", first="narrow"),
     Row("kl, random weights", first="random"),
 )
 
 _CPU_EXTRA = (
-    "logit mse, all texts", _inner_name(MiniLMv2()), _inner_name(HiddenMSE(mapping=UniformLast())),
+    "logit mse, all texts", _inner_name(MiniLMv2()), _inner_name(HiddenStates(name="hidden_mse")),
     _inner_name(InfoNCE()), "kl + mixup", "kl, random weights",
 )  # fmt: skip
 

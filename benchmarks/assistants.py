@@ -53,7 +53,7 @@ from edgekd.profiles import load_profile
 from edgekd.records.plan import Candidate
 from edgekd.session import Session, teach_from
 from edgekd.settings.distill import Distill, Stage, Training
-from edgekd.settings.plan import AssistantsSpec, FixedAssistants, LambdaAssistants
+from edgekd.settings.plan import AssistantStrategy
 from edgekd.settings.profile import override
 from edgekd.settings.shape import Slice
 from edgekd.settings.task import TextClassification
@@ -165,7 +165,7 @@ class Group:
         inputs, direct = self.inputs, self.start
         none = self.taught(direct, inputs.lesson(), self.spec, "no assistant")
         own = training_flops(inputs, self.spec, direct.shape, [none])
-        elastic = self.chain(LambdaAssistants())
+        elastic = self.chain(AssistantStrategy(name="lambda"))
         considered = elastic.found.choice.considered if elastic.found is not None else ()
         rows = [self.assistant_row(elastic, assistant) for assistant in considered]
         found = self.taught(elastic.start, elastic.lesson, self.spec, "lambda")
@@ -201,7 +201,7 @@ class Group:
         assert hosted is not None
         return Start(*slice_weights(*hosted, importance, STUDENTS[self.student]), self.inputs.task.labels)
 
-    def chain(self, assistants: AssistantsSpec) -> Chain:
+    def chain(self, assistants: AssistantStrategy) -> Chain:
         """What a strategy makes of this teacher and student."""
         self.may_begin()
         inputs, shape = self.inputs, self.start.shape
@@ -244,7 +244,7 @@ class Group:
             "elastic": assistant.score,
             "t": assistant.tradeoff(0.2),
         }
-        chain = self.chain(FixedAssistants(shapes=(assistant.choice,)))
+        chain = self.chain(AssistantStrategy(name="fixed", shapes=(assistant.choice,)))
         (alone,) = next(iter(chain.trained.values()))
         row |= {
             "alone": alone.result["validation"],

@@ -18,7 +18,6 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +100,18 @@ def clocked(run: Callable[[], Any]) -> tuple[dict[str, float], Any]:
 
 
 def figures(found: Selection, spent: list[float]) -> dict[str, Any]:
-    stage = found.seconds["survey"] + found.seconds["scan"]
+    about = found.summary
+    stage = about.seconds["survey"] + about.seconds["scan"]
     return {
         "chosen": len(found.texts),
-        "seconds_by_stage": found.seconds,
-        "ngram_stage_per_second": found.pool_size / stage,
+        "seconds_by_stage": about.seconds,
+        "ngram_stage_per_second": about.pool_size / stage,
         "embedded": int(spent[1]),
         "embedded_per_second": spent[1] / spent[0],
-        "kl_reduction": found.kl_reduction,
-        "likeness": [asdict(likeness) for likeness in found.likeness],
-        "chosen_examples": found.chosen_examples,
-        "refused_examples": found.refused_examples,
+        "kl_reduction": about.kl_reduction,
+        "likeness": [likeness.model_dump() for likeness in about.likeness],
+        "chosen_examples": about.chosen_examples,
+        "refused_examples": about.refused_examples,
         "notes": found.notes,
     }
 

@@ -201,7 +201,9 @@ class Group:
             "steps": made.result["steps"],
             "seconds": made.result["seconds"],
             "counts": inputs.transfer.counts,
-            "selection": inputs.transfer.selection,
+            "selection": None
+            if inputs.transfer.selection is None
+            else inputs.transfer.selection.model_dump(mode="json"),
             "texts": len(counts),
         } | _by_text(inputs.task, counts)
 

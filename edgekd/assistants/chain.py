@@ -30,7 +30,7 @@ from edgekd.records.assistants import Assistant, Assistants, Choice
 from edgekd.records.plan import Candidate, Plan
 from edgekd.session import Session
 from edgekd.settings.distill import Distill
-from edgekd.settings.plan import FixedAssistants, LambdaAssistants
+from edgekd.settings.plan import AssistantStrategy
 from edgekd.settings.shape import EncoderShape, Slice
 from edgekd.store import Artefact
 
@@ -92,7 +92,7 @@ def check_chain(planner: Planner, plan: Plan) -> None:
         UsageError: See `fixed`.
     """
     spec, choice = planner.inputs.profile.distill.assistants, plan.choice
-    if not isinstance(spec, FixedAssistants) or choice is None or choice.choice is None or choice.shape is None:
+    if spec.name != "fixed" or choice is None or choice.choice is None or choice.shape is None:
         return
     fixed(gap_of(planner.session, planner.inputs, choice.choice, choice.shape.hidden), spec.shapes)
 
@@ -199,7 +199,7 @@ class _Chains:
 
     def _choose(self) -> Choice:
         spec, gap = self.spec.assistants, self.gap
-        if isinstance(spec, FixedAssistants):
+        if spec.name == "fixed":
             return fixed(gap, spec.shapes)
         if spec.name == "auto":
             task = self.inputs.task.spec.name
@@ -213,12 +213,12 @@ class _Chains:
         candidates = gap.candidates()
         if spec.name == "ratio" or not candidates:
             return by_ratio(gap)
-        if isinstance(spec, LambdaAssistants):
+        if spec.name == "lambda":
             return self._by_tradeoff(spec, candidates)
         reached = [a.model_copy(update={"reached": self._reached(a)}) for a in candidates]
         return by_exhaustion(gap, reached)
 
-    def _by_tradeoff(self, spec: LambdaAssistants, candidates: tuple[Assistant, ...]) -> Choice:
+    def _by_tradeoff(self, spec: AssistantStrategy, candidates: tuple[Assistant, ...]) -> Choice:
         if self.narrow:
             chosen = by_ratio(self.gap)
             reason = f"a student of less width is no slice of an elastic run; {chosen.reason}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from edgekd.assistants.choose import Gap, fixed
 from edgekd.inputs.gather import Inputs
-from edgekd.settings.plan import FixedAssistants
 from edgekd.settings.shape import Slice
 
 
@@ -17,7 +16,7 @@ def check_shapes(inputs: Inputs) -> None:
         UsageError: See `fixed`.
     """
     spec, hosted = inputs.profile.distill.assistants, inputs.teacher.hosted
-    if not isinstance(spec, FixedAssistants) or hosted is None:
+    if spec.name != "fixed" or hosted is None:
         return
     # The least that any chain can lead to, so that nothing is held against it for its student's sake.
     least = Slice(layers=spec.shapes[-1].layers[:1], heads=(1,), ffn=(1,))

@@ -169,7 +169,6 @@ def _dry_run(request: Request, flags: dict[str, Any], budgets: Sequence[float]) 
     from edgekd.pipeline.demo import kept_request
     from edgekd.pipeline.members import requests_of
     from edgekd.records.plan import read_plan
-    from edgekd.settings.distill import CheckpointInit
 
     named = {"--teacher": request.teacher, "--data": request.data}
     named |= {"--encoder": request.encoder, "--teacher-outputs": request.teacher_outputs}
@@ -181,7 +180,7 @@ def _dry_run(request: Request, flags: dict[str, Any], budgets: Sequence[float]) 
     if request.plan is not None:
         read_plan(Path(request.plan))
     init = request.profile.distill.init
-    if isinstance(init, CheckpointInit) and not Path(init.folder).is_dir():
+    if init.folder is not None and not Path(init.folder).is_dir():
         raise UsageError(f"distill.init.folder {init.folder}: no such folder")
     request = kept_request(request)
     if budgets:

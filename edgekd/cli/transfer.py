@@ -60,7 +60,8 @@ def command(**flags: Any) -> None:
     made = build_transfer_set(session.store, session.engine, data, profile.transfer, profile.distill.seed, embedder)
     out.mkdir(parents=True, exist_ok=True)
     _write_texts(made, out / "unlabeled.jsonl")
-    about = {"texts": len(made.split), "counts": made.counts, "notes": made.notes, "generic": made.selection}
+    generic = None if made.selection is None else made.selection.model_dump(mode="json")
+    about = {"texts": len(made.split), "counts": made.counts, "notes": made.notes, "generic": generic}
     (out / "transfer.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for line in _said(made):
         console.print(f"transfer: {line}", markup=False)
@@ -95,9 +96,9 @@ def _said(made: TransferSet) -> list[str]:
     if made.selection is not None:
         chosen = made.selection
         lines.append(
-            f"generic: of {chosen['pool_size']} texts; {chosen['kl_reduction']:+.2f} nats nearer to yours by n-grams "
+            f"generic: of {chosen.pool_size} texts; {chosen.kl_reduction:+.2f} nats nearer to yours by n-grams "
             "than as many taken at random"
         )
-        for kind in ("chosen", "refused"):
-            lines += [f"generic, {kind}: {score:.2f} {text}" for text, score in chosen[f"{kind}_examples"][:_SHOWN]]
+        for kind, examples in (("chosen", chosen.chosen_examples), ("refused", chosen.refused_examples)):
+            lines += [f"generic, {kind}: {score:.2f} {text}" for text, score in examples[:_SHOWN]]
     return lines

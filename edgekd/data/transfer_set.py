@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from edgekd.data.select.pool import Pool
 from edgekd.data.split import Split, TaskData
 from edgekd.errors import DataError, UsageError
 from edgekd.progress import Progress
+from edgekd.records.transfer import GenericSummary
 from edgekd.runtime.tokenise import word_spans
 from edgekd.settings.select import GenericText
 from edgekd.settings.transfer import Transfer
@@ -34,7 +34,7 @@ class TransferSet:
         notes: What was left out and why.
         counts: How many of each of these four there are, those with none left out.
         augmented: The last texts of `split` and where they come from: `parents` are rows of `split`.
-        selection: How the generic texts were chosen: `Selection` without its texts; None where there are none.
+        selection: How the generic texts were chosen; None where there are none.
     """
 
     labelled: Split | None
@@ -42,7 +42,7 @@ class TransferSet:
     notes: tuple[str, ...]
     counts: dict[str, int]
     augmented: Augmented | None = None
-    selection: dict[str, Any] | None = None
+    selection: GenericSummary | None = None
 
     def with_generic(self, texts: Sequence[str], notes: Sequence[str]) -> TransferSet:
         """The set with generic texts at its end."""

@@ -8,22 +8,13 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from edgekd.errors import UsageError
-from edgekd.settings.losses import (
-    Emd,
-    Last,
-    LastK,
-    MappingSpec,
-    Pairs,
-    Uniform,
-    UniformConsecutive,
-    UniformLast,
-)
+from edgekd.settings.losses import LayerMapping
 
 LayerPairs = tuple[tuple[int, int], ...]
 
 
-def layer_pairs(spec: MappingSpec, teacher_layers: int, student_layers: int, *, embeddings: bool = True) -> LayerPairs:
-    """The pairs (teacher layer, student layer) that `spec` names, each once, by student layer; see the specs.
+def layer_pairs(spec: LayerMapping, teacher_layers: int, student_layers: int, *, embeddings: bool = True) -> LayerPairs:
+    """The pairs (teacher layer, student layer) that `spec` names, each once, by student layer.
 
     Depths need not be multiples. Where the student is deeper (N > M), `last_k` and `uniform_last` are refused,
     for M - N + i is no layer; `uniform` gives its lowest layers the teacher's layer 1, and `uniform_consecutive`
@@ -42,35 +33,33 @@ def layer_pairs(spec: MappingSpec, teacher_layers: int, student_layers: int, *, 
         UsageError: A pair names a layer that is not there, or the mapping needs a shallower student.
     """
     m, n, lowest = teacher_layers, student_layers, 0 if embeddings else 1
-    if isinstance(spec, Pairs):
+    if spec.name == "pairs":
         return _given(spec, m, n, lowest)
-    if isinstance(spec, Last):
+    if spec.name == "last":
         return ((m, n),)
-    if isinstance(spec, Emd):
+    if spec.name == "emd":
         return tuple((t, s) for t in range(1, m + 1) for s in range(1, n + 1))
-    if isinstance(spec, LastK | UniformLast) and n > m:
+    if spec.name in ("last_k", "uniform_last") and n > m:
         raise UsageError(
             f"mapping {spec.name}: the student has {n} layers, the teacher only {m}; choose last, uniform or emd"
         )
-    return tuple((t, s) for s in range(1, n + 1) for t in _teachers(spec, s, m, n, lowest))
+    return tuple((t, s) for s in range(1, n + 1) for t in _teachers(spec.name, s, m, n, lowest))
 
 
-def _teachers(
-    spec: LastK | Uniform | UniformConsecutive | UniformLast, i: int, m: int, n: int, lowest: int
-) -> list[int]:
+def _teachers(name: str, i: int, m: int, n: int, lowest: int) -> list[int]:
     """Teacher layers of student layer i, ascending, each once."""
     spaced, late = max(1, i * m // n), m - n + i
-    if isinstance(spec, LastK):
+    if name == "last_k":
         return [late]
-    if isinstance(spec, Uniform):
+    if name == "uniform":
         return [spaced]
-    if isinstance(spec, UniformLast):
+    if name == "uniform_last":
         return sorted({spaced, late})
     k = -(-m // n)
     return list(range(max(lowest, min(k * (i - 1), m)), min(k * i, m) + 1))
 
 
-def _given(spec: Pairs, m: int, n: int, lowest: int) -> LayerPairs:
+def _given(spec: LayerMapping, m: int, n: int, lowest: int) -> LayerPairs:
     for pair in spec.pairs:
         for owner, layer, depth in zip(("teacher", "student"), pair, (m, n), strict=True):
             if not lowest <= layer <= depth:

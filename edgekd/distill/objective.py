@@ -22,18 +22,7 @@ from edgekd.models.online import OnlineTeacher
 from edgekd.models.student import Mix, StudentOutput
 from edgekd.runtime.tokenise import Encodings
 from edgekd.settings.distill import Mixup, Stage
-from edgekd.settings.losses import (
-    PKD,
-    AttentionMaps,
-    Emd,
-    HardCE,
-    HiddenCE,
-    HiddenCosine,
-    HiddenMSE,
-    MiniLM,
-    MiniLMv2,
-    MutualInformation,
-)
+from edgekd.settings.losses import AttentionMaps, HardCE, HiddenStates, MiniLM, MiniLMv2, MutualInformation
 from edgekd.settings.shape import EncoderShape
 from edgekd.settings.task import Output
 
@@ -312,9 +301,9 @@ def build_objective(
         return AttentionObjective(
             stage, online, attention_loss(spec, online.shape, student), targets, output, augment=augment
         )
-    assert isinstance(spec, HiddenMSE | HiddenCosine | PKD | HiddenCE | MutualInformation)
+    assert isinstance(spec, HiddenStates | MutualInformation)
     pairs = layer_pairs(spec.mapping, online.depth, student.depth)
-    grid = (online.depth, student.depth) if isinstance(spec.mapping, Emd) else None
+    grid = (online.depth, student.depth) if spec.mapping.name == "emd" else None
     widths = online.width, student.hidden
     module: HiddenLoss | InformationLoss
     if isinstance(spec, MutualInformation):

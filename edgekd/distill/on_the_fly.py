@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from edgekd.errors import UsageError
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.teacher import Encoder, one_line
-from edgekd.settings.distill import MaskTokens, OnTheFly
+from edgekd.settings.distill import TokenChange
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Augmentation:
         mask: Id that hides a token; None where the spec hides none.
     """
 
-    spec: OnTheFly
+    spec: TokenChange
     special: tuple[int, ...]
     mask: int | None = None
 
@@ -68,7 +68,7 @@ def draw_share(words: Tensor, ratio: float, generator: torch.Generator | None = 
     return order.argsort(dim=1) < wanted
 
 
-def augmentation(spec: OnTheFly | None, teacher: Encoder) -> Augmentation | None:
+def augmentation(spec: TokenChange | None, teacher: Encoder) -> Augmentation | None:
     """Fit a stage's changes to the teacher's tokenizer; None where it asks for none.
 
     Raises:
@@ -85,7 +85,7 @@ def augmentation(spec: OnTheFly | None, teacher: Encoder) -> Augmentation | None
     # By the names: transformers gives a new id to a token that the vocabulary lacks.
     known = teacher.tokenizer.token_to_id
     special = tuple(i for token in named.all_special_tokens if (i := known(token)) is not None)
-    if not isinstance(spec, MaskTokens):
+    if spec.name != "mask_tokens":
         return Augmentation(spec, special)
     mask = None if named.mask_token is None else known(named.mask_token)
     if mask is None:

@@ -26,7 +26,7 @@ from edgekd.models.checkpoint import load_checkpoint
 from edgekd.models.identity import folder_id
 from edgekd.models.teacher import Encoder, Teacher
 from edgekd.runtime.tokenise import Encodings, token_lengths
-from edgekd.settings.distill import CheckpointInit, Distill
+from edgekd.settings.distill import Distill
 from edgekd.settings.profile import Profile
 from edgekd.store import Store
 from edgekd.tasks.base import Task, align_labels
@@ -184,7 +184,7 @@ def _resolved(profile: Profile, max_length: int) -> Profile:
 def _with_checkpoint(inputs: Inputs, profile: Profile) -> Inputs:
     """The inputs with the encoder that `distill.init` names, if any, and as that reads them."""
     init = profile.distill.init
-    if not isinstance(init, CheckpointInit):
+    if init.folder is None:
         return inputs
     checkpoint = load_checkpoint(init.folder)
     if _same_tokenizer(inputs, checkpoint):

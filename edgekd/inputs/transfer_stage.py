@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from edgekd.data.augment.files import read_augmented, write_augmented
-from edgekd.data.select.cascade import Selection
 from edgekd.data.select.clusters import Embed
 from edgekd.data.select.pool import Pool
 from edgekd.data.split import TaskData
@@ -29,6 +28,7 @@ from edgekd.models.families import Hosted
 from edgekd.models.identity import folder_id
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.teacher import Encoder
+from edgekd.records.transfer import GenericSummary
 from edgekd.runtime.tokenise import encode_texts
 from edgekd.settings.augment import BackTranslation, MaskFill
 from edgekd.settings.transfer import Transfer
@@ -109,7 +109,8 @@ def build_transfer_set(
         found = found.with_generic(chosen["texts"], chosen["notes"])
     if spec.augment:
         found = found.with_augmented(read_augmented(made.path / "augmented.parquet"))
-    return replace(found, selection=made.result.get("generic"))
+    generic = made.result.get("generic")
+    return found if generic is None else replace(found, selection=GenericSummary.model_validate(generic))
 
 
 def _add(
@@ -130,17 +131,14 @@ def _add(
                 embed = None if embedder is None else embedder.open(engine, Path(folder))
                 with engine.progress.bar("generic text: choose", 0):
                     chosen = choose_generic(spec.generic, target, data, spec.near_equal, embed)
-            write_json(path, {"texts": chosen.texts, "notes": chosen.notes, "report": _report(chosen)})
+            write_json(
+                path, {"texts": chosen.texts, "notes": chosen.notes, "report": chosen.summary.model_dump(mode="json")}
+            )
         result["generic"] = read_json(path)["report"]
     if spec.augment and not (work / "augmented.parquet").is_file():
         made = augment_target(target, data, spec, seed, engine.device, engine.progress)
         write_augmented(work / "augmented.parquet", made)
     return result
-
-
-def _report(chosen: Selection) -> dict[str, Any]:
-    """What is said of a choice, without its texts."""
-    return {k: v for k, v in asdict(chosen).items() if k not in ("texts", "scores", "notes")}
 
 
 def _key(target: TransferSet, data: TaskData, spec: Transfer, seed: int, embedder: Embedder | None) -> dict[str, Any]:

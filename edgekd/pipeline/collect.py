@@ -21,15 +21,14 @@ from edgekd.proof.validate import Retained, retained
 from edgekd.records.result import (
     Contender,
     DataSummary,
-    GenericSummary,
     Percentile,
     QualityRow,
     TeacherSummary,
     Timing,
-    TransferSummary,
     thin,
 )
 from edgekd.records.training import Curve, TrainingRun
+from edgekd.records.transfer import TransferSummary
 from edgekd.store import Artefact
 from edgekd.tasks.base import Task
 
@@ -56,8 +55,7 @@ def data_summary(inputs: Inputs, name: str) -> DataSummary:
 def transfer_summary(transfer: TransferSet) -> TransferSummary:
     """The transfer set as the report shows it."""
     policies = Counter(transfer.augmented.policies) if transfer.augmented is not None else {}
-    generic = None if transfer.selection is None else GenericSummary.model_validate(transfer.selection)
-    return TransferSummary(counts=transfer.counts, policies=dict(policies), generic=generic)
+    return TransferSummary(counts=transfer.counts, policies=dict(policies), generic=transfer.selection)
 
 
 def teacher_summary(inputs: Inputs, name: str | None = None) -> TeacherSummary:

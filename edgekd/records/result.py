@@ -15,6 +15,7 @@ from edgekd.records.export import Exported
 from edgekd.records.labels import CalibrationSummary, OutputsSummary
 from edgekd.records.plan import Candidate, Plan
 from edgekd.records.training import Curve
+from edgekd.records.transfer import TransferSummary
 from edgekd.settings.base import validated
 from edgekd.store import read_json
 
@@ -68,64 +69,6 @@ class DataSummary(Record):
     labels: int
     rows: dict[str, int]
     notes: tuple[str, ...] = ()
-
-
-class Likeness(Record):
-    """How like the target the chosen generic texts are, and how like a sample of the pool.
-
-    Attributes:
-        name: "n-grams" (mean log weight of an n-gram, nats) or "clusters" (cosine to the nearest cluster).
-        edges: Of the histogram's bins.
-        chosen: Chosen texts in each bin.
-        pool: Texts of the pool's sample in each bin.
-        chosen_mean: Mean over the chosen texts.
-        pool_mean: Mean over the pool's sample.
-    """
-
-    name: str
-    edges: tuple[float, ...]
-    chosen: tuple[int, ...]
-    pool: tuple[int, ...]
-    chosen_mean: float
-    pool_mean: float
-
-
-class GenericSummary(Record):
-    """The generic texts of the transfer set.
-
-    Attributes:
-        wanted: How many were asked for.
-        pool_size: Texts in the pool.
-        sources: How many came from which file.
-        kl_reduction: Nats by which the chosen n-grams are nearer to the target's than those of as many random texts.
-        likeness: To the target, of the chosen texts and of the pool.
-        chosen_examples: Chosen texts and their likeness (the last of `likeness`).
-        refused_examples: The same for texts of the pool that were not chosen.
-        seconds: By stage.
-    """
-
-    wanted: int
-    pool_size: int
-    sources: dict[str, int]
-    kl_reduction: float
-    likeness: tuple[Likeness, ...]
-    chosen_examples: tuple[tuple[str, float], ...] = ()
-    refused_examples: tuple[tuple[str, float], ...] = ()
-    seconds: dict[str, float] = {}
-
-
-class TransferSummary(Record):
-    """The text that the student learned from.
-
-    Attributes:
-        counts: Texts of each kind: labelled, unlabelled, generic, augmented.
-        policies: Augmented texts of each policy.
-        generic: How generic texts were chosen.
-    """
-
-    counts: dict[str, int]
-    policies: dict[str, int] = {}
-    generic: GenericSummary | None = None
 
 
 class TeacherSummary(Record):

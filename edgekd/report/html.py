@@ -200,15 +200,11 @@ def _quality(result: Result, figure: Html | None) -> Html | None:
     cells: list[list[Node]] = [
         [
             join([row.name, tag("span", " (shipped)", class_="soft") if row.shipped else None]),
-            wording.percent(row.score),
-            wording.interval(row.interval, "share") or None,
-            None if row.p50_ms is None else wording.number(row.p50_ms),
-            None if row.p95_ms is None else wording.number(row.p95_ms),
-            None if row.size_mb is None else wording.number(row.size_mb),
+            *wording.quality_cells(row),
         ]
         for row in rows
     ]
-    heads = ("Model", wording.metric(result), "Interval", "p50, ms", "p95, ms", "Size, MB")
+    heads = ("Model", *wording.quality_heads(result))
     marked = [i for i, row in enumerate(rows) if row.shipped]
     lead = f"{wording.metric(result)} on the test split, which no choice was made on."
     lead = " ".join([lead, *wording.notes(result)])

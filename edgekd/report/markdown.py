@@ -76,17 +76,10 @@ def _about(result: Result) -> str:
 
 def _quality(result: Result) -> str:
     rows = [
-        [
-            f"**{row.name}** (this model)" if row.shipped else row.name,
-            wording.percent(row.score),
-            wording.interval(row.interval, "share") or wording.NONE,
-            wording.ms(row.p50_ms),
-            wording.ms(row.p95_ms),
-            wording.megabytes(row.size_mb),
-        ]
+        [f"**{row.name}** (this model)" if row.shipped else row.name, *wording.quality_cells(row)]
         for row in wording.quality_rows(result)
     ]
-    heads = ("Model", wording.metric(result), "Interval", "p50", "p95", "Size")
+    heads = ("Model", *wording.quality_heads(result))
     lead = " ".join(["On the test split.", *wording.notes(result)])
     return f"## Quality\n\n{lead}\n\n{_table(heads, rows)}" if rows else ""
 

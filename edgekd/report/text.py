@@ -121,15 +121,11 @@ def _quality(result: Result) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     table.add_column("Test (* this bundle)" if result.shipped else "Test")
     # The longest metric takes two lines of the head rather than the names' room.
-    metric = wording.metric(result).replace("with ", "with\n")
+    heads = wording.quality_heads(result)
     # On a narrow terminal the names give way, never the figures.
-    for head, width in ((metric, 8), ("interval", 12), ("p50, ms", 7), ("p95, ms", 7), ("MB", 4)):
-        table.add_column(head, justify="right", no_wrap=True, min_width=width)
+    for head, width in zip(heads, (8, 12, 7, 7, 4), strict=True):
+        table.add_column(head.replace("with ", "with\n"), justify="right", no_wrap=True, min_width=width)
     for row in wording.quality_rows(result):
-        interval = wording.interval(row.interval, "share") or wording.NONE
-        sizes = [
-            wording.NONE if value is None else wording.number(value) for value in (row.p50_ms, row.p95_ms, row.size_mb)
-        ]
         name, style = (f"{row.name} *", "bold") if row.shipped else (row.name, "")
-        table.add_row(Text(name), wording.percent(row.score), interval, *sizes, style=style)
+        table.add_row(Text(name), *wording.quality_cells(row), style=style)
     return table

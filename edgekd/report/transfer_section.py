@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgekd.records.result import GenericSummary, Result
+from edgekd.records.result import Result
+from edgekd.records.transfer import GenericSummary
 from edgekd.report import wording
 from edgekd.report.markup import Html, Node, fold, section, table, tag
 

@@ -177,6 +177,17 @@ def quality_rows(result: Result) -> list[QualityRow]:
     return sorted(result.quality, key=lambda row: order.index(row.name))
 
 
+def quality_heads(result: Result) -> tuple[str, ...]:
+    """Titles of `quality_cells`, in every rendering."""
+    return (metric(result), "Interval", "p50, ms", "p95, ms", "MB")
+
+
+def quality_cells(row: QualityRow) -> list[str]:
+    """What a row of the quality table says beside the model's name."""
+    sizes = (NONE if value is None else number(value) for value in (row.p50_ms, row.p95_ms, row.size_mb))
+    return [percent(row.score), interval(row.interval, "share") or NONE, *sizes]
+
+
 def headline(result: Result) -> str:
     """The verdict in one sentence that needs no training to read."""
     facts = ", and ".join(fact for fact in (_latency_fact(result), _quality_fact(result)) if fact)

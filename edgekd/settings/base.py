@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 # What was given is quoted in an error up to so many characters.
 _SHOWN_INPUT = 80
+# Pydantic lists what a literal may be as text: "'a', 'b' or 'c'".
+_LITERAL = re.compile("'([^']*)'")
 
 
 class Spec(BaseModel):
@@ -85,6 +88,9 @@ def _complaint(model: type[BaseModel], content: Mapping[str, Any], error: Any) -
         context = error["ctx"]
         known = [name.strip("' ") for name in context["expected_tags"].split(",")]
         return place, f"no {context['tag']!r} here; {hint(str(context['tag']), known)}", ""
+    if kind == "literal_error" and isinstance(error["input"], str):
+        known = _LITERAL.findall(error["ctx"]["expected"])
+        return place, f"no {error['input']!r} here; {hint(error['input'], known)}", ""
     if kind == "value_error":
         return place, str(error["ctx"]["error"]), ""
     if kind in ("model_attributes_type", "model_type"):

@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from edgekd.settings.base import Spec
 from edgekd.settings.losses import KL, AgnosticLossSpec, LossSpec, MiniLMv2, MutualInformation
-from edgekd.settings.plan import AssistantsSpec, AutoAssistants
+from edgekd.settings.plan import AssistantStrategy
 
 # A student that keeps this share of the teacher's layers, by parameters, starts near it.
 _NEAR = 0.4
@@ -96,30 +96,18 @@ class Mixup(Spec):
 
 
 class TokenChange(Spec):
-    """A share of each text's tokens changed.
+    """A share of each text's tokens changed at every step.
 
     Attributes:
+        name: "mask_tokens": hidden behind the mask token. "swap_tokens": replaced by tokens drawn from the batch; for
+            tokenizers without a mask.
         ratio: Share of the tokens, at least one a text; special ones are left alone.
         weight: Of the changed texts' loss beside the texts' own.
     """
 
+    name: Literal["mask_tokens", "swap_tokens"]
     ratio: float = Field(default=0.15, gt=0, lt=1)
     weight: float = Field(default=1.0, gt=0)
-
-
-class MaskTokens(TokenChange):
-    """Hidden behind the mask token."""
-
-    name: Literal["mask_tokens"] = "mask_tokens"
-
-
-class SwapTokens(TokenChange):
-    """Replaced by tokens drawn from the batch; for tokenizers without a mask."""
-
-    name: Literal["swap_tokens"] = "swap_tokens"
-
-
-OnTheFly = Annotated[MaskTokens | SwapTokens, Field(discriminator="name")]
 
 
 class Stage(Spec):
@@ -139,7 +127,7 @@ class Stage(Spec):
     data: Literal["transfer", "labelled"] = "transfer"
     hard_weight: float = Field(default=0.0, ge=0)
     mixup: Mixup | None = None
-    on_the_fly: OnTheFly | None = None
+    on_the_fly: TokenChange | None = None
     training: Training = Training(epochs=4, learning_rate=5e-4, dropout=0.0, freeze_words=True)
     max_steps: int | None = Field(default=None, ge=1)
 
@@ -170,31 +158,25 @@ class Stage(Spec):
         return content if changed else {name: value for name, value in content.items() if name != "on_the_fly"}
 
 
-class SliceInit(Spec):
-    """Cut out of the teacher by importance, and projected where the plan's width is narrower."""
-
-    name: Literal["slice"] = "slice"
-
-
-class RandomInit(Spec):
-    """BERT's random initialisation at the plan's shape."""
-
-    name: Literal["random"] = "random"
-
-
-class CheckpointInit(Spec):
-    """A compact encoder that others have trained: the student has its shape, and a new task head.
+class Init(Spec):
+    """The student's first weights.
 
     Attributes:
-        folder: As `save_pretrained` writes it: config.json, model.safetensors, tokenizer.json. An encoder with a
-            tokenizer other than the teacher's keeps it; then only losses on a text's logits are possible.
+        name: "slice": cut out of the teacher by importance, and projected where the plan's width is narrower. "random":
+            BERT's random initialisation at the plan's shape. "checkpoint": a compact encoder that others have trained:
+            the student has its shape, and a new task head.
+        folder: The checkpoint, as `save_pretrained` writes it: config.json, model.safetensors, tokenizer.json. One with
+            a tokenizer other than the teacher's keeps it; then only losses on a text's logits are possible.
     """
 
-    name: Literal["checkpoint"] = "checkpoint"
-    folder: str = Field(min_length=1)
+    name: Literal["slice", "random", "checkpoint"]
+    folder: str | None = Field(default=None, min_length=1)
 
-
-InitSpec = Annotated[SliceInit | RandomInit | CheckpointInit, Field(discriminator="name")]
+    @model_validator(mode="after")
+    def _own_fields(self) -> Init:
+        if (self.name == "checkpoint") != (self.folder is not None):
+            raise ValueError("folder: name checkpoint needs one, and no other name has one")
+        return self
 
 
 class Distill(Spec):
@@ -209,9 +191,9 @@ class Distill(Spec):
         seed: Decides the order of the texts, dropout and new weights.
     """
 
-    init: InitSpec = SliceInit()
+    init: Init = Init(name="slice")
     stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
-    assistants: AssistantsSpec = AutoAssistants()
+    assistants: AssistantStrategy = AssistantStrategy(name="auto")
     near_rate: float = Field(default=0.4, gt=0)
     seed: int = Field(default=0, ge=0)
 

@@ -6,67 +6,40 @@ which only hidden-state losses may name.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekd.settings.base import Spec
 
 Family = Literal["labels", "prediction", "hidden", "attention", "vocabulary"]
 
 
-# Layer mappings
-
-
-class Last(Spec):
-    """The student's last layer from the teacher's last (Udagawa et al., 2023: "Single")."""
-
-    name: Literal["last"] = "last"
-
-
-class LastK(Spec):
-    """Student layer i from teacher layer M - N + i: the teacher's last N layers."""
-
-    name: Literal["last_k"] = "last_k"
-
-
-class Uniform(Spec):
-    """Student layer i from teacher layer floor(i M / N), evenly spaced; Distiller's "skip"."""
-
-    name: Literal["uniform"] = "uniform"
-
-
-class UniformConsecutive(Spec):
-    """Student layer i from teacher layers k (i - 1) .. k i with k = ceil(M / N): every teacher layer is used."""
-
-    name: Literal["uniform_consecutive"] = "uniform_consecutive"
-
-
-class UniformLast(Spec):
-    """Student layer i from both floor(i M / N) and M - N + i (Udagawa et al., 2023)."""
-
-    name: Literal["uniform_last"] = "uniform_last"
-
-
-class Emd(Spec):
-    """Every pair, weighted by the optimal transport plan of the layers' own costs (BERT-EMD, Li et al., 2020)."""
-
-    name: Literal["emd"] = "emd"
-
-
 _Layer = Annotated[int, Field(ge=0)]
 
 
-class Pairs(Spec):
-    """Pairs as the user gives them: (teacher layer, student layer), from 1; 0 is the embeddings."""
+class LayerMapping(Spec):
+    """Which of the teacher's M layers teach student layer i of N.
 
-    name: Literal["pairs"] = "pairs"
-    pairs: tuple[tuple[_Layer, _Layer], ...] = Field(min_length=1)
+    Attributes:
+        name: "last": the student's last from the teacher's last (Udagawa et al., 2023: "Single"). "last_k":
+            M - N + i, the teacher's last N. "uniform": floor(i M / N), evenly spaced; Distiller's "skip".
+            "uniform_consecutive": k (i - 1) .. k i with k = ceil(M / N), so that all are used. "uniform_last": both
+            floor(i M / N) and M - N + i (Udagawa et al.). "emd": every pair, weighted by the optimal transport plan of
+            the layers' own costs (BERT-EMD, Li et al., 2020). "pairs": those given.
+        pairs: (teacher layer, student layer), from 1; 0 is the embeddings. Of "pairs" alone.
+    """
 
+    name: Literal["last", "last_k", "uniform", "uniform_consecutive", "uniform_last", "emd", "pairs"]
+    pairs: tuple[tuple[_Layer, _Layer], ...] = ()
 
-MappingSpec = Annotated[
-    Last | LastK | Uniform | UniformConsecutive | UniformLast | Emd | Pairs, Field(discriminator="name")
-]
+    @model_validator(mode="after")
+    def _given(self) -> LayerMapping:
+        if (self.name == "pairs") != bool(self.pairs):
+            raise ValueError(
+                "pairs: name pairs needs [[teacher layer, student layer], ...], and no other name has them"
+            )
+        return self
 
 
 # Losses on labels and logits
@@ -131,36 +104,23 @@ class MlmLogits(Spec):
 # Losses on hidden states
 
 
-class HiddenMSE(Spec):
-    """Mean squared error of (projected) hidden states over tokens and dimensions."""
+def _usual_mapping(content: dict[str, Any]) -> LayerMapping:
+    return LayerMapping(name="uniform_last" if content.get("name") in ("hidden_mse", "hidden_cosine") else "uniform")
+
+
+class HiddenStates(Spec):
+    """(Projected) hidden states of a pair of layers, compared.
+
+    Attributes:
+        name: "hidden_mse": mean squared error over tokens and dimensions. "hidden_cosine": 1 - cosine, mean over
+            tokens. "pkd": squared distance of the normalised first token's states (Sun et al., 2019). "hidden_ce":
+            cross-entropy of the softmax over the hidden dimension, mean over tokens (Distiller).
+        mapping: Left out: uniform_last for the first two, uniform for the others.
+    """
 
     family: ClassVar[Family] = "hidden"
-    name: Literal["hidden_mse"] = "hidden_mse"
-    mapping: MappingSpec = UniformLast()
-
-
-class HiddenCosine(Spec):
-    """1 - cosine of (projected) hidden states, mean over tokens."""
-
-    family: ClassVar[Family] = "hidden"
-    name: Literal["hidden_cosine"] = "hidden_cosine"
-    mapping: MappingSpec = UniformLast()
-
-
-class PKD(Spec):
-    """Squared distance of the normalised first token's states (Sun et al., 2019)."""
-
-    family: ClassVar[Family] = "hidden"
-    name: Literal["pkd"] = "pkd"
-    mapping: MappingSpec = Uniform()
-
-
-class HiddenCE(Spec):
-    """Cross-entropy of the softmax over the hidden dimension, mean over tokens (Distiller)."""
-
-    family: ClassVar[Family] = "hidden"
-    name: Literal["hidden_ce"] = "hidden_ce"
-    mapping: MappingSpec = Uniform()
+    name: Literal["hidden_mse", "hidden_cosine", "pkd", "hidden_ce"]
+    mapping: LayerMapping = Field(default_factory=_usual_mapping)
 
 
 class MutualInformation(Spec):
@@ -176,7 +136,7 @@ class MutualInformation(Spec):
 
     family: ClassVar[Family] = "hidden"
     name: Literal["mi"] = "mi"
-    mapping: MappingSpec = Uniform()
+    mapping: LayerMapping = LayerMapping(name="uniform")
     alpha: float = Field(default=0.9, ge=0, le=1)
     pool: Literal["first", "mean"] = "mean"
     hidden: int = Field(default=256, ge=1)
@@ -199,7 +159,7 @@ class AttentionMaps(Spec):
 
     family: ClassVar[Family] = "attention"
     name: Literal["attention_maps"] = "attention_maps"
-    mapping: MappingSpec = Uniform()
+    mapping: LayerMapping = LayerMapping(name="uniform")
 
 
 class MiniLM(Spec):
@@ -228,13 +188,13 @@ class MiniLMv2(Spec):
 
 
 LossSpec = Annotated[
-    HardCE | KL | SoftCE | LogitMSE | Dist | HiddenMSE | HiddenCosine | PKD | HiddenCE | MutualInformation | InfoNCE
+    HardCE | KL | SoftCE | LogitMSE | Dist | HiddenStates | MutualInformation | InfoNCE
     | AttentionMaps | MiniLM | MiniLMv2,
     Field(discriminator="name"),
 ]  # fmt: skip
 
 AgnosticLossSpec = Annotated[
-    HardCE | KL | SoftCE | LogitMSE | Dist | HiddenMSE | HiddenCosine | PKD | HiddenCE | MutualInformation | InfoNCE
+    HardCE | KL | SoftCE | LogitMSE | Dist | HiddenStates | MutualInformation | InfoNCE
     | AttentionMaps | MiniLM | MiniLMv2 | MlmLogits,
     Field(discriminator="name"),
 ]  # fmt: skip

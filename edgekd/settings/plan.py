@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekd.settings.base import Spec
 from edgekd.settings.shape import Slice
+
+# MiniDisc's lambda.
+_TRADEOFF = 0.2
 
 
 class Search(Spec):
@@ -31,57 +34,30 @@ class Search(Spec):
     select: Literal["kept", "accuracy"] = "kept"
 
 
-class NoAssistants(Spec):
-    """The teacher teaches the student itself."""
-
-    name: Literal["none"] = "none"
-
-
-class AutoAssistants(Spec):
-    """As `ratio` where the recorded benchmark showed a gain outside its interval, else as `none`."""
-
-    name: Literal["auto"] = "auto"
-
-
-class RatioAssistants(Spec):
-    """One assistant of 2.5 times the student's encoder, where the student keeps less than 0.35 of the teacher's."""
-
-    name: Literal["ratio"] = "ratio"
-
-
-class LambdaAssistants(Spec):
-    """The assistant of the best t = m + lambda (1 - s) in one elastic run (MiniDisc, arXiv:2205.14570).
-
-    m is the candidate's validation metric in [0, 1], s its share of the teacher's encoder parameters.
+class AssistantStrategy(Spec):
+    """How the chain between teacher and student is chosen.
 
     Attributes:
+        name: "none": the teacher teaches the student itself. "ratio": one assistant of 2.5 times the student's encoder,
+            where the student keeps less than 0.35 of the teacher's. "auto": as "ratio" where the recorded benchmark
+            showed a gain outside its interval, else as "none". "lambda": the assistant of the best
+            t = m + lambda (1 - s) in one elastic run, m being its validation metric in [0, 1] and s its share of the
+            teacher's encoder parameters (MiniDisc, arXiv:2205.14570). "exhaustive": a student is trained through every
+            candidate, and the best on validation is taken: for benchmarks. "fixed": `shapes` and no others.
         tradeoff: Lambda: what a whole encoder less is worth in the metric. Only this one's pick counts, unless 0.1,
             0.15, 0.2 and 0.3 do not all agree with it: then the candidate nearest to 2.5 times the student is taken.
-    """
-
-    name: Literal["lambda"] = "lambda"
-    tradeoff: float = Field(default=0.2, ge=0, le=1)
-
-
-class ExhaustiveAssistants(Spec):
-    """A student is trained through every candidate, and the best on validation is taken: for benchmarks."""
-
-    name: Literal["exhaustive"] = "exhaustive"
-
-
-class FixedAssistants(Spec):
-    """These assistants and no others.
-
-    Attributes:
-        shapes: What each keeps of the teacher, the largest first; each must hold the one after it, the last
+        shapes: What each assistant keeps of the teacher, the largest first; each must hold the one after it, the last
             one the student.
     """
 
-    name: Literal["fixed"] = "fixed"
-    shapes: tuple[Slice, ...] = Field(min_length=1)
+    name: Literal["none", "auto", "ratio", "lambda", "exhaustive", "fixed"]
+    tradeoff: float = Field(default=_TRADEOFF, ge=0, le=1)
+    shapes: tuple[Slice, ...] = ()
 
-
-AssistantsSpec = Annotated[
-    NoAssistants | AutoAssistants | RatioAssistants | LambdaAssistants | ExhaustiveAssistants | FixedAssistants,
-    Field(discriminator="name"),
-]
+    @model_validator(mode="after")
+    def _own_fields(self) -> AssistantStrategy:
+        if (self.name == "fixed") != bool(self.shapes):
+            raise ValueError("shapes: name fixed needs them, and no other name has them")
+        if self.name != "lambda" and self.tradeoff != _TRADEOFF:
+            raise ValueError(f"tradeoff: it is of name lambda, not of {self.name}")
+        return self

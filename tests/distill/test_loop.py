@@ -19,7 +19,7 @@ from edgekd.distill.objective import LabelObjective
 from edgekd.distill.on_the_fly import Augmentation
 from edgekd.errors import EdgekdError
 from edgekd.runtime.tokenise import Encodings
-from edgekd.settings.distill import MaskTokens, Training
+from edgekd.settings.distill import TokenChange, Training
 
 
 class Toy(nn.Module):
@@ -91,7 +91,7 @@ class Changed(LabelObjective):
     """Texts changed at every step, as a stage with `on_the_fly` has them."""
 
     def __call__(self, model, batch):
-        changed = Augmentation(MaskTokens(ratio=0.5), (), 0)(batch.inputs["input_ids"], batch.mask)
+        changed = Augmentation(TokenChange(name="mask_tokens", ratio=0.5), (), 0)(batch.inputs["input_ids"], batch.mask)
         return super().__call__(model, replace(batch, inputs={**batch.inputs, "input_ids": changed}))
 
 

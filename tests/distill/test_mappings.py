@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from edgekd.distill.mappings import emd_weights, layer_pairs
 from edgekd.errors import UsageError
-from edgekd.settings.losses import Emd, Last, LastK, Pairs, Uniform, UniformConsecutive, UniformLast
+from edgekd.settings.losses import LayerMapping
 
 
 def taught(spec, m, n, **settings):
@@ -21,36 +21,46 @@ def taught(spec, m, n, **settings):
 
 
 def test_multiples_by_hand():
-    assert layer_pairs(Last(), 12, 4) == ((12, 4),)
-    assert taught(LastK(), 12, 4) == {1: [9], 2: [10], 3: [11], 4: [12]}
-    assert taught(Uniform(), 12, 4) == {1: [3], 2: [6], 3: [9], 4: [12]}
-    assert taught(UniformConsecutive(), 12, 4) == {
+    assert layer_pairs(LayerMapping(name="last"), 12, 4) == ((12, 4),)
+    assert taught(LayerMapping(name="last_k"), 12, 4) == {1: [9], 2: [10], 3: [11], 4: [12]}
+    assert taught(LayerMapping(name="uniform"), 12, 4) == {1: [3], 2: [6], 3: [9], 4: [12]}
+    assert taught(LayerMapping(name="uniform_consecutive"), 12, 4) == {
         1: [0, 1, 2, 3],
         2: [3, 4, 5, 6],
         3: [6, 7, 8, 9],
         4: [9, 10, 11, 12],
     }
-    assert taught(UniformLast(), 12, 4) == {1: [3, 9], 2: [6, 10], 3: [9, 11], 4: [12]}
-    assert layer_pairs(Emd(), 2, 3) == ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3))
+    assert taught(LayerMapping(name="uniform_last"), 12, 4) == {1: [3, 9], 2: [6, 10], 3: [9, 11], 4: [12]}
+    assert layer_pairs(LayerMapping(name="emd"), 2, 3) == ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3))
 
 
 def test_no_multiples_by_hand():
-    assert taught(Uniform(), 12, 5) == {1: [2], 2: [4], 3: [7], 4: [9], 5: [12]}
-    assert taught(UniformLast(), 7, 3) == {1: [2, 5], 2: [4, 6], 3: [7]}
+    assert taught(LayerMapping(name="uniform"), 12, 5) == {1: [2], 2: [4], 3: [7], 4: [9], 5: [12]}
+    assert taught(LayerMapping(name="uniform_last"), 7, 3) == {1: [2, 5], 2: [4, 6], 3: [7]}
     # k = 2, so that k N = 8 > 5: the last student layers share the teacher's last.
-    assert taught(UniformConsecutive(), 5, 4) == {1: [0, 1, 2], 2: [2, 3, 4], 3: [4, 5], 4: [5]}
-    assert taught(UniformConsecutive(), 5, 4, embeddings=False)[1] == [1, 2]
+    assert taught(LayerMapping(name="uniform_consecutive"), 5, 4) == {1: [0, 1, 2], 2: [2, 3, 4], 3: [4, 5], 4: [5]}
+    assert taught(LayerMapping(name="uniform_consecutive"), 5, 4, embeddings=False)[1] == [1, 2]
 
 
 def test_a_deeper_student():
-    assert taught(Uniform(), 3, 5) == {1: [1], 2: [1], 3: [1], 4: [2], 5: [3]}
-    assert taught(UniformConsecutive(), 2, 4) == {1: [0, 1], 2: [1, 2], 3: [2], 4: [2]}
-    for spec in (LastK(), UniformLast()):
+    assert taught(LayerMapping(name="uniform"), 3, 5) == {1: [1], 2: [1], 3: [1], 4: [2], 5: [3]}
+    assert taught(LayerMapping(name="uniform_consecutive"), 2, 4) == {1: [0, 1], 2: [1, 2], 3: [2], 4: [2]}
+    for spec in (LayerMapping(name="last_k"), LayerMapping(name="uniform_last")):
         with pytest.raises(UsageError, match=f"mapping {spec.name}: the student has 5 layers, the teacher only 3"):
             layer_pairs(spec, 3, 5)
 
 
-@pytest.mark.parametrize("spec", [Last(), LastK(), Uniform(), UniformConsecutive(), UniformLast(), Emd()])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        LayerMapping(name="last"),
+        LayerMapping(name="last_k"),
+        LayerMapping(name="uniform"),
+        LayerMapping(name="uniform_consecutive"),
+        LayerMapping(name="uniform_last"),
+        LayerMapping(name="emd"),
+    ],
+)
 @pytest.mark.parametrize("embeddings", [True, False])
 def test_any_depths_stay_in_range(spec, embeddings):
     for m, n in itertools.product(range(1, 14), repeat=2):
@@ -68,7 +78,11 @@ def test_any_depths_stay_in_range(spec, embeddings):
 
 
 def test_given_pairs():
-    assert layer_pairs(Pairs(pairs=((4, 2), (0, 0), (4, 2), (3, 1))), 4, 2) == ((0, 0), (3, 1), (4, 2))
+    assert layer_pairs(LayerMapping(name="pairs", pairs=((4, 2), (0, 0), (4, 2), (3, 1))), 4, 2) == (
+        (0, 0),
+        (3, 1),
+        (4, 2),
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,12 +96,12 @@ def test_given_pairs():
 )
 def test_pairs_out_of_range_are_refused(pair, embeddings, message):
     with pytest.raises(UsageError, match=message):
-        layer_pairs(Pairs(pairs=((1, 1), pair)), 6, 3, embeddings=embeddings)
+        layer_pairs(LayerMapping(name="pairs", pairs=((1, 1), pair)), 6, 3, embeddings=embeddings)
 
 
 def test_layers_below_the_embeddings_are_refused_at_load():
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
-        Pairs(pairs=((-1, 1),))
+        LayerMapping(name="pairs", pairs=((-1, 1),))
 
 
 def test_plans_by_hand():

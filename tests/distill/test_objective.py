@@ -15,24 +15,17 @@ from edgekd.models.initialize import random_initial
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.student import from_weights
 from edgekd.runtime.tokenise import Encodings
-from edgekd.settings.distill import MaskTokens, Mixup, Stage, Training
+from edgekd.settings.distill import Mixup, Stage, TokenChange, Training
 from edgekd.settings.losses import (
     KL,
-    PKD,
     AttentionMaps,
-    Emd,
     HardCE,
-    HiddenCE,
-    HiddenCosine,
-    HiddenMSE,
+    HiddenStates,
     InfoNCE,
-    LastK,
+    LayerMapping,
     MiniLM,
     MiniLMv2,
     MutualInformation,
-    Uniform,
-    UniformConsecutive,
-    UniformLast,
 )
 from edgekd.settings.shape import EncoderShape, HeadShape
 
@@ -100,10 +93,14 @@ def test_labels_alone_need_no_teacher():
     assert set(objective(student, batch())) == {"labels"}
 
 
+EMD = LayerMapping(name="emd")
 INNER = [
-    HiddenMSE(), HiddenMSE(mapping=Emd()), HiddenCosine(mapping=LastK()), PKD(), HiddenCE(mapping=UniformConsecutive()),
-    MutualInformation(queue=4), InfoNCE(mapping=Emd(), queue=4), AttentionMaps(mapping=UniformLast()),
-    AttentionMaps(mapping=Emd()), MiniLMv2(), MiniLMv2(relation_heads=2, teacher_layer=2),
+    HiddenStates(name="hidden_mse"), HiddenStates(name="hidden_mse", mapping=EMD),
+    HiddenStates(name="hidden_cosine", mapping=LayerMapping(name="last_k")), HiddenStates(name="pkd"),
+    HiddenStates(name="hidden_ce", mapping=LayerMapping(name="uniform_consecutive")),
+    MutualInformation(queue=4), InfoNCE(mapping=EMD, queue=4),
+    AttentionMaps(mapping=LayerMapping(name="uniform_last")), AttentionMaps(mapping=EMD),
+    MiniLMv2(), MiniLMv2(relation_heads=2, teacher_layer=2),
 ]  # fmt: skip
 
 
@@ -132,7 +129,12 @@ def test_every_inner_loss_trains_student_and_module(loss, width):
 
 def test_student_equal_to_teacher_has_nothing_to_learn():
     twin = model_of(TEACHER, 1)
-    for loss in (HiddenMSE(mapping=Uniform()), AttentionMaps(), MiniLM(), MiniLMv2()):
+    for loss in (
+        HiddenStates(name="hidden_mse", mapping=LayerMapping(name="uniform")),
+        AttentionMaps(),
+        MiniLM(),
+        MiniLMv2(),
+    ):
         terms = built(Stage(loss=loss, training=TRAINING), TEACHER)(twin, batch())
         # MiniLMv2 compares the student's last layer with the teacher's last but one.
         limit = 1e-6 if loss.name != "minilmv2" else np.inf
@@ -146,7 +148,7 @@ def test_padding_and_partners_do_not_change_a_texts_own_part():
     assert objective(student, batch([0, 1, 2]))["minilmv2"].item() == pytest.approx(np.mean(alone), rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [KL(), HiddenMSE(), MiniLMv2()], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("loss", [KL(), HiddenStates(name="hidden_mse"), MiniLMv2()], ids=lambda spec: spec.name)
 def test_mixup_gives_teacher_and_student_the_same_text(loss):
     twin = model_of(TEACHER, 1)
     stage = Stage(loss=loss, mixup=Mixup(weight=2.0), training=TRAINING)
@@ -154,7 +156,7 @@ def test_mixup_gives_teacher_and_student_the_same_text(loss):
     if loss.name == "minilmv2":
         stage = stage.model_copy(update={"loss": MiniLMv2(teacher_layer=4)})
     if loss.name == "hidden_mse":
-        stage = stage.model_copy(update={"loss": HiddenMSE(mapping=Uniform())})
+        stage = stage.model_copy(update={"loss": HiddenStates(name="hidden_mse", mapping=LayerMapping(name="uniform"))})
     torch.manual_seed(0)
     terms = built(stage, TEACHER, rows)(twin, batch(range(6)))
     assert set(terms) == {loss.name, "mixup"}
@@ -172,7 +174,11 @@ def seen_by(model):
 
 
 @pytest.mark.parametrize("kind", ["sequence", "token"])
-@pytest.mark.parametrize("loss", [KL(), HiddenMSE(mapping=Uniform()), MiniLMv2(teacher_layer=4)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "loss",
+    [KL(), HiddenStates(name="hidden_mse", mapping=LayerMapping(name="uniform")), MiniLMv2(teacher_layer=4)],
+    ids=lambda s: s.name,
+)
 def test_both_see_the_same_changed_text_beside_the_text_itself(loss, kind):
     whole = shape(4, 32, 4, kind)
     twin, teacher = model_of(whole, 1), online(whole)
@@ -188,7 +194,7 @@ def test_both_see_the_same_changed_text_beside_the_text_itself(loss, kind):
             words=np.full(len(split), 2),
         )
     some = Batch(split, np.array([4, 1, 3]), inputs_of(split, np.array([4, 1, 3]), torch.device("cpu")))
-    stage = Stage(loss=loss, on_the_fly=MaskTokens(ratio=0.5, weight=2.0), training=TRAINING)
+    stage = Stage(loss=loss, on_the_fly=TokenChange(name="mask_tokens", ratio=0.5, weight=2.0), training=TRAINING)
     rows = torch.randn(int(split.rows[-1]), 3)
 
     def terms(model):
@@ -211,7 +217,7 @@ def test_both_see_the_same_changed_text_beside_the_text_itself(loss, kind):
         assert len(taught) == 1
     other = model_of(whole, 5)
     heavy = terms(other)["on_the_fly"].item()
-    stage = stage.model_copy(update={"on_the_fly": MaskTokens(ratio=0.5)})
+    stage = stage.model_copy(update={"on_the_fly": TokenChange(name="mask_tokens", ratio=0.5)})
     assert heavy == pytest.approx(2 * terms(other)["on_the_fly"].item())
     assert heavy > 1e-3
 
@@ -219,7 +225,7 @@ def test_both_see_the_same_changed_text_beside_the_text_itself(loss, kind):
 def test_changed_texts_have_no_gold_label_and_do_not_stay_in_the_queue():
     student = model_of(shape(2, 32, 2), 2).train()
     training = {"training": TRAINING, "hard_weight": 0.5, "loss": MutualInformation(queue=8)}
-    plain, changed = Stage(**training), Stage(**training, on_the_fly=MaskTokens())
+    plain, changed = Stage(**training), Stage(**training, on_the_fly=TokenChange(name="mask_tokens"))
     first, second = built(plain, shape(2, 32, 2)), built(
         changed, shape(2, 32, 2), augment=Augmentation(changed.on_the_fly, (), 29)
     )  # fmt: skip
@@ -234,7 +240,7 @@ def test_a_foreign_teacher_answers_changed_texts():
             logits = torch.nn.functional.one_hot(input_ids[:, 0] % 3, 3).float()
             return type("Output", (), {"logits": logits, "hidden_states": None})
 
-    stage = Stage(on_the_fly=MaskTokens(), training=TRAINING)
+    stage = Stage(on_the_fly=TokenChange(name="mask_tokens"), training=TRAINING)
     teacher = OnlineTeacher(Foreign(), None, 32, 4)
     objective = built(stage, shape(2, 32, 2), teacher=lambda: teacher, augment=Augmentation(stage.on_the_fly, (), 29))
     assert set(objective(model_of(shape(2, 32, 2), 2), batch())) == {"kl", "on_the_fly"}

@@ -10,7 +10,7 @@ import torch
 from edgekd.distill.on_the_fly import Augmentation, augmentation, draw_share
 from edgekd.errors import UsageError
 from edgekd.models.teacher import load_body
-from edgekd.settings.distill import MaskTokens, SwapTokens
+from edgekd.settings.distill import TokenChange
 
 MASK, SPECIAL = 4, (0, 1, 2, 3, 4)
 
@@ -24,17 +24,21 @@ def texts(count=200):
     return ids, mask
 
 
-@pytest.mark.parametrize("spec", [MaskTokens(ratio=0.3), SwapTokens(ratio=0.3)], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec",
+    [TokenChange(name="mask_tokens", ratio=0.3), TokenChange(name="swap_tokens", ratio=0.3)],
+    ids=lambda spec: spec.name,
+)
 def test_a_share_of_the_words_changes_and_nothing_else(spec):
     torch.manual_seed(0)
     ids, mask = texts()
     before = ids.clone()
-    augment = Augmentation(spec, SPECIAL, MASK if isinstance(spec, MaskTokens) else None)
+    augment = Augmentation(spec, SPECIAL, MASK if spec.name == "mask_tokens" else None)
     found = augment(ids, mask)
     assert torch.equal(ids, before)
     outside = [0, *range(11, 16)]
     assert torch.equal(found[:, outside], ids[:, outside])
-    if isinstance(spec, MaskTokens):
+    if spec.name == "mask_tokens":
         assert (found[found != ids] == MASK).all()
         assert ((found != ids).sum(dim=1) == 3).all()
     else:
@@ -46,7 +50,7 @@ def test_a_share_of_the_words_changes_and_nothing_else(spec):
 
 def test_the_step_seed_decides_and_the_next_step_differs():
     ids, mask = texts(8)
-    augment, found = Augmentation(MaskTokens(), SPECIAL, MASK), []
+    augment, found = Augmentation(TokenChange(name="mask_tokens"), SPECIAL, MASK), []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         found.append(augment(ids, mask))
@@ -54,7 +58,9 @@ def test_the_step_seed_decides_and_the_next_step_differs():
     assert not torch.equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("spec", [MaskTokens(), SwapTokens()], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [TokenChange(name="mask_tokens"), TokenChange(name="swap_tokens")], ids=lambda spec: spec.name
+)
 def test_a_short_text_changes_by_one_word_and_an_empty_one_not(spec):
     ids = torch.tensor([[2, 7, 8, 3], [2, 3, 0, 0]])
     chosen = draw_share((ids > 4), 0.15)
@@ -66,7 +72,7 @@ def test_a_short_text_changes_by_one_word_and_an_empty_one_not(spec):
 
 def test_mask_and_special_tokens_are_the_teachers(tiny_encoder):
     teacher = load_body(tiny_encoder)
-    found = augmentation(MaskTokens(), teacher)
+    found = augmentation(TokenChange(name="mask_tokens"), teacher)
     known = teacher.tokenizer.token_to_id
     assert found.mask == known("[MASK]")
     assert set(found.special) == {known(name) for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")}
@@ -84,9 +90,9 @@ def test_a_tokenizer_without_a_mask_is_refused_and_swaps(tiny_encoder, tmp_path)
     teacher = load_body(folder)
     # transformers knows a name of the mask, and would give it an id beyond the word embedding.
     with pytest.raises(UsageError, match=r"on_the_fly mask_tokens: .*no mask token; take swap_tokens"):
-        augmentation(MaskTokens(), teacher)
-    swaps = augmentation(SwapTokens(), teacher)
+        augmentation(TokenChange(name="mask_tokens"), teacher)
+    swaps = augmentation(TokenChange(name="swap_tokens"), teacher)
     assert swaps.mask is None
     assert max(swaps.special) < len(vocabulary)
     with pytest.raises(UsageError, match="its tokenizer cannot be read"):
-        augmentation(SwapTokens(), replace(teacher, folder=tmp_path / "none"))
+        augmentation(TokenChange(name="swap_tokens"), replace(teacher, folder=tmp_path / "none"))

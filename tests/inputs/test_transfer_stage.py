@@ -49,8 +49,8 @@ def test_generic_texts_like_the_target_are_added(shared_session, intent_data, po
     assert (
         sum(any(word in text for word in ("play", "song", "album", "loud", "band", "jazz")) for text in added) >= 30
     )  # of 40; 20 at random
-    assert made.selection["kl_reduction"] > 0
-    assert made.selection["pool_size"] == 300
+    assert made.selection.kl_reduction > 0
+    assert made.selection.pool_size == 300
 
 
 def test_int8_states_order_texts_as_those_of_torch_do(shared_session, embedder, tmp_path):

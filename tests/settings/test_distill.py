@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgekd.profiles import load_profile
-from edgekd.settings.distill import MaskTokens, Mixup, Stage, SwapTokens
+from edgekd.settings.distill import Mixup, Stage, TokenChange
 from edgekd.settings.losses import HardCE
 from edgekd.settings.profile import override
 
@@ -27,7 +27,7 @@ def test_defaults_dump_as_before_there_was_on_the_fly():
 
 
 def test_what_was_asked_for_is_part_of_the_key_and_is_read_back():
-    asked = Stage(on_the_fly=MaskTokens(ratio=0.2))
+    asked = Stage(on_the_fly=TokenChange(name="mask_tokens", ratio=0.2))
     content = asked.model_dump(mode="json")
     assert content["on_the_fly"] == {"name": "mask_tokens", "ratio": 0.2, "weight": 1.0}
     assert Stage.model_validate_json(asked.model_dump_json()) == asked
@@ -36,13 +36,13 @@ def test_what_was_asked_for_is_part_of_the_key_and_is_read_back():
 def test_it_is_set_by_a_dotted_name():
     changes = {"distill.stages.0.on_the_fly": {"name": "swap_tokens", "ratio": 0.3}}
     (stage,) = override(load_profile("cpu"), changes).distill.stages
-    assert stage.on_the_fly == SwapTokens(ratio=0.3)
+    assert stage.on_the_fly == TokenChange(name="swap_tokens", ratio=0.3)
 
 
 def test_a_stage_that_runs_its_teacher_says_so():
     assert not Stage().online
     assert Stage(mixup=Mixup()).online
-    assert Stage(on_the_fly=MaskTokens()).online
+    assert Stage(on_the_fly=TokenChange(name="mask_tokens")).online
     assert Stage.model_validate({"loss": {"name": "pkd"}}).online
 
 

@@ -17,6 +17,7 @@ from edgekd.data.select.keep import Best, Kept
 from edgekd.data.select.ngrams import Counts, Hasher, ImportanceWeights, kl_reduction
 from edgekd.data.select.pool import Chunk
 from edgekd.errors import DataError
+from edgekd.records.transfer import GenericSummary, Likeness
 from edgekd.settings.select import Method
 
 Lengths = Callable[[Sequence[str]], NDArray[np.int64]]
@@ -30,54 +31,19 @@ EXAMPLES, BINS = 10, 20
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """How like the target the chosen texts are, and how like a random sample of the pool.
-
-    Attributes:
-        name: "n-grams" (mean log weight of an n-gram, nats) or "clusters" (cosine to the nearest centroid).
-        edges: Of the histogram's bins.
-        chosen: Chosen texts in each bin (of at most 2,000).
-        pool: Texts of the pool's sample in each bin (of at most 2,000).
-        chosen_mean: Mean over the chosen texts.
-        pool_mean: Mean over the pool's sample.
-    """
-
-    name: str
-    edges: tuple[float, ...]
-    chosen: tuple[int, ...]
-    pool: tuple[int, ...]
-    chosen_mean: float
-    pool_mean: float
-
-
-@dataclass(frozen=True)
 class Selection:
     """Generic texts chosen from a pool.
 
     Attributes:
         texts: The chosen ones, best first.
         scores: What they were chosen by (texts,): cosines, log importance weights (with noise), or random numbers.
-        wanted: How many were asked for.
-        pool_size: Texts in the pool.
-        sources: How many came from which source, most first.
-        likeness: Of chosen texts and pool, by n-grams and, with an encoder, by clusters.
-        kl_reduction: Nats by which the chosen n-grams are nearer to the target's than those of as many random texts.
-        chosen_examples: Chosen texts and their likeness (the last of `likeness`), from most to least like.
-        refused_examples: The same for texts of the pool's sample that were not chosen.
-        seconds: By stage: "survey", "scan" (scores and near-equal texts of the whole pool), "clusters", "report".
+        summary: How they were chosen.
         notes: What was left out, one line each.
     """
 
     texts: list[str]
     scores: NDArray[np.float64]
-    wanted: int
-    pool_size: int
-    sources: dict[str, int]
-    likeness: tuple[Likeness, ...]
-    kl_reduction: float
-    chosen_examples: tuple[tuple[str, float], ...]
-    refused_examples: tuple[tuple[str, float], ...]
-    seconds: dict[str, float]
+    summary: GenericSummary
     notes: tuple[str, ...]
 
 
@@ -204,9 +170,7 @@ def _describe(
     )
     names = list(survey.sources)
     watch.stop("report")
-    return Selection(
-        texts=kept.texts,
-        scores=kept.scores,
+    summary = GenericSummary(
         wanted=wanted,
         pool_size=survey.size,
         sources={names[i]: n for i, n in Counter(kept.sources.tolist()).most_common()},
@@ -215,8 +179,8 @@ def _describe(
         chosen_examples=_examples(mine, mine_last, set()),
         refused_examples=_examples(theirs, theirs_last, known),
         seconds=watch.seconds,
-        notes=notes,
     )
+    return Selection(kept.texts, kept.scores, summary, notes)
 
 
 class _Watch:

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from edgekd.distill.mappings import LayerPairs, emd_weights, layer_pairs
 from edgekd.errors import UsageError
 from edgekd.models.student import Relations
-from edgekd.settings.losses import AttentionMaps, Emd, MiniLM, MiniLMv2
+from edgekd.settings.losses import AttentionMaps, MiniLM, MiniLMv2
 
 # What one of them is scored against another by: (queries, keys), or the values twice.
 Scored = tuple[Tensor, Tensor]
@@ -225,7 +225,7 @@ def attention_loss(
     depths = len(teacher.heads), len(student.heads)
     if isinstance(spec, AttentionMaps):
         compare = partial(map_mse, teacher_head=teacher.head_size, student_head=student.head_size)
-        grid = depths if isinstance(spec.mapping, Emd) else None
+        grid = depths if spec.mapping.name == "emd" else None
         return AttentionLoss(layer_pairs(spec.mapping, *depths, embeddings=False), compare, grid)
     layer = _teacher_layer(spec, depths[0])
     pairs = ((layer, depths[1]),)

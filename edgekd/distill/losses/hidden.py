@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.settings.losses import PKD, Emd, HiddenCE, HiddenCosine, HiddenMSE
+from edgekd.settings.losses import HiddenStates
 
 # (teacher layer, student layer); 0 is the embeddings' output.
 Pair = tuple[int, int]
@@ -34,7 +34,7 @@ class HiddenLoss(nn.Module):
 
     def __init__(
         self,
-        spec: HiddenMSE | HiddenCosine | PKD | HiddenCE,
+        spec: HiddenStates,
         pairs: Sequence[Pair],
         teacher_width: int,
         student_width: int,
@@ -43,7 +43,7 @@ class HiddenLoss(nn.Module):
         super().__init__()
         self.spec, self.pairs = spec, tuple(pairs)
         students = sorted({student for _, student in self.pairs})
-        if isinstance(spec.mapping, Emd):
+        if spec.mapping.name == "emd":
             self._map_of = [students.index(student) for _, student in self.pairs]
         else:
             self._map_of = list(range(len(self.pairs)))
@@ -66,7 +66,7 @@ class HiddenLoss(nn.Module):
         """
         with torch.autocast(mask.device.type, enabled=False):
             # PKD reads the first token, the others every token.
-            kept = None if isinstance(self.spec, PKD) else mask.flatten().nonzero().squeeze(1)
+            kept = None if self.spec.name == "pkd" else mask.flatten().nonzero().squeeze(1)
             teacher = {i: _rows(teacher_states[i].detach(), kept) for i in {t for t, _ in self.pairs}}
             student = {i: _rows(student_states[i], kept) for i in {s for _, s in self.pairs}}
             if self.projections:
@@ -97,11 +97,11 @@ class HiddenLoss(nn.Module):
 
     def _cost(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Loss of rows (n, width): every row is a token, or a text's first token under PKD."""
-        if isinstance(self.spec, HiddenMSE):
+        if self.spec.name == "hidden_mse":
             return F.mse_loss(student, teacher)
-        if isinstance(self.spec, HiddenCosine):
+        if self.spec.name == "hidden_cosine":
             return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()
-        if isinstance(self.spec, PKD):
+        if self.spec.name == "pkd":
             return (F.normalize(student, dim=-1) - F.normalize(teacher, dim=-1)).square().sum(-1).mean()
         return -(F.softmax(teacher, dim=-1) * F.log_softmax(student, dim=-1)).sum(-1).mean()
 

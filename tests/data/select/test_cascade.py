@@ -26,29 +26,31 @@ def parts():
 def test_what_is_like_the_target_is_chosen(banking, parts, method):
     found = select(pool_of(parts), banking, 100, method=method, embed=embed)
     assert len(found.texts) == len(set(found.texts)) == 100
-    assert found.sources == {"bank.txt": 100}
-    assert found.pool_size == 2100
+    assert found.summary.sources == {"bank.txt": 100}
+    assert found.summary.pool_size == 2100
     assert (np.diff(found.scores) <= 1e-9).all()
     assert not set(found.texts) & set(banking)
-    assert found.kl_reduction > 0.5
-    for likeness in found.likeness:
+    assert found.summary.kl_reduction > 0.5
+    for likeness in found.summary.likeness:
         assert likeness.chosen_mean > likeness.pool_mean
         assert sum(likeness.chosen) == 100
         assert sum(likeness.pool) == 2000
         assert len(likeness.edges) == len(likeness.pool) + 1
-    assert {text for text, _ in found.chosen_examples} <= set(found.texts)
-    refused = {text for text, _ in found.refused_examples}
+    assert {text for text, _ in found.summary.chosen_examples} <= set(found.texts)
+    refused = {text for text, _ in found.summary.refused_examples}
     assert len(refused) == 10
     assert not refused & set(found.texts)
 
 
 def test_random_is_the_control(banking, parts):
     found = select(pool_of(parts), banking, 600, method="random")
-    assert found.sources["kitchen.txt"] > 150
-    assert found.sources["travel.txt"] > 150
-    assert abs(found.kl_reduction) < 0.2  # what is near-equal to the target is left out of the choice, not of the pool
-    assert [likeness.name for likeness in found.likeness] == ["n-grams"]
-    assert abs(found.likeness[0].chosen_mean - found.likeness[0].pool_mean) < 0.1
+    assert found.summary.sources["kitchen.txt"] > 150
+    assert found.summary.sources["travel.txt"] > 150
+    assert (
+        abs(found.summary.kl_reduction) < 0.2
+    )  # what is near-equal to the target is left out of the choice, not of the pool
+    assert [likeness.name for likeness in found.summary.likeness] == ["n-grams"]
+    assert abs(found.summary.likeness[0].chosen_mean - found.summary.likeness[0].pool_mean) < 0.1
 
 
 @pytest.mark.parametrize("method", ["cascade", "ngrams", "clusters", "random"])
@@ -116,10 +118,10 @@ def test_misuse(banking):
 def test_one_text(banking):
     found = select([Chunk("a", ["only one"])], banking, 1, embed=embed)
     assert found.texts == ["only one"]
-    assert found.refused_examples == ()
+    assert found.summary.refused_examples == ()
 
 
 def test_a_bounded_sample_of_the_pool_is_enough(banking, parts, monkeypatch):
     monkeypatch.setattr(cascade, "SAMPLE", 300)
     found = select(pool_of(parts), banking, 100, method="ngrams")
-    assert found.sources == {"bank.txt": 100}
+    assert found.summary.sources == {"bank.txt": 100}

@@ -10,16 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edgekd.distill.losses.attention import attention_loss, map_mse, minilm, minilmv2
 from edgekd.distill.mappings import emd_weights
 from edgekd.errors import UsageError
-from edgekd.settings.losses import (
-    AttentionMaps,
-    Emd,
-    Last,
-    MiniLM,
-    MiniLMv2,
-    Pairs,
-    Uniform,
-    UniformConsecutive,
-)
+from edgekd.settings.losses import AttentionMaps, LayerMapping, MiniLM, MiniLMv2
 
 LENGTHS, TOKENS = (5, 2, 6, 1), 6
 
@@ -105,7 +96,7 @@ def shape(heads, head_size):
 TEACHER, STUDENT = shape((6, 6, 6, 6), 4), shape((6, 4), 4)
 SPECS = [
     AttentionMaps(),
-    AttentionMaps(mapping=Emd()),
+    AttentionMaps(mapping=LayerMapping(name="emd")),
     MiniLM(),
     MiniLMv2(relation_heads=4, chunk=3),
     MiniLMv2(),
@@ -169,7 +160,13 @@ def test_a_text_without_tokens_counts_as_zero(mask, spec):
 
 
 @pytest.mark.parametrize(
-    "spec", [AttentionMaps(mapping=Pairs(pairs=((3, 2),))), MiniLM(teacher_layer=3), MiniLMv2(teacher_layer=3)], ids=str
+    "spec",
+    [
+        AttentionMaps(mapping=LayerMapping(name="pairs", pairs=((3, 2),))),
+        MiniLM(teacher_layer=3),
+        MiniLMv2(teacher_layer=3),
+    ],
+    ids=str,
 )
 def test_zero_where_the_student_is_the_teacher(mask, spec):
     loss = attention_loss(spec, TEACHER, shape((6, 6), 4))
@@ -231,7 +228,7 @@ def test_a_teacher_in_inference_mode_and_half_precision_are_taken(mask):
 
 def test_several_pairs_are_averaged(mask):
     teacher, student = states(TEACHER, 0), states(STUDENT, 10)
-    loss = attention_loss(AttentionMaps(mapping=Uniform()), TEACHER, STUDENT)
+    loss = attention_loss(AttentionMaps(mapping=LayerMapping(name="uniform")), TEACHER, STUDENT)
     assert loss.pairs == ((2, 1), (4, 2))
     each = [map_mse(teacher[t], student[s], mask, 4, 4) for t, s in loss.pairs]
     torch.testing.assert_close(loss(teacher, student, mask), sum(each) / 2)
@@ -240,7 +237,7 @@ def test_several_pairs_are_averaged(mask):
 @pytest.mark.parametrize("seed", [0, 20, 40])
 def test_emd_weighs_by_the_plan_of_its_own_costs(mask, seed):
     teacher, student = states(TEACHER, seed), states(STUDENT, seed + 10)
-    loss = attention_loss(AttentionMaps(mapping=Emd()), TEACHER, STUDENT)
+    loss = attention_loss(AttentionMaps(mapping=LayerMapping(name="emd")), TEACHER, STUDENT)
     costs = torch.stack(
         [torch.stack([map_mse(teacher[t], student[s], mask, 4, 4) for s in (1, 2)]) for t in (1, 2, 3, 4)]
     )
@@ -257,9 +254,9 @@ def test_the_teacher_layer_that_is_read(depth, layer):
 
 
 def test_attention_has_no_layer_zero():
-    loss = attention_loss(AttentionMaps(mapping=UniformConsecutive()), TEACHER, STUDENT)
+    loss = attention_loss(AttentionMaps(mapping=LayerMapping(name="uniform_consecutive")), TEACHER, STUDENT)
     assert loss.teacher_layers == (1, 2, 3, 4)
-    assert attention_loss(AttentionMaps(mapping=Last()), TEACHER, STUDENT).pairs == ((4, 2),)
+    assert attention_loss(AttentionMaps(mapping=LayerMapping(name="last")), TEACHER, STUDENT).pairs == ((4, 2),)
 
 
 @pytest.mark.parametrize(
@@ -290,8 +287,18 @@ def test_relation_heads_of_our_own_choice(teacher, student, heads):
         (MiniLMv2(teacher_layer=5), TEACHER, STUDENT, "loss minilmv2: teacher_layer 5 is not there; .* 1 to 4"),
         (MiniLM(teacher_layer=5), TEACHER, STUDENT, "loss minilm: teacher_layer 5"),
         (MiniLM(), TEACHER, STUDENT, "loss minilm: the teacher's layer 4 has 6 heads, the student's last 4"),
-        (AttentionMaps(mapping=Pairs(pairs=((0, 1),))), TEACHER, STUDENT, "mapping pairs: layer 0 of the teacher"),
-        (AttentionMaps(mapping=Pairs(pairs=((1, 3),))), TEACHER, STUDENT, "mapping pairs: layer 3 of the student"),
+        (
+            AttentionMaps(mapping=LayerMapping(name="pairs", pairs=((0, 1),))),
+            TEACHER,
+            STUDENT,
+            "mapping pairs: layer 0 of the teacher",
+        ),
+        (
+            AttentionMaps(mapping=LayerMapping(name="pairs", pairs=((1, 3),))),
+            TEACHER,
+            STUDENT,
+            "mapping pairs: layer 3 of the student",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(spec, teacher, student, message):

@@ -4,9 +4,14 @@ import torch
 from scipy.special import log_softmax, softmax
 
 from edgekd.distill.losses.hidden import HiddenLoss
-from edgekd.settings.losses import PKD, Emd, HiddenCE, HiddenCosine, HiddenMSE, UniformLast
+from edgekd.settings.losses import HiddenStates, LayerMapping
 
-SPECS = [HiddenMSE(), HiddenCosine(), PKD(), HiddenCE()]
+SPECS = [
+    HiddenStates(name="hidden_mse"),
+    HiddenStates(name="hidden_cosine"),
+    HiddenStates(name="pkd"),
+    HiddenStates(name="hidden_ce"),
+]
 LENGTHS = (5, 3, 1, 4)
 
 
@@ -86,13 +91,15 @@ def test_bf16_states_are_computed_in_fp32_under_autocast(spec, mask):
 
 
 def test_equal_widths_have_no_map():
-    assert not list(HiddenLoss(HiddenMSE(), [(1, 1)], 8, 8).parameters())
+    assert not list(HiddenLoss(HiddenStates(name="hidden_mse"), [(1, 1)], 8, 8).parameters())
 
 
 @pytest.mark.parametrize(("teacher_width", "student_width"), [(8, 6), (6, 8)])
 def test_maps_are_orthogonal_and_follow_the_seed_alone(teacher_width, student_width):
     before = torch.get_rng_state()
-    first, again, other = (HiddenLoss(HiddenMSE(), [(1, 1)], teacher_width, student_width, seed=s) for s in (3, 3, 4))
+    first, again, other = (
+        HiddenLoss(HiddenStates(name="hidden_mse"), [(1, 1)], teacher_width, student_width, seed=s) for s in (3, 3, 4)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     weight = first.projections[0].weight.detach()
     assert weight.shape == (teacher_width, student_width)
@@ -104,8 +111,8 @@ def test_maps_are_orthogonal_and_follow_the_seed_alone(teacher_width, student_wi
 
 def test_each_pair_has_a_map_but_under_emd_each_student_layer():
     pairs = [(t, s) for s in (1, 2) for t in (1, 2, 3)]
-    by_pair = HiddenLoss(HiddenMSE(mapping=UniformLast()), pairs, 8, 6)
-    by_layer = HiddenLoss(HiddenMSE(mapping=Emd()), pairs, 8, 6)
+    by_pair = HiddenLoss(HiddenStates(name="hidden_mse", mapping=LayerMapping(name="uniform_last")), pairs, 8, 6)
+    by_layer = HiddenLoss(HiddenStates(name="hidden_mse", mapping=LayerMapping(name="emd")), pairs, 8, 6)
     assert (len(by_pair.projections), len(by_layer.projections)) == (6, 2)
     teacher, student = states(3, 8, 1), states(2, 6, 2)
     costs = by_layer.costs(teacher, student, torch.ones(4, 5))

@@ -16,7 +16,7 @@ from edgekd.distill.losses.prediction import (
 )
 from edgekd.errors import UsageError
 from edgekd.runtime.tokenise import MASKED
-from edgekd.settings.losses import KL, PKD, Dist, HardCE, LogitMSE, SoftCE
+from edgekd.settings.losses import KL, Dist, HardCE, HiddenStates, LogitMSE, SoftCE
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_spec_chooses_the_loss(logits):
     assert distillation_loss(spec, teacher, student) == dist(teacher, student, 3, 2, 0.5)
 
 
-@pytest.mark.parametrize("spec", [PKD(), HardCE()])
+@pytest.mark.parametrize("spec", [HiddenStates(name="pkd"), HardCE()])
 def test_a_loss_on_something_else_is_refused(logits, spec):
     with pytest.raises(UsageError, match=f"distill loss: {spec.name}"):
         distillation_loss(spec, torch.tensor(logits[0]), torch.tensor(logits[1]))
