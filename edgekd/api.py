@@ -176,7 +176,7 @@ def distill(
         UsageError: The plan chose the unchanged teacher.
     """
     from edgekd.assistants.chain import make_chain
-    from edgekd.pipeline.attempt import train_student
+    from edgekd.pipeline.build import train_student
     from edgekd.pipeline.sources import gather
     from edgekd.plan.weights import first_weights
     from edgekd.records.training import TrainingRun
@@ -205,7 +205,7 @@ def export(
     from edgekd.distill.student import load_student
     from edgekd.export.stage import exported_of
     from edgekd.models.identity import folder_id
-    from edgekd.pipeline.attempt import export_of
+    from edgekd.pipeline.build import export_of
     from edgekd.pipeline.sources import gather
     from edgekd.plan.device import device_of
 

@@ -14,7 +14,8 @@ from edgekd.export.deploy import write_deploy
 from edgekd.latency.clocks import no_thread_clock
 from edgekd.pipeline.demo import kept_request
 from edgekd.pipeline.keep import keep_answers, keep_evidence, write_kit
-from edgekd.pipeline.results import quality_rows, result_of
+from edgekd.pipeline.quality import quality_rows
+from edgekd.pipeline.results import result_of
 from edgekd.pipeline.sources import gather
 from edgekd.pipeline.tries import Planned, StageClock, make_attempts
 from edgekd.plan.device import device_of

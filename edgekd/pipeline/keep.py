@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekd.latency.timer import Text
-from edgekd.pipeline.attempt import Attempt, shipped_answers
+from edgekd.pipeline.attempt import Attempt
+from edgekd.pipeline.quality import shipped_answers
 from edgekd.plan.planner import Planner
 from edgekd.proof.evidence import write_evidence
 from edgekd.proof.validate import replay_texts

@@ -10,13 +10,12 @@ from edgekd.distill.calibration import calibrate
 from edgekd.export.stage import exported_of
 from edgekd.latency.machine import read_machine
 from edgekd.pipeline import collect
-from edgekd.pipeline.attempt import Attempt, baselines, shipped_answers, teacher_rows
-from edgekd.pipeline.blackbox import compare, outputs_row
-from edgekd.pipeline.demo import demo_tfidf
+from edgekd.pipeline.attempt import Attempt
+from edgekd.pipeline.blackbox import compare
+from edgekd.pipeline.quality import shipped_answers
 from edgekd.plan.planner import Planner
 from edgekd.records.labels import OutputsSummary
 from edgekd.records.result import Latency, QualityRow, Result, Try
-from edgekd.session import Session
 from edgekd.settings.request import Request
 
 
@@ -67,14 +66,3 @@ def _outputs(request: Request, planner: Planner, final: Attempt) -> OutputsSumma
         return None
     served = planner if final.student is None else planner.of_student
     return compare(planner.inputs, Path(request.teacher_outputs).name, shipped_answers(served, final))
-
-
-def quality_rows(
-    session: Session, request: Request, planner: Planner, final: Attempt, with_baselines: bool
-) -> list[QualityRow]:
-    """The quality table: the teacher, what is shipped, and what it must be compared with."""
-    compared = baselines(planner, final) if with_baselines else []
-    rows = [*teacher_rows(planner, final), *outputs_row(planner.inputs), *compared, *final.rows]
-    if request.demo:
-        rows.append(QualityRow(name="TF-IDF + logistic regression", score=demo_tfidf(session.store)))
-    return rows

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from edgekd.assistants.by_accuracy import by_accuracy
 from edgekd.bundle import emptied
 from edgekd.distill.elastic import ElasticRun
-from edgekd.pipeline.attempt import Attempt, attempt
+from edgekd.pipeline.attempt import Attempt
+from edgekd.pipeline.build import attempt
 from edgekd.plan.planner import Planner
 from edgekd.plan.stage import make_plan
 from edgekd.records.plan import Plan

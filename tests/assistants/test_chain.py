@@ -9,8 +9,7 @@ from edgekd.assistants import chain as chains
 from edgekd.assistants.chain import lengthened, make_chain, training_flops
 from edgekd.assistants.choose import PaidRecord, Regime
 from edgekd.errors import UsageError
-from edgekd.pipeline import attempt as attempts
-from edgekd.pipeline.attempt import train_student
+from edgekd.pipeline.build import train_student
 from edgekd.pipeline.compress import compress
 from edgekd.pipeline.sources import gather
 from edgekd.plan.weights import first_weights
@@ -195,8 +194,8 @@ def test_no_assistant_gets_what_student_and_chain_took_together(
         asked.append(args[5])
         return [None]
 
-    monkeypatch.setattr(attempts, "distill", fake)
-    attempts._without_assistants(
+    monkeypatch.setattr(quality, "distill", fake)
+    quality._without_assistants(
         SimpleNamespace(inputs=inputs, session=shared_session), SimpleNamespace(stages=stages, longer=longer),
         start, chain,
     )  # fmt: skip

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from edgekd.errors import UsageError
-from edgekd.pipeline import attempt as attempts
-from edgekd.pipeline.attempt import train_student
+from edgekd.pipeline.build import train_student
 from edgekd.pipeline.compress import compress
 from edgekd.pipeline.sources import gather
 from edgekd.plan import make
@@ -174,7 +173,7 @@ def test_plan_that_was_too_hopeful_is_corrected(shared_session, brief_, tmp_path
         return train_student(session, inputs, start, *asked, **longer)
 
     monkeypatch.setattr(make, "prove", hopeful)
-    monkeypatch.setattr(attempts, "train_student", train)
+    monkeypatch.setattr(build, "train_student", train)
     result = compress(shared_session, brief_.model_copy(update={"profile": profile}), tmp_path / "b")
     assert len(result.tries) >= 2
     assert "plan again" in result.tries[0].action
@@ -265,7 +264,7 @@ def doubtful_at_first(monkeypatch, interval):
         calls.append(given)
         return (doubtful(interval) if len(calls) <= 1 else judge_latency)(*given, **settings)
 
-    monkeypatch.setattr(attempts, "judge_latency", judge)
+    monkeypatch.setattr(build, "judge_latency", judge)
 
 
 def test_budget_too_near_to_tell_asks_for_a_smaller_student(shared_session, brief_, tmp_path, monkeypatch):
@@ -286,7 +285,7 @@ def test_unchanged_teacher_too_near_to_tell_gives_way_to_its_int8_file(shared_se
 
 
 def test_the_smallest_student_stays_where_nobody_can_tell(shared_session, brief_, tmp_path, monkeypatch):
-    monkeypatch.setattr(attempts, "judge_latency", doubtful((0.9, 1.2)))
+    monkeypatch.setattr(build, "judge_latency", doubtful((0.9, 1.2)))
     monkeypatch.setattr(make, "best_slices", only_once(make.best_slices))
     result = compress(shared_session, brief_, tmp_path / "b")
     assert result.tries[-1].action.startswith("latency p95: inconclusive")
@@ -314,7 +313,7 @@ def test_a_smaller_student_that_keeps_too_little_is_not_shipped(shared_session, 
         found = quality_criterion(*given, **settings)
         return found if len(calls) == 1 else found.model_copy(update={"outcome": "missed"})
 
-    monkeypatch.setattr(attempts, "quality_criterion", quality)
+    monkeypatch.setattr(build, "quality_criterion", quality)
     result = compress(shared_session, brief_, tmp_path / "b")
     assert result.outcome == "inconclusive"
     assert len(result.tries) >= 2

@@ -7,9 +7,8 @@ import pytest
 from edgekd.assistants.chain import REFRESH
 from edgekd.bundle import locked
 from edgekd.errors import UsageError
-from edgekd.pipeline import attempt as attempts
 from edgekd.pipeline import family as family_module
-from edgekd.pipeline.attempt import train_student
+from edgekd.pipeline.build import train_student
 from edgekd.pipeline.family import compress_family
 from edgekd.pipeline.sources import gather
 from edgekd.plan import planner as planners
@@ -32,8 +31,8 @@ def test_four_students_share_a_run_and_are_trained_on_briefly(shared_session, re
         cut.append(first_weights(*given))
         return cut[-1]
 
-    monkeypatch.setattr(attempts, "train_student", train)
-    monkeypatch.setattr(attempts, "first_weights", first)
+    monkeypatch.setattr(build, "train_student", train)
+    monkeypatch.setattr(build, "first_weights", first)
     asked = request_.model_copy(update={"profile": profile})
     family, _ = compress_family(shared_session, asked, (0.02, 0.024, 0.028, 0.032), tmp_path)
     assert all(m.elastic for m in family.members)
@@ -56,8 +55,8 @@ def test_a_member_that_keeps_too_little_is_trained_alone(shared_session, request
         criterion = quality_criterion(retained, name, floor)
         return criterion.model_copy(update={"outcome": "missed"}) if len(lengths) == 1 else criterion
 
-    monkeypatch.setattr(attempts, "train_student", train)
-    monkeypatch.setattr(attempts, "quality_criterion", strict)
+    monkeypatch.setattr(build, "train_student", train)
+    monkeypatch.setattr(build, "quality_criterion", strict)
     profile = override(request_.profile, {"search.select": "kept", "distill.stages.0.training.epochs": 10})
     asked = request_.model_copy(update={"profile": profile})
     family, results = compress_family(shared_session, asked, (0.02, 0.024, 0.028, 0.032), tmp_path)

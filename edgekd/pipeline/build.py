@@ -1,0 +1,213 @@
+"""One try at the budget: train what the plan chose, export it, and measure it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgekd.assistants.chain import lengthened, make_chain, refreshing
+from edgekd.bundle import emptied, write_core
+from edgekd.distill.elastic import ElasticRun
+from edgekd.distill.student import Lesson, Start, distill, load_student
+from edgekd.export.stage import export_student, exported_of, model_file
+from edgekd.inputs.gather import Inputs
+from edgekd.latency.estimate import Estimate
+from edgekd.latency.measure import Judgement, Measurement
+from edgekd.models.student import StudentModel, numpy_weights
+from edgekd.pipeline import collect
+from edgekd.pipeline.attempt import LONGER, Attempt
+from edgekd.pipeline.quality import answers, student_rows, table_row
+from edgekd.plan.device import Device, wanted_of
+from edgekd.plan.planner import Planner, core_of
+from edgekd.plan.weights import first_weights, weights_again
+from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
+from edgekd.proof.validate import judge_latency, replay_texts, report_latency
+from edgekd.records.plan import Candidate, Plan
+from edgekd.records.result import Timing
+from edgekd.remote.verify import unmeasured_latency, unmeasured_memory
+from edgekd.session import Session
+from edgekd.settings.distill import Distill
+from edgekd.settings.target import Precision
+from edgekd.store import Artefact
+
+
+def attempt(
+    planner: Planner,
+    plan: Plan,
+    candidate: Candidate,
+    work: Path,
+    *,
+    longer: bool = False,
+    previous: Attempt | None = None,
+    shared: ElasticRun | None = None,
+) -> Attempt:
+    """Make and measure what the plan chose.
+
+    Args:
+        candidate: Its choice, or the nearest where nothing fits.
+        longer: Train longer than the profile says.
+        previous: The try before; a student that fits inside its student goes on from that one's weights, the same
+            student begins where it began.
+        shared: An elastic run that the student is cut out of, where it is among its slices.
+    """
+    if candidate.kind == "teacher":
+        return _measured(planner, plan, candidate, planner.exported, work, None, [])
+    planner = planner.of_student
+    start = first_weights(planner.session, planner.inputs, candidate)
+    chain = make_chain(planner.session, planner.inputs, candidate, start)
+    cut = None if chain.taken else _out_of(shared, candidate, start.labels)
+    begun = cut or _going_on(planner, candidate, previous) or chain.start
+    spec = planner.inputs.profile.distill
+    if cut is not None:
+        planner.progress.say("student: cut out of the family's elastic run")
+        spec = refreshing(spec)
+    planner.progress.step("distil")
+    stages = train_student(planner.session, planner.inputs, begun, chain.lesson, spec, longer=longer)
+    student = stages[-1]
+    planner.progress.step("export")
+    exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
+    made = _measured(planner, plan, candidate, exported, work, start, stages)
+    return replace(made, begun=begun, chain=chain, stages=tuple(stages), elastic=cut is not None, longer=longer)
+
+
+def _going_on(planner: Planner, candidate: Candidate, previous: Attempt | None) -> Start | None:
+    """Where the try before leads: to what it began with, for the same student; for one inside it, to its weights."""
+    if previous is None or previous.student is None:
+        return None
+    if previous.candidate.same_student(candidate):
+        return None if previous.elastic else previous.begun
+    return weights_again(
+        planner.session, planner.inputs, load_student(previous.student.path), previous.candidate, candidate
+    )
+
+
+def _out_of(shared: ElasticRun | None, candidate: Candidate, labels: tuple[str, ...]) -> Start | None:
+    """The student as an elastic run left it; None where it was not among the slices."""
+    if shared is None or candidate.choice is None or candidate.choice not in shared.slices:
+        return None
+    assert candidate.shape is not None
+    whole = candidate.shape.hidden == shared.base.config.encoder_shape.hidden
+    return shared.cut(candidate.choice, labels) if whole else None
+
+
+def train_student(
+    session: Session, inputs: Inputs, start: Start, lesson: Lesson, spec: Distill, *, longer: bool
+) -> list[Artefact]:
+    """Distil a student, its last stage `longer` than `spec` says where asked; one artefact a stage."""
+    spec = lengthened(spec, LONGER) if longer else spec
+    return distill(session.store, session.engine, start, inputs.task, lesson, spec, "student: distil")
+
+
+def export_of(session: Session, inputs: Inputs, device: Device, model: StudentModel, model_id: str) -> Artefact:
+    """Export a trained student as the profile says."""
+    return export_student(
+        session.store,
+        session.engine,
+        (model.config.encoder_shape, numpy_weights(model)),
+        model_id,
+        inputs.task,
+        inputs.validation,
+        wanted_of(inputs, device),
+    )
+
+
+def _measured(
+    planner: Planner,
+    plan: Plan,
+    candidate: Candidate,
+    exported: Artefact,
+    work: Path,
+    start: Start | None,
+    stages: Sequence[Artefact],
+) -> Attempt:
+    student = stages[-1] if stages else None
+    precision: Precision = candidate.precision
+    int8 = exported_of(exported).quantisation
+    if precision == "int8" and not (int8 is not None and int8.kept):
+        precision = "fp32"  # accuracy comes first; the plan learns of it afterwards
+    _write(planner, plan, exported, precision, work, start, student)
+    planner.progress.step("validate")
+    judged = reported = None
+    if planner.device.probe is None:
+        judged, reported = _judge(planner, work)
+    timings = _timings(planner, judged, reported)
+    timing = timings.get(planner.inputs.profile.workload.judge)
+    rows, quality = student_rows(planner, exported, precision, timing) if student is not None else ([], None)
+    if quality is None:
+        logits = answers(planner, exported, precision)
+        quality = table_row("teacher", planner, logits)[1]
+    accept = planner.inputs.profile.accept
+    criteria = [
+        latency_criterion(judged)
+        if judged is not None
+        else unmeasured_latency(planner.inputs.profile, planner.budget_ms, candidate.best_known_ms),
+        quality_criterion(quality, planner.inputs.metric_name, accept.min_retained),
+    ]
+    if accept.max_mb is not None:
+        criteria.append(size_criterion(work / "model.onnx", accept.max_mb))
+    if accept.max_memory_mb is not None:
+        limit = accept.max_memory_mb
+        if judged is None or reported is None:
+            criteria.append(unmeasured_memory(limit))
+        else:
+            peak = max(judged.measurement.peak_memory_mb, reported.peak_memory_mb)
+            criteria.append(memory_criterion(peak, limit))
+    curves = tuple(collect.curves(stages))
+    return Attempt(
+        plan, candidate, exported, precision, judged, timings.get("fixed"), timings.get("replay"),
+        quality, tuple(criteria), tuple(rows), curves, start, student,
+    )  # fmt: skip
+
+
+def _timings(planner: Planner, judged: Judgement | None, reported: Measurement | None) -> dict[str, Timing]:
+    """Both measurements as the report shows them, by what was fed; none where the device is elsewhere."""
+    if judged is None or reported is None:
+        return {}
+    judge, target = planner.inputs.profile.workload.judge, planner.device.target
+    found = {judge: judged.measurement, "replay" if judge == "fixed" else "fixed": reported}
+    said = {"fixed": f"{planner.inputs.max_length} tokens", "replay": "real texts"}
+    known: dict[str, dict[float, Estimate]] = {name: {} for name in found}
+    known[judge][judged.percentile] = judged.estimate
+    return {name: collect.timing(m, said[name], judged.percentile, target, known[name]) for name, m in found.items()}
+
+
+def _write(
+    planner: Planner,
+    plan: Plan,
+    exported: Artefact,
+    precision: Precision,
+    work: Path,
+    start: Start | None,
+    student: Artefact | None,
+) -> None:
+    """Write what runs into the bundle: the model, its configuration and tokenizer, both precisions, the weights."""
+    emptied(work)
+    shape = start.shape if start is not None else planner.core("fp32").shape
+    session = plan.session or planner.device.target.session_spec()
+    write_core(work, core_of(planner.inputs, model_file(exported, precision), shape, session))
+    (work / "onnx").mkdir()
+    for name in ("model.onnx", "model_quantized.onnx", "model_fp16.onnx"):
+        if (exported.path / name).is_file():
+            shutil.copyfile(exported.path / name, work / "onnx" / name)
+    if student is not None:
+        (work / "student").mkdir()
+        for name in ("config.json", "model.safetensors"):
+            shutil.copyfile(student.path / name, work / "student" / name)
+
+
+def _judge(planner: Planner, bundle: Path) -> tuple[Judgement, Measurement]:
+    """Judge the bundle on the texts that the budget is about, and measure it briefly on the others."""
+    profile, target = planner.inputs.profile, planner.device.target
+    texts = {"fixed": planner.texts, "replay": replay_texts(planner.inputs.transfer.split)}
+    judge, batch_size = profile.workload.judge, profile.workload.batch_size
+    other = "replay" if judge == "fixed" else "fixed"
+    judged = judge_latency(
+        bundle, texts[judge], target, planner.budget_ms, profile.budget.percentile, planner.progress,
+        f"validate: latency, {judge} texts", batch_size=batch_size,
+    )  # fmt: skip
+    reported = report_latency(
+        bundle, texts[other], target, planner.progress, f"validate: latency, {other} texts", batch_size=batch_size
+    )
+    return judged, reported
