@@ -110,6 +110,7 @@ def teacher_rows(planner: Planner, final: Attempt) -> list[QualityRow]:
 def student_rows(
     planner: Planner, exported: Artefact, shipped: Precision, timing: Timing | None
 ) -> tuple[list[QualityRow], Retained]:
+    """The shipped student's lines, one a precision, and how much of the teacher the shipped one keeps."""
     rows, quality = [], None
     for precision in planner.precisions:
         mine = precision == shipped
@@ -155,5 +156,6 @@ def answers(planner: Planner, exported: Artefact, precision: Precision) -> np.nd
 
 
 def table_row(name: Any, planner: Planner, logits: np.ndarray, **columns: Any) -> tuple[QualityRow, Retained]:
+    """A model's line, by its logits on test, and how it compares with the teacher; see `quality_row`."""
     inputs = planner.inputs
     return collect.quality_row(name, inputs.task, inputs.test, logits, inputs.test_rows, **columns)

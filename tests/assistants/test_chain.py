@@ -9,6 +9,7 @@ from edgekd.assistants import chain as chains
 from edgekd.assistants.chain import lengthened, make_chain, training_flops
 from edgekd.assistants.choose import PaidRecord, Regime
 from edgekd.errors import UsageError
+from edgekd.pipeline import quality
 from edgekd.pipeline.build import train_student
 from edgekd.pipeline.compress import compress
 from edgekd.pipeline.sources import gather

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgekd.errors import UsageError
+from edgekd.pipeline import build
 from edgekd.pipeline.build import train_student
 from edgekd.pipeline.compress import compress
 from edgekd.pipeline.sources import gather

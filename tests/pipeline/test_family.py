@@ -7,6 +7,7 @@ import pytest
 from edgekd.assistants.chain import REFRESH
 from edgekd.bundle import locked
 from edgekd.errors import UsageError
+from edgekd.pipeline import build
 from edgekd.pipeline import family as family_module
 from edgekd.pipeline.build import train_student
 from edgekd.pipeline.family import compress_family
