@@ -9,10 +9,8 @@ from edgekd.assistants.chain import Chain
 from edgekd.distill.student import Start
 from edgekd.export.stage import exported_of
 from edgekd.latency.measure import Judgement
-from edgekd.proof.validate import Retained
 from edgekd.records.plan import Candidate, Plan
-from edgekd.records.result import Criterion, Outcome, QualityRow, Timing, Try, overall
-from edgekd.records.training import Curve
+from edgekd.records.result import Criterion, Latency, Outcome, QualityRow, Try, overall
 from edgekd.settings.target import Precision
 from edgekd.store import Artefact
 
@@ -32,17 +30,13 @@ class Attempt:
         candidate: What was tried.
         exported: The ONNX files.
         precision: Of the one that is shipped.
-        judged: The measurement that decides; None where the device is elsewhere, as are the two below.
-        fixed: At the fixed length.
-        replay: On real texts.
-        quality: How much of the teacher's metric the file keeps on test.
+        judged: The measurement that decides; None where the device is elsewhere, as are the two of `latency`.
+        latency: At the fixed length and on real texts.
         criteria: Latency, quality, and what else was asked for.
         rows: Its lines of the quality table.
-        curves: Its training.
         start: The student as cut out of the teacher; None for the unchanged teacher.
-        student: The trained student; None for the unchanged teacher.
         chain: The assistants between teacher and student; None for the unchanged teacher.
-        stages: What each stage of the student's training gave.
+        stages: What each stage of the student's training gave; the last is the student.
         begun: What its training began with: `start`, an assistant's slice, or that of the try before.
         elastic: Whether it was cut out of an elastic run, and trained on a little.
         longer: Whether it was trained longer than the profile says.
@@ -53,19 +47,20 @@ class Attempt:
     exported: Artefact
     precision: Precision
     judged: Judgement | None
-    fixed: Timing | None
-    replay: Timing | None
-    quality: Retained
+    latency: Latency
     criteria: tuple[Criterion, ...]
     rows: tuple[QualityRow, ...]
-    curves: tuple[Curve, ...]
     start: Start | None = None
-    student: Artefact | None = None
     chain: Chain | None = None
     stages: tuple[Artefact, ...] = ()
     begun: Start | None = None
     elastic: bool = False
     longer: bool = False
+
+    @property
+    def student(self) -> Artefact | None:
+        """The trained student; None for the unchanged teacher."""
+        return self.stages[-1] if self.stages else None
 
     @property
     def measured_ms(self) -> float | None:

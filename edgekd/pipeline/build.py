@@ -25,7 +25,6 @@ from edgekd.plan.weights import first_weights, weights_again
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.proof.validate import judge_latency, replay_texts, report_latency
 from edgekd.records.plan import Candidate, Plan
-from edgekd.records.result import Timing
 from edgekd.remote.verify import unmeasured_latency, unmeasured_memory
 from edgekd.session import Session
 from edgekd.settings.distill import Distill
@@ -53,7 +52,7 @@ def attempt(
         shared: An elastic run that the student is cut out of, where it is among its slices.
     """
     if candidate.kind == "teacher":
-        return _measured(planner, plan, candidate, planner.exported, work, None, [])
+        return _measured(planner, plan, candidate, planner.exported, work)
     planner = planner.of_student
     start = first_weights(planner.session, planner.inputs, candidate)
     chain = make_chain(planner.session, planner.inputs, candidate, start)
@@ -68,8 +67,8 @@ def attempt(
     student = stages[-1]
     planner.progress.step("export")
     exported = export_of(planner.session, planner.inputs, planner.device, load_student(student.path), student.id)
-    made = _measured(planner, plan, candidate, exported, work, start, stages)
-    return replace(made, begun=begun, chain=chain, stages=tuple(stages), elastic=cut is not None, longer=longer)
+    made = _measured(planner, plan, candidate, exported, work, start, tuple(stages))
+    return replace(made, begun=begun, chain=chain, elastic=cut is not None, longer=longer)
 
 
 def _going_on(planner: Planner, candidate: Candidate, previous: Attempt | None) -> Start | None:
@@ -119,58 +118,52 @@ def _measured(
     candidate: Candidate,
     exported: Artefact,
     work: Path,
-    start: Start | None,
-    stages: Sequence[Artefact],
+    start: Start | None = None,
+    stages: tuple[Artefact, ...] = (),
 ) -> Attempt:
-    student = stages[-1] if stages else None
+    """Write the bundle, measure it, and hold it against all that was asked for."""
     precision: Precision = candidate.precision
     int8 = exported_of(exported).quantisation
     if precision == "int8" and not (int8 is not None and int8.kept):
         precision = "fp32"  # accuracy comes first; the plan learns of it afterwards
-    _write(planner, plan, exported, precision, work, start, student)
+    _write(planner, plan, exported, precision, work, start, stages)
     planner.progress.step("validate")
     judged = reported = None
     if planner.device.probe is None:
         judged, reported = _judge(planner, work)
-    timings = _timings(planner, judged, reported)
-    timing = timings.get(planner.inputs.profile.workload.judge)
-    rows, quality = student_rows(planner, exported, precision, timing) if student is not None else ([], None)
-    if quality is None:
-        logits = answers(planner, exported, precision)
-        quality = table_row("teacher", planner, logits)[1]
-    accept = planner.inputs.profile.accept
+    latency = _latency(planner, judged, reported)
+    if stages:
+        rows, kept = student_rows(planner, exported, precision, latency.judged)
+    else:
+        rows, kept = [], table_row("teacher", planner, answers(planner, exported, precision))[1]
+    metric, accept = planner.inputs.metric_name, planner.inputs.profile.accept
     criteria = [
         latency_criterion(judged)
         if judged is not None
         else unmeasured_latency(planner.inputs.profile, planner.budget_ms, candidate.best_known_ms),
-        quality_criterion(quality, planner.inputs.metric_name, accept.min_retained),
+        quality_criterion(kept, metric, accept.min_retained),
     ]
     if accept.max_mb is not None:
         criteria.append(size_criterion(work / "model.onnx", accept.max_mb))
     if accept.max_memory_mb is not None:
-        limit = accept.max_memory_mb
-        if judged is None or reported is None:
-            criteria.append(unmeasured_memory(limit))
-        else:
-            peak = max(judged.measurement.peak_memory_mb, reported.peak_memory_mb)
-            criteria.append(memory_criterion(peak, limit))
-    curves = tuple(collect.curves(stages))
+        limit, peaks = accept.max_memory_mb, [m.peak_memory_mb for m in (latency.fixed, latency.replay) if m]
+        criteria.append(memory_criterion(max(peaks), limit) if peaks else unmeasured_memory(limit))
     return Attempt(
-        plan, candidate, exported, precision, judged, timings.get("fixed"), timings.get("replay"),
-        quality, tuple(criteria), tuple(rows), curves, start, student,
-    )  # fmt: skip
+        plan, candidate, exported, precision, judged, latency, tuple(criteria), tuple(rows), start, stages=stages
+    )
 
 
-def _timings(planner: Planner, judged: Judgement | None, reported: Measurement | None) -> dict[str, Timing]:
-    """Both measurements as the report shows them, by what was fed; none where the device is elsewhere."""
-    if judged is None or reported is None:
-        return {}
+def _latency(planner: Planner, judged: Judgement | None, reported: Measurement | None) -> Latency:
+    """Both measurements as the report shows them; none where the device is elsewhere."""
     judge, target = planner.inputs.profile.workload.judge, planner.device.target
+    if judged is None or reported is None:
+        return Latency(judge=judge)
     found = {judge: judged.measurement, "replay" if judge == "fixed" else "fixed": reported}
     said = {"fixed": f"{planner.inputs.max_length} tokens", "replay": "real texts"}
     known: dict[str, dict[float, Estimate]] = {name: {} for name in found}
     known[judge][judged.percentile] = judged.estimate
-    return {name: collect.timing(m, said[name], judged.percentile, target, known[name]) for name, m in found.items()}
+    timings = {name: collect.timing(m, said[name], judged.percentile, target, known[name]) for name, m in found.items()}
+    return Latency(judge=judge, fixed=timings["fixed"], replay=timings["replay"])
 
 
 def _write(
@@ -180,7 +173,7 @@ def _write(
     precision: Precision,
     work: Path,
     start: Start | None,
-    student: Artefact | None,
+    stages: Sequence[Artefact],
 ) -> None:
     """Write what runs into the bundle: the model, its configuration and tokenizer, both precisions, the weights."""
     emptied(work)
@@ -191,10 +184,10 @@ def _write(
     for name in ("model.onnx", "model_quantized.onnx", "model_fp16.onnx"):
         if (exported.path / name).is_file():
             shutil.copyfile(exported.path / name, work / "onnx" / name)
-    if student is not None:
+    if stages:
         (work / "student").mkdir()
         for name in ("config.json", "model.safetensors"):
-            shutil.copyfile(student.path / name, work / "student" / name)
+            shutil.copyfile(stages[-1].path / name, work / "student" / name)
 
 
 def _judge(planner: Planner, bundle: Path) -> tuple[Judgement, Measurement]:

@@ -96,7 +96,7 @@ def teacher_rows(planner: Planner, final: Attempt) -> list[QualityRow]:
         exact = precision == "fp32"
         logits = inputs.test_rows if exact else answers(planner, planner.exported, precision)
         row, _ = table_row(
-            "teacher" if exact else "teacher, INT8",
+            "teacher" if exact else f"teacher, {precision.upper()}",
             planner,
             logits,
             latency=None if latency.predicted else (latency.median_ms[precision], latency.p95_ms[precision]),
@@ -116,7 +116,7 @@ def student_rows(
         mine = precision == shipped
         known = {p.q: p.value_ms for p in timing.percentiles} if timing is not None and mine else None
         row, kept = table_row(
-            "student FP32" if precision == "fp32" else "student INT8",
+            f"student {precision.upper()}",
             planner,
             answers(planner, exported, precision),
             latency=None if known is None else (known[50.0], known[95.0]),

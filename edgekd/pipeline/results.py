@@ -15,7 +15,7 @@ from edgekd.pipeline.blackbox import compare
 from edgekd.pipeline.quality import shipped_answers
 from edgekd.plan.planner import Planner
 from edgekd.records.labels import OutputsSummary
-from edgekd.records.result import Latency, QualityRow, Result, Try
+from edgekd.records.result import QualityRow, Result, Try
 from edgekd.settings.request import Request
 
 
@@ -45,9 +45,9 @@ def result_of(
         outputs=_outputs(request, planner, final),
         plan=final.plan,
         assistants=None if final.chain is None else final.chain.found,
-        training=final.curves,
+        training=tuple(collect.curves(final.stages)),
         quality=tuple(rows),
-        latency=Latency(judge=inputs.profile.workload.judge, fixed=final.fixed, replay=final.replay),
+        latency=final.latency,
         export=exported_of(final.exported),
         criteria=final.criteria,
         speed=planner.session.log.summary() if probe is None else None,

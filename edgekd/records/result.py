@@ -30,15 +30,17 @@ Metric = Literal[
 Contender = Literal[
     "teacher",
     "teacher, INT8",
+    "teacher, FP16",
     "teacher outputs, as given",
+    "student INT8",
+    "student FP16",
+    "student FP32",
     "student, no assistant at the same compute",
     "student, fine-tuned without distillation",
     "student after slicing, untrained",
     "student from random weights, untrained",
     "student from a checkpoint, untrained",
     "TF-IDF + logistic regression",
-    "student FP32",
-    "student INT8",
 ]
 
 _WORST_FIRST: tuple[Outcome, ...] = ("missed", "inconclusive", "unmeasured", "met")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import get_args
 
 from pydantic import JsonValue
 
 from edgekd.records.base import Interval
-from edgekd.records.result import Criterion, Outcome, Percentile, QualityRow, Result, speed_words
+from edgekd.records.result import Contender, Criterion, Outcome, Percentile, QualityRow, Result, speed_words
 
 BADGE: dict[Outcome, str] = {
     "met": "Met",
@@ -126,7 +127,9 @@ def subject(result: Result) -> str:
     row = result.shipped
     if row is None or row.name.startswith("student"):
         return "the student"
-    return "the quantised teacher" if row.name == "teacher, INT8" else "the unchanged teacher"
+    return {"teacher, INT8": "the quantised teacher", "teacher, FP16": "the teacher in FP16"}.get(
+        row.name, "the unchanged teacher"
+    )
 
 
 def judged(result: Result) -> Percentile | None:
@@ -160,20 +163,8 @@ def shrinkage(result: Result) -> float | None:
 
 
 def quality_rows(result: Result) -> list[QualityRow]:
-    """The quality table, best known order: teacher first, then the students, then what needs no encoder."""
-    order = (
-        "teacher",
-        "teacher, INT8",
-        "teacher outputs, as given",
-        "student INT8",
-        "student FP32",
-        "student, no assistant at the same compute",
-        "student, fine-tuned without distillation",
-        "student after slicing, untrained",
-        "student from random weights, untrained",
-        "student from a checkpoint, untrained",
-        "TF-IDF + logistic regression",
-    )
+    """The quality table: teacher first, then the students, then what needs no encoder."""
+    order = get_args(Contender)
     return sorted(result.quality, key=lambda row: order.index(row.name))
 
 
