@@ -25,6 +25,7 @@ from edgekd.plan.weights import first_weights, weights_again
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.proof.validate import judge_latency, replay_texts, report_latency
 from edgekd.records.plan import Candidate, Plan
+from edgekd.records.result import Latency
 from edgekd.remote.verify import unmeasured_latency, unmeasured_memory
 from edgekd.session import Session
 from edgekd.settings.distill import Distill
