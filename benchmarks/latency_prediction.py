@@ -28,7 +28,7 @@ from edgekd.latency.speed import SpeedLog
 from edgekd.latency.table import LatencyTable, measure_table, narrowed, write_graph
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import GraphJob
-from edgekd.plan.make import widths_of
+from edgekd.plan.space import widths_of
 from edgekd.settings.export import GraphOptions
 from edgekd.settings.plan import Search
 from edgekd.settings.shape import EncoderShape, HeadShape

@@ -35,7 +35,7 @@ def make(kit: Path, **flags: Any) -> None:
     require("onnx", "cpu", "write the kit's graphs")
     require("onnxruntime", "cpu", "quantise the kit's graphs")
     from edgekd.latency.targets.build import build_target
-    from edgekd.plan.make import widths_of
+    from edgekd.plan.space import widths_of
     from edgekd.remote.probe import LENGTHS, STANDARD, make_plan_kit
 
     console = error_console()

@@ -82,24 +82,14 @@ class Bench:
         return steady_medians(found, self.target.clock, self.target.usual_speed())
 
 
-@dataclass(frozen=True)
-class Pilot:
-    """What one candidate near the budget told of all.
-
-    Attributes:
-        session: The fastest session options.
-        median_ms: Median of the model alone under them.
-    """
-
-    session: SessionSpec
-    median_ms: float
-
-
-def pilot(bench: Bench, candidate: Candidate, expected_ms: float) -> Pilot:
+def pilot(bench: Bench, candidate: Candidate, expected_ms: float) -> tuple[SessionSpec, float]:
     """Measure one candidate under every set of session options that the target offers, and choose.
 
     Args:
         expected_ms: About how long a call takes.
+
+    Returns:
+        The fastest options, and the median in ms of the model alone under them.
     """
     variants = bench.target.session_variants()
     with tempfile.TemporaryDirectory(prefix="edgekd-pilot-") as name:
@@ -109,7 +99,7 @@ def pilot(bench: Bench, candidate: Candidate, expected_ms: float) -> Pilot:
     ranked = [(_upper_ratio(bench, found["0"], found[str(i)]), i) for i in range(1, len(variants))]
     # The upper end of the ratio decides: what is only perhaps faster is not worth leaving the usual options.
     best = min((r for r in ranked if r[0] < _WORTH), default=(1.0, 0))[1]
-    return Pilot(variants[best], bench.medians(found)[str(best)])
+    return variants[best], bench.medians(found)[str(best)]
 
 
 def _upper_ratio(bench: Bench, base: Measurement, other: Measurement) -> float:

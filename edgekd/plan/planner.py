@@ -15,10 +15,8 @@ from edgekd.inputs.gather import Inputs
 from edgekd.latency.timer import Text
 from edgekd.plan.device import Device, wanted_of
 from edgekd.plan.importance import Measured
-from edgekd.plan.make import (
-    over_size,
-)
 from edgekd.plan.measure_teacher import measure_teacher
+from edgekd.plan.space import over_size
 from edgekd.plan.weights import importance_of
 from edgekd.progress import Progress
 from edgekd.proof.validate import fixed_texts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +15,9 @@ from edgekd.settings.shape import Slice
 _BINS = 2000
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """The slice that keeps most at one depth within the time given."""
-
-    choice: Slice
-    kept: float
-    median_ms: float
-
-
 def best_slices(
     value: Value, costs: WidthCosts, heads: Sequence[int], ffn: Sequence[int], budget_ms: float
-) -> list[SearchResult]:
+) -> list[Slice]:
     """For every depth that fits, the slice that keeps the most of the teacher within the budget.
 
     Exact over all choices of layers and, in each, of (heads, neurons) from the ladders, up to the rounding of time
@@ -41,7 +31,7 @@ def best_slices(
         budget_ms: Median latency of the model alone that may be used.
 
     Returns:
-        One entry a depth, shallowest first; empty if not even one layer fits.
+        One slice a depth, shallowest first; empty if not even one layer fits.
     """
     room = costs.straight_ms(max(0.0, budget_ms)) - costs.fixed
     if room <= 0:
@@ -64,8 +54,7 @@ def best_slices(
     found = []
     for used in range(1, depth + 1):
         if np.isfinite(table[depth, used, _BINS]):
-            choice = _trace(taken, bins, last, options, depth, used)
-            found.append(SearchResult(choice, value.kept(choice), costs.whole_ms(choice.heads, choice.ffn)))
+            found.append(_trace(taken, bins, last, options, depth, used))
     return found
 
 

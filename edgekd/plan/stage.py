@@ -18,15 +18,9 @@ from edgekd.models.families import Hosted
 from edgekd.models.identity import folder_id
 from edgekd.models.teacher import Encoder
 from edgekd.plan.finalists import Bench
-from edgekd.plan.make import (
-    SearchInput,
-    explained_by_width,
-    frame,
-    widths_of,
-    with_checkpoint,
-    with_students,
-)
+from edgekd.plan.make import frame, with_checkpoint, with_students
 from edgekd.plan.planner import Planner, core_of
+from edgekd.plan.space import SearchSpace, explained_by_width, widths_of
 from edgekd.plan.value import value_of
 from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.target import Precision, SessionSpec
@@ -90,8 +84,8 @@ def _make(planner: Planner, correction: float, without: Sequence[Precision]) -> 
         return _with_checkpoint(planner, plan, inputs.checkpoint, precisions)
     if plan.chosen is not None or inputs.teacher.hosted is None:
         return plan
-    search = _search(planner, inputs.teacher.hosted)
-    return with_students(plan, inputs.profile, bench_of(planner), search, precisions, planner.latency.predicted)
+    space = _space(planner, inputs.teacher.hosted, precisions)
+    return with_students(plan, bench_of(planner), space, planner.latency.predicted)
 
 
 def _with_checkpoint(planner: Planner, plan: Plan, checkpoint: Encoder, precisions: Sequence[Precision]) -> Plan:
@@ -131,15 +125,16 @@ def random_bundle(planner: Planner, candidate: Candidate, session: SessionSpec, 
     return BundleJob("proof", folder / "bundle", tuple(planner.texts), inputs.profile.workload.batch_size)
 
 
-def _search(planner: Planner, hosted: Hosted) -> SearchInput:
-    shape = hosted[0]
-    widths = widths_of(shape, planner.inputs.profile.search.widths)
-    return SearchInput(
+def _space(planner: Planner, hosted: Hosted, precisions: Sequence[Precision]) -> SearchSpace:
+    shape, profile = hosted[0], planner.inputs.profile
+    widths = widths_of(shape, profile.search.widths)
+    return SearchSpace(
+        profile=profile,
+        precisions=precisions,
         shape=shape,
         value=value_of(planner.measured.importance),
         explained=explained_by_width(planner.measured.states, widths, shape.hidden),
         table=latency_table(planner, widths),
-        instruction_set=planner.device.instruction_set or "",
     )
 
 

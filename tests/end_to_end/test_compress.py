@@ -12,7 +12,7 @@ from edgekd.pipeline import build
 from edgekd.pipeline.build import train_student
 from edgekd.pipeline.compress import compress
 from edgekd.pipeline.sources import gather
-from edgekd.plan import make
+from edgekd.plan import make, space
 from edgekd.plan.finalists import prove
 from edgekd.plan.weights import first_weights
 from edgekd.profiles import load_request
@@ -287,7 +287,7 @@ def test_unchanged_teacher_too_near_to_tell_gives_way_to_its_int8_file(shared_se
 
 def test_the_smallest_student_stays_where_nobody_can_tell(shared_session, brief_, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "judge_latency", doubtful((0.9, 1.2)))
-    monkeypatch.setattr(make, "best_slices", only_once(make.best_slices))
+    monkeypatch.setattr(space, "best_slices", only_once(space.best_slices))
     result = compress(shared_session, brief_, tmp_path / "b")
     assert result.tries[-1].action.startswith("latency p95: inconclusive")
     assert result.outcome == "inconclusive"

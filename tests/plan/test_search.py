@@ -43,18 +43,18 @@ def every_slice(value, table, budget):
 @pytest.mark.parametrize("budget", [0.5, 0.9, 1.7, 2.6, 9.0])
 def test_equals_trying_everything(value, budget, bend, last):
     table = costs(bend, last)
-    found = {len(f.choice.layers): f for f in best_slices(value, table, HEADS, FFN, budget)}
+    found = {len(s.layers): s for s in best_slices(value, table, HEADS, FFN, budget)}
     expected = every_slice(value, table, budget)
     assert found.keys() == expected.keys()
     for depth, best in expected.items():
         # Rounding time up into bins may cost a sliver; it may never gain.
-        assert best - 0.02 <= found[depth].kept <= best + 1e-9
-        assert found[depth].median_ms <= budget + 1e-9
+        assert best - 0.02 <= value.kept(found[depth]) <= best + 1e-9
+        assert table.whole_ms(found[depth].heads, found[depth].ffn) <= budget + 1e-9
 
 
 def test_a_cheap_last_layer_is_kept_whole(value):
     for found in best_slices(value, costs(last=(0.001, 0.001)), HEADS, FFN, 1.2):
-        assert (found.choice.heads[-1], found.choice.ffn[-1]) == (4, 8)
+        assert (found.heads[-1], found.ffn[-1]) == (4, 8)
 
 
 def test_nothing_fits(value):
@@ -75,13 +75,13 @@ def test_value_of_dead_scores_is_even():
 def test_important_layer_is_kept_first():
     rng = np.random.default_rng(0)
     value = value_of(Importance([rng.random(4)] * 3, [rng.random(8)] * 3, np.array([0.0, 5.0, 0.0])))
-    (only,) = [f for f in best_slices(value, costs(), HEADS, FFN, 9.0) if len(f.choice.layers) == 1]
-    assert only.choice.layers == (1,)
+    (only,) = [s for s in best_slices(value, costs(), HEADS, FFN, 9.0) if len(s.layers) == 1]
+    assert only.layers == (1,)
 
 
 def test_layer_without_enough_heads_is_offered_fewer():
     value = value_of(Importance([np.ones(2), np.ones(4)], [np.ones(8), np.ones(4)], np.ones(2)))
     for found in best_slices(value, costs(), HEADS, FFN, 9.0):
-        for layer, heads, ffn in zip(found.choice.layers, found.choice.heads, found.choice.ffn, strict=True):
+        for layer, heads, ffn in zip(found.layers, found.heads, found.ffn, strict=True):
             assert heads <= (2, 4)[layer]
             assert ffn <= (8, 4)[layer]

@@ -4,7 +4,7 @@ import pytest
 
 from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.writer import random_weights, save_model, write_student
-from edgekd.plan.make import model_mb, over_size
+from edgekd.plan.space import model_mb, over_size
 from edgekd.settings.profile import parse
 from edgekd.settings.shape import EncoderShape, HeadShape
 

@@ -17,7 +17,7 @@ from edgekd.latency.targets.build import build_target
 from edgekd.models.teacher import load_teacher
 from edgekd.pipeline.compress import compress
 from edgekd.plan.device import Device
-from edgekd.plan.make import widths_of
+from edgekd.plan.space import widths_of
 from edgekd.profiles import load_profile
 from edgekd.progress import Progress
 from edgekd.proof.recheck import CheckOptions
