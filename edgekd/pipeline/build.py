@@ -147,7 +147,7 @@ def _measured(
     if accept.max_mb is not None:
         criteria.append(size_criterion(work / "model.onnx", accept.max_mb))
     if accept.max_memory_mb is not None:
-        limit, peaks = accept.max_memory_mb, [m.peak_memory_mb for m in (latency.fixed, latency.replay) if m]
+        limit, peaks = accept.max_memory_mb, [m.peak_memory_mb for m in (judged and judged.measurement, reported) if m]
         criteria.append(memory_criterion(max(peaks), limit) if peaks else unmeasured_memory(limit))
     return Attempt(
         plan, candidate, exported, precision, judged, latency, tuple(criteria), tuple(rows), start, stages=stages

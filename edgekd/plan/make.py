@@ -244,7 +244,7 @@ def _choose(plan: Plan, finalists: Sequence[Candidate], found: Sequence[Candidat
     fitting = [c for c in finalists if c.fits]
     if not fitting:
         return plan.model_copy(update={"reason": "no finalist measured within the budget"})
-    best = max(fitting, key=_score)
+    best = max(fitting, key=score)
     reason = f"keeps {100 * best.kept:.0f}% of the teacher's importance, the most of {len(students)} frontier students"
     if predicted:
         reason += f"; {predicted}"

@@ -168,6 +168,6 @@ def too_slow(plan: Plan, smallest: Candidate, whole_ms: float, takes: str) -> st
         )
     return (
         f"nothing fits {plan.budget_ms:g} ms: the smallest student, one layer of {shape.heads[0]} heads and "
-        f"{shape.ffn[0]} neurons at width {shape.hidden}, {smallest.precision.upper()}, {takes} {whole_ms:.2f} ms, with "
-        f"{work:.2f} ms of tokenising and answering, at {plan.max_length} tokens"
+        f"{shape.ffn[0]} neurons at width {shape.hidden}, {smallest.precision.upper()}, {takes} {whole_ms:.2f} ms, "
+        f"with {work:.2f} ms of tokenising and answering, at {plan.max_length} tokens"
     )

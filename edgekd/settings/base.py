@@ -92,6 +92,10 @@ def _complaint(model: type[BaseModel], content: Mapping[str, Any], error: Any) -
         known = _LITERAL.findall(error["ctx"]["expected"])
         return place, f"no {error['input']!r} here; {hint(error['input'], known)}", ""
     if kind == "value_error":
+        # Where a combination is refused, the message begins with the field that is to change.
+        field, colon, why = str(error["ctx"]["error"]).partition(": ")
+        if colon and field.isidentifier():
+            return ".".join(part for part in (place, field) if part), why, ""
         return place, str(error["ctx"]["error"]), ""
     if kind in ("model_attributes_type", "model_type"):
         return place, "expected settings such as {name: ...}", f" (got {str(error['input'])[:_SHOWN_INPUT]!r})"

@@ -205,7 +205,7 @@ def test_fixed_chain_that_cannot_be(shapes, line):
     [
         ({"name": "lambda", "tradeoff": 1.5}, r"distill\.assistants\.tradeoff: .*less than or equal to 1"),
         ({"name": "lambda", "tradeoff": -0.1}, r"distill\.assistants\.tradeoff: .*greater than or equal to 0"),
-        ({"name": "best"}, r"distill\.assistants: .*'best'"),
+        ({"name": "best"}, r"distill\.assistants\.name: .*'best'"),
         ({"name": "fixed"}, r"distill\.assistants\.shapes"),
     ],
 )

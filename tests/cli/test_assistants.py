@@ -14,15 +14,16 @@ def asked(capsys, *arguments):
 
 
 def test_flag_is_the_profiles_field(capsys):
-    assert asked(capsys) == {"name": "auto"}
-    assert asked(capsys, "--assistants", "lambda") == {"name": "lambda", "tradeoff": 0.2}
+    assert asked(capsys)["name"] == "auto"
+    assert asked(capsys, "--assistants", "lambda") == {"name": "lambda", "tradeoff": 0.2, "shapes": []}
 
 
 def test_flag_replaces_a_fixed_chain(capsys, tmp_path):
     fixed = "{name: fixed, shapes: [{layers: [0, 1], heads: [4, 4], ffn: [64, 64]}]}"
     (tmp_path / "p.yaml").write_text(f"name: p\ndistill: {{assistants: {fixed}}}\n")
     assert len(asked(capsys, "--profile", str(tmp_path / "p.yaml"))["shapes"]) == 1
-    assert asked(capsys, "--profile", str(tmp_path / "p.yaml"), "--assistants", "none") == {"name": "none"}
+    replaced = asked(capsys, "--profile", str(tmp_path / "p.yaml"), "--assistants", "none")
+    assert (replaced["name"], replaced["shapes"]) == ("none", [])
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_stage_that_runs_its_teacher_says_so():
         ({"on_the_fly": {"name": "mask_tokens"}, "mixup": {}}, "on_the_fly: a stage has changed texts or mixed ones"),
         ({"on_the_fly": {"name": "mask_tokens"}, "loss": HardCE()}, "on_the_fly: changed texts have no gold label"),
         ({"on_the_fly": {"name": "synonyms"}}, "on_the_fly"),
-        ({"on_the_fly": {"name": "mask_tokens", "ratio": 1.0}}, "on_the_fly.mask_tokens.ratio"),
+        ({"on_the_fly": {"name": "mask_tokens", "ratio": 1.0}}, "on_the_fly.ratio"),
     ],
 )
 def test_what_does_not_go_together_is_refused(content, line):

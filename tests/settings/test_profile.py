@@ -78,7 +78,7 @@ def test_initialisation_by_name():
     assert found.distill.init.folder == "./e"
     for wrong, place in (
         ({"name": "magic"}, "distill.init"),
-        ({"name": "checkpoint"}, "distill.init.folder: missing"),
+        ({"name": "checkpoint"}, "distill.init.folder: name checkpoint needs one"),
     ):
         with pytest.raises(UsageError, match=place):
             parse({"name": "x", "distill": {"init": wrong}}, "test")
@@ -88,7 +88,10 @@ def test_initialisation_by_name():
     ("content", "message"),
     [
         ({"name": "x", "target": {"kind": "onnxruntime"}}, "did you mean 'onnxruntime-(cpu|cuda)'"),
-        ({"name": "x", "distill": {"init": {"name": "Slice"}}}, "distill.init: no 'Slice' here; did you mean 'slice'"),
+        (
+            {"name": "x", "distill": {"init": {"name": "Slice"}}},
+            "distill.init.name: no 'Slice' here; did you mean 'slice'",
+        ),
         ({"budget": {"latency_ms": 3}}, "^test: name: missing$"),
         ({"name": "x", "target": {"kind": "onnxruntime-cpu", "precisions": ["fp16"]}}, "choose fp32 or int8"),
         ({"name": "x", "target": {"threads": 2}}, "^test: target: kind is missing"),
