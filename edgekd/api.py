@@ -23,6 +23,7 @@ from edgekd.errors import UsageError
 if TYPE_CHECKING:
     from edgekd.progress import Progress
     from edgekd.proof.recheck import Recheck
+    from edgekd.records.base import record_of
     from edgekd.records.export import Exported
     from edgekd.records.plan import Plan
     from edgekd.records.result import Result
@@ -156,7 +157,7 @@ def teach(
     else:
         taught = teach_from(session, str(encoder), read(session.engine.progress, source, *given), resolved)
     _copy(taught, Path(out))
-    return TrainingRun.model_validate(taught.result)
+    return record_of(taught, TrainingRun)
 
 
 def distill(
@@ -179,6 +180,7 @@ def distill(
     from edgekd.pipeline.build import train_student
     from edgekd.pipeline.sources import gather
     from edgekd.plan.weights import first_weights
+    from edgekd.records.base import record_of
     from edgekd.records.training import TrainingRun
 
     candidate = plan.choice or plan.nearest()
@@ -190,7 +192,7 @@ def distill(
     student = train_student(session, inputs, chain.start, chain.lesson, inputs.profile.distill, longer=False)[-1]
     _copy(student, Path(out))
     inputs.reader.save_tokenizer(Path(out))
-    return TrainingRun.model_validate(student.result)
+    return record_of(student, TrainingRun)
 
 
 def export(

@@ -29,6 +29,7 @@ from edgekd.models.families import Hosted
 from edgekd.models.student import from_weights
 from edgekd.models.teacher import Teacher
 from edgekd.progress import Progress
+from edgekd.records.base import record_of
 from edgekd.records.export import Exported, Form, Half, Parity
 from edgekd.runtime.tokenise import MASKED, Encodings, joined_logits
 from edgekd.settings.export import Export, GraphOptions
@@ -181,7 +182,7 @@ def model_file(artefact: Artefact, precision: Precision) -> Path:
 
 def exported_of(artefact: Artefact) -> Exported:
     """What is known of the files."""
-    return Exported.model_validate(artefact.result)
+    return record_of(artefact, Exported)
 
 
 def _prove(path: Path, encodings: Encodings, model: nn.Module, engine: Engine) -> Parity:

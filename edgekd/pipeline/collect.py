@@ -18,6 +18,7 @@ from edgekd.latency.estimate import Estimate, estimate
 from edgekd.latency.measure import Measurement
 from edgekd.latency.targets.base import Target
 from edgekd.proof.validate import Retained, retained
+from edgekd.records.base import record_of
 from edgekd.records.result import (
     Contender,
     DataSummary,
@@ -77,7 +78,7 @@ def curves(stages: Sequence[Artefact]) -> list[Curve]:
 
     A stage that is judged by its own held-out loss has no score: that loss is in no unit of the metric's.
     """
-    runs = [TrainingRun.model_validate(stage.result) for stage in stages]
+    runs = [record_of(stage, TrainingRun) for stage in stages]
     found = []
     for number, run in enumerate(runs, 1):
         scored = run.judged_by == "metric"

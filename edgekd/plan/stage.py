@@ -22,6 +22,7 @@ from edgekd.plan.make import frame, with_checkpoint, with_students
 from edgekd.plan.planner import Planner, core_of
 from edgekd.plan.space import SearchSpace, explained_by_width, widths_of
 from edgekd.plan.value import value_of
+from edgekd.records.base import record_of
 from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.target import Precision, SessionSpec
 
@@ -71,7 +72,7 @@ def make_plan(planner: Planner, correction: float = 1.0, without: Sequence[Preci
         return plan.model_dump(mode="json")
 
     try:
-        return Plan.model_validate(planner.session.store.make("make_plan", PLAN_VERSION, key, build).result)
+        return record_of(planner.session.store.make("make_plan", PLAN_VERSION, key, build), Plan)
     except _NothingFitsError as nothing:
         return nothing.plan
 
@@ -169,4 +170,4 @@ def latency_table(planner: Planner, widths: Sequence[int]) -> LatencyTable:
             progress=planner.progress,
         ).model_dump(mode="json")
 
-    return LatencyTable.model_validate(planner.session.store.make("measure_device", TABLE_VERSION, key, build).result)
+    return record_of(planner.session.store.make("measure_device", TABLE_VERSION, key, build), LatencyTable)

@@ -23,8 +23,7 @@ from edgekd.latency.measure import compare
 from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, GraphJob, Text
 from edgekd.progress import Progress
-from edgekd.records.base import Interval, Record
-from edgekd.records.result import SCHEMA_VERSION, read_record
+from edgekd.records.base import Interval, Record, read_record
 from edgekd.runtime.model import CPU, SURROGATES, BundleConfig, load
 from edgekd.runtime.tokenise import MASKED
 from edgekd.settings.shape import EncoderShape, HeadShape
@@ -78,7 +77,7 @@ class Evidence(Record):
         ratio: The bundle against the anchor there; None where the device is elsewhere.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     precision: Precision
     texts: Annotated[tuple[str | tuple[str, str], ...], Field(min_length=1)]
     own: int = 0

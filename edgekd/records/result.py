@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, JsonValue
+from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
-from edgekd.errors import ExitCode, UsageError
+from edgekd.errors import ExitCode
 from edgekd.records.assistants import Assistants
-from edgekd.records.base import Interval, Record
+from edgekd.records.base import Interval, Record, read_record
 from edgekd.records.export import Exported
 from edgekd.records.labels import CalibrationSummary, OutputsSummary
 from edgekd.records.plan import Candidate, Plan
 from edgekd.records.training import Curve
 from edgekd.records.transfer import TransferSummary
-from edgekd.settings.base import validated
-from edgekd.store import read_json
 
-SCHEMA_VERSION: Literal[1] = 1
+# What is told otherwise since schema 2: a result of schema 1 is read without it.
+_OF_SCHEMA_1 = ("candidates", "chain", "chain_summary", "training", "parity", "quantisation", "graphs")
+
 MAX_SAMPLES = 500
 
 Outcome = Literal["met", "missed", "inconclusive", "unmeasured"]
@@ -50,7 +50,6 @@ EXIT_CODES = {
     "inconclusive": ExitCode.INCONCLUSIVE,
     "unmeasured": ExitCode.UNMEASURED,
 }
-ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class DataSummary(Record):
@@ -255,7 +254,7 @@ class Result(Record):
         finished: When it ended.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = 2
     name: str
     demo: bool = False
     request: dict[str, JsonValue] = {}
@@ -284,6 +283,13 @@ class Result(Record):
     command: str = "edgekd compress -c edgekd.yaml"
     started: AwareDatetime
     finished: AwareDatetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_schema_1(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("schema_version") != 1:
+            return content
+        return {k: v for k, v in content.items() if k not in _OF_SCHEMA_1} | {"schema_version": 2}
 
     @property
     def outcome(self) -> Outcome:
@@ -336,20 +342,3 @@ def read_result(path: Path) -> Result:
         UsageError: The file is missing, not JSON, of a newer schema, or not a result.
     """
     return read_record(path, Result)
-
-
-def read_record(path: Path, model: type[ModelT]) -> ModelT:
-    """Read and validate a JSON file that carries a `schema_version`.
-
-    Raises:
-        UsageError: The file is missing, not JSON, of a newer schema, or does not fit the model.
-    """
-    content = read_json(path, "name the folder of a finished run, or make it again")
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    version = content.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UsageError(
-            f"{path}: schema_version {version} is newer than this edgekd reads ({SCHEMA_VERSION}): upgrade edgekd"
-        )
-    return validated(model, content, str(path))

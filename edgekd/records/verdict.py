@@ -7,17 +7,15 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, JsonValue
 
-from edgekd.records.base import Record
+from edgekd.records.base import Record, read_record
 from edgekd.records.export import Quantisation
 from edgekd.records.result import (
-    SCHEMA_VERSION,
     Criterion,
     Metric,
     Outcome,
     QualityRow,
     Result,
     Timing,
-    read_record,
 )
 
 
@@ -60,7 +58,7 @@ class Verdict(Record):
         finished: ISO 8601, with the time zone.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     outcome: Outcome
     exit_code: int
     demo: bool

@@ -23,7 +23,8 @@ from edgekd.latency.timer import Text
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.proof.recheck import CheckOptions, Recheck, open_bundle
 from edgekd.proof.validate import Retained, retained
-from edgekd.records.result import EXIT_CODES, Criterion, overall, read_record
+from edgekd.records.base import read_record
+from edgekd.records.result import EXIT_CODES, Criterion, overall
 from edgekd.remote.kit import read_sealed
 from edgekd.remote.pack import MEASURING, oldest_runtime, pack
 from edgekd.resources import ANSWERING

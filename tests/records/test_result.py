@@ -1,4 +1,5 @@
 import itertools
+import json
 import math
 
 import pytest
@@ -41,6 +42,16 @@ def test_json_round_trip(sample, tmp_path):
     path = tmp_path / "result.json"
     path.write_text(sample.model_dump_json(), encoding="utf-8")
     assert read_result(path) == sample
+
+
+def test_a_result_of_schema_1_is_read_without_what_it_told_otherwise(sample, tmp_path):
+    path = tmp_path / "result.json"
+    old = json.loads(sample.model_dump_json(exclude={"plan", "assistants", "export"}))
+    old |= {"schema_version": 1, "candidates": [{"name": "teacher"}], "chain": [], "chain_summary": None}
+    old |= {"training": [{"unit": "epoch", "points": [{"at": 1}]}], "parity": {}, "quantisation": {}, "graphs": {}}
+    path.write_text(json.dumps(old), encoding="utf-8")
+    told = {"plan": None, "assistants": None, "export": None, "training": ()}
+    assert read_result(path) == sample.model_copy(update=told)
 
 
 def test_an_infinite_end_survives_json():
