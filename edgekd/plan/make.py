@@ -190,7 +190,8 @@ def _piloted(
     """The plan with what a candidate near the budget told, and that candidate, measured whole.
 
     A shared machine keeps to a state for a minute, which the speed kernel does not always feel. So what is expected,
-    which table and teacher told in minutes of their own, counts as much as what this minute shows.
+    which table and teacher told in minutes of their own, counts as much as what this minute shows: in the median,
+    unless that is off by more than any minute is, and always in the tail, which is chance in so few seconds.
 
     Args:
         asked: The correction that the plan began with, which what is measured whole is subject to as well.
@@ -199,11 +200,12 @@ def _piloted(
     assert candidate.predicted_ms is not None
     expected = _model_ms(candidate.predicted_ms, plan)
     session, median_ms = pilot(bench, candidate, expected)
-    whole = asked * cautious_ms(prove(bench, candidate, session), plan.headroom)
-    if expected_ms is not None and 1 / _SLOW_MINUTE < whole / expected_ms < _SLOW_MINUTE:
-        whole = math.sqrt(whole * expected_ms)
     median = median_ms + plan.overhead_ms
     off = median / (expected + plan.overhead_ms)
+    whole = asked * cautious_ms(prove(bench, candidate, session), plan.headroom)
+    if expected_ms is not None:
+        level = math.sqrt(off) if 1 / _SLOW_MINUTE < off < _SLOW_MINUTE else off
+        whole = level * math.sqrt(expected_ms * whole / off)
     learned = {"session": session, "correction": asked * off, "tail": whole / (asked * median)}
     return plan.model_copy(update=learned), candidate.model_copy(update={"measured_ms": whole})
 

@@ -27,7 +27,7 @@ from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.target import Precision, SessionSpec
 
 TABLE_VERSION = 4
-PLAN_VERSION = 7
+PLAN_VERSION = 8
 
 
 class _NothingFitsError(Exception):

@@ -99,20 +99,22 @@ FRAME = Plan(
 
 
 @pytest.mark.parametrize(
-    ("slower", "expected", "level"),
+    ("slower", "tail", "expected", "level"),
     [
-        (1.2, None, 1.2),  # nothing is known of it but this minute
-        (1.2, 1.0, np.sqrt(1.2)),  # a slow minute, or a table that is off: each counts half
-        (1.5, 1.0, 1.5),  # no minute is so slow: the table is off
+        (1.2, 1.2, None, 1.2),  # nothing is known of it but this minute
+        (1.2, 1.2, 1.0, np.sqrt(1.2)),  # a slow minute, or a table that is off: each counts half
+        (1.5, 1.2, 1.0, 1.5),  # no minute is so slow: the table is off
+        (1.0, 2.4, 1.0, np.sqrt(2.0)),  # a tail of a few seconds is half chance
+        (1.5, 2.4, 1.0, 1.5 * np.sqrt(2.0)),
     ],
 )
-def test_what_the_pilot_takes_whole_sets_correction_and_tail(bench, monkeypatch, slower, expected, level):
+def test_what_the_pilot_takes_whole_sets_correction_and_tail(bench, monkeypatch, slower, tail, expected, level):
     """The table says a median of 6.4 ms and a tail of 1.2; the pilot's calls are longer by one factor."""
     frame, call = FRAME.model_copy(update={"correction": 1.0}), 6.4 + 0.5
     near = candidate().model_copy(update={"predicted_ms": call * 1.2})
     session = SessionSpec(arena=False)
     monkeypatch.setattr(make, "pilot", lambda *_: (session, slower * call - 0.5))
-    monkeypatch.setattr(make, "prove", lambda *_: proof(slower * 1.2 * call, slower * 1.2 * call))
+    monkeypatch.setattr(make, "prove", lambda *_: proof(*[slower * tail * call] * 2))
     after, known = make._piloted(frame, bench, near, 1.0, expected and expected * near.predicted_ms)
     assert after.session == session
     assert after.correction == pytest.approx(slower)
