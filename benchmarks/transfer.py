@@ -51,7 +51,7 @@ from edgekd.settings.task import JointIntentSlots, TextClassification
 from edgekd.settings.transfer import Transfer
 from edgekd.store import Artefact, Store, default_root
 from edgekd.tasks.base import Task
-from edgekd.tasks.joint import JointTask
+from edgekd.tasks.joint_intent_slots import JointIntentSlotsTask
 
 VERSION = 1
 
@@ -210,7 +210,7 @@ class Group:
 
 def _by_text(task: Task, counts: np.ndarray) -> dict[str, Any]:
     """What each text brings to the score, whose mean over texts it is; of two heads, their parts too."""
-    if not isinstance(task, JointTask):
+    if not isinstance(task, JointIntentSlotsTask):
         return {"correct": np.packbits(counts[:, 0].astype(bool)).tobytes().hex()}
     _, hits, _, missed, errors, texts = counts.T
     share = len(counts) / (hits + missed + texts).sum()

@@ -28,7 +28,7 @@ _FAMILIES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", 
              "distilbert": "DistilBert"}  # fmt: skip
 
 # What transformers must be told of a sequence head that does not choose one class of several.
-_PROBLEMS = {"multi-label-classification": "multi_label_classification", "text-regression": "regression"}
+_PROBLEMS = {"flags": "multi_label_classification", "value": "regression"}
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ def config_of(core: Core) -> dict[str, Any]:
             "pad_token_id": config.get("pad_token_id", 0),
             "torch_dtype": "float32",
         }
-        if core.task.name in _PROBLEMS:
-            config["problem_type"] = _PROBLEMS[core.task.name]
+        if core.task.output in _PROBLEMS:
+            config["problem_type"] = _PROBLEMS[core.task.output]
     labels, own = tuple(core.labels), {}
-    if core.task.name == "joint-intent-slots":
+    if core.task.output == "joint":
         # Foreign loaders expect the names of `logits` alone.
         cut = labels.index(OUTSIDE)
         labels, own = labels[:cut], {"slot_labels": list(labels[cut:])}
@@ -96,6 +96,7 @@ def config_of(core: Core) -> dict[str, Any]:
         "edgekd": {
             "schema_version": SCHEMA_VERSION,
             "task": core.task.model_dump(mode="json"),
+            "output": core.task.output,
             **own,
             "max_length": core.max_length,
             "threads": core.session.get("threads", 1),

@@ -47,7 +47,7 @@ def gold_column(table: Table, task: TaskSpec, columns: Columns) -> str | None:
     if isinstance(task, WordTask):
         return columns.find("tags", table.names)
     found = columns.find("label", table.names)
-    if found is None and task.name == "text-regression":
+    if found is None and task.output == "value":
         return columns.find("value", table.names)
     return found
 
@@ -77,10 +77,10 @@ def _texts_with_gold(table: Table, name: str, task: SequenceTask, columns: Colum
         return Split(name, texts, pairs), []
     if name == "unlabeled":
         return Split(name, texts, pairs), _dropped(table, found, columns)
-    if task.name == "multi-label-classification":
+    if task.output == "flags":
         sets = _all_or_none(table, _label_sets(table, found), f"no labels in column '{found}'")
         return Split(name, texts, pairs, label_sets=sets if sets and any(sets) else None), []
-    if task.name == "text-regression":
+    if task.output == "value":
         numbers = [_value(table, i, found) for i in range(len(texts))]
         return Split(name, texts, pairs, values=_all_or_none(table, numbers, f"no value in column '{found}'")), []
     values = [_label(table, i, found) for i in range(len(texts))]

@@ -161,7 +161,7 @@ def _labels(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec) 
     labelled = {name: splits[name] for name in LABELLED if name in splits and splits[name].has_gold}
     if not labelled:
         return ()
-    if isinstance(task, TextRegression):
+    if task.output == "value":
         return _one_value(labelled, tables)
     if isinstance(task, JointIntentSlots):
         intents = _known(labelled, tables, lambda split: [[label] for label in split.labels or []], set())

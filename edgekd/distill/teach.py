@@ -28,7 +28,7 @@ from edgekd.settings.distill import Stage, Teach
 from edgekd.settings.losses import SoftCE
 from edgekd.store import Artefact, Store
 from edgekd.tasks.build import build_task
-from edgekd.tasks.joint import JointTask
+from edgekd.tasks.joint_intent_slots import JointIntentSlotsTask
 
 VERSION = 1
 
@@ -95,7 +95,7 @@ def _fine_tune(
     task = build_task(data.task, data.labels)
     tokenizer = load_tokenizer(encoder)
     torch.manual_seed(spec.seed)
-    if isinstance(task, JointTask):
+    if isinstance(task, JointIntentSlotsTask):
         model = _joint_model(encoder, task, spec.seed)
     else:
         model = load_encoder(encoder, data.labels, task.head, PROBLEMS[task.output])
@@ -135,7 +135,7 @@ def _soft_objective(probabilities: Tensor, targets: Tensor) -> LogitObjective:
     return LogitObjective(Stage(loss=SoftCE(temperature=1.0)), probabilities.clamp_min(_LEAST).log(), targets)
 
 
-def _joint_model(encoder: Path, task: JointTask, seed: int) -> StudentModel:
+def _joint_model(encoder: Path, task: JointIntentSlotsTask, seed: int) -> StudentModel:
     """An encoder under two new heads, in the form of a student: transformers has no class for it.
 
     Raises:

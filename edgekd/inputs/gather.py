@@ -240,7 +240,7 @@ def _task(teacher: Teacher, data: TaskData) -> Task:
             f"they were read, add --task {teacher.task}"
         )
     labels = list(teacher.labels)
-    if data.labels and data.task.name != "text-regression":
+    if data.labels and data.task.output != "value":
         for column, name in zip(align_labels(teacher.labels, data.labels), data.labels, strict=True):
             labels[column] = name
     return build_task(data.task, labels)

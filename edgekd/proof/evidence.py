@@ -276,15 +276,15 @@ class _View:
     """What logit rows (rows, labels) say in the bundle's task, and which part of them says nothing."""
 
     def __init__(self, config: BundleConfig, stored: NDArray[np.float32]) -> None:
-        self.labels, self.task = config.columns, config.task
+        self.labels, self.output = config.columns, config.output
         self.cut = float(np.log(config.threshold / (1 - config.threshold)))
         self.mean = float(stored.mean())
 
     def centred(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """What counts: a value beside the mean value; labels one by one; else logits less what all have in common."""
-        if self.task == "text-regression":
+        if self.output == "value":
             return logits - np.float32(self.mean)
-        if self.task == "multi-label-classification":
+        if self.output == "flags":
             return logits
         own = logits > 0.5 * MASKED
         mean = logits.mean(axis=-1, keepdims=True, where=own)
@@ -293,9 +293,9 @@ class _View:
 
     def flipped(self, before: NDArray[np.float32], now: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
         """Rows with another answer, (rows,), those left out that were nearer to it than the margin before."""
-        if self.task == "text-regression":
+        if self.output == "value":
             return np.zeros(len(before), dtype=np.bool_)
-        if self.task == "multi-label-classification":
+        if self.output == "flags":
             far = np.abs(before - self.cut) > margin
             other: NDArray[np.bool_] = (((before > self.cut) != (now > self.cut)) & far).any(axis=-1)
             return other
@@ -305,9 +305,9 @@ class _View:
 
     def shown(self, row: NDArray[np.float32]) -> str:
         """A row's answer in words."""
-        if self.task == "text-regression":
+        if self.output == "value":
             return f"{row[0]:.4g}"
-        if self.task == "multi-label-classification":
+        if self.output == "flags":
             return repr([self.labels[i] for i in np.flatnonzero(row > self.cut)])
         return repr(self.labels[row.argmax()])
 

@@ -24,10 +24,11 @@ CPU = "CPUExecutionProvider"
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 
-TASKS = (
-    "text-classification", "multi-label-classification", "text-regression", "token-classification",
-    "joint-intent-slots",
-)  # fmt: skip
+# What a logit row means, in bundles that do not say so themselves; see `edgekd.settings.task.Output`.
+_OUTPUTS = {
+    "text-classification": "classes", "multi-label-classification": "flags", "text-regression": "value",
+    "token-classification": "classes", "joint-intent-slots": "joint",
+}  # fmt: skip
 
 Text = str | Sequence[str]
 
@@ -39,6 +40,7 @@ class BundleConfig:
     Attributes:
         labels: Class names in the order of the logits: those of whole texts, where there are slots beside them.
         task: The task's Hugging Face name.
+        output: What a logit row means: "classes", "flags", "value" or "joint".
         pair: Whether it takes pairs of texts.
         max_length: Tokens kept of a text.
         threads: Intra-op threads it was measured with.
@@ -49,6 +51,7 @@ class BundleConfig:
 
     labels: tuple[str, ...]
     task: str
+    output: str
     pair: bool
     max_length: int
     threads: int = 1
@@ -145,7 +148,7 @@ class Model:
         words: list[list[Span]] | None = None
         if self.config.task == "token-classification":
             encodings, words = encode_raw(self._tokenizer, texts, self.config.max_length, parallel=self._parallel)
-        elif self.config.task == "joint-intent-slots":
+        elif self.config.output == "joint":
             encodings, words = encode_raw(self._tokenizer, texts, self.config.max_length, parallel=self._parallel)
             encodings = encodings.with_whole_rows()
         else:
@@ -189,9 +192,9 @@ class Model:
         rows: NDArray[Any],
         all_scores: bool,
     ) -> list[dict[str, Any]]:
-        if self.config.task == "text-regression":
+        if self.config.output == "value":
             return [{"value": float(row[0])} for row in rows]
-        if self.config.task == "multi-label-classification":
+        if self.config.output == "flags":
             return classify_all(rows, self.config.labels, self.config.threshold, all_scores)
         if words is None:
             return classify(rows, self.config.labels, all_scores)
@@ -279,11 +282,13 @@ def read_config(file: Path) -> BundleConfig:
         missing = [i for i in range(len(names)) if str(i) not in names]
         if missing:
             raise UsageError(f"{file}: id2label has {len(names)} labels but no id {missing[0]}: count them from 0")
-        if own["task"]["name"] not in TASKS:
+        output = own.get("output") or _OUTPUTS.get(own["task"]["name"], "")
+        if output not in _OUTPUTS.values():
             raise UsageError(f"{file}: no task {own['task']['name']!r} is known: use the edgekd that wrote the bundle")
         return BundleConfig(
             labels=tuple(names[str(i)] for i in range(len(names))),
             task=own["task"]["name"],
+            output=output,
             pair=bool(own["task"].get("pair", False)),
             max_length=int(own["max_length"]),
             threads=int(own.get("threads", 1)),

@@ -187,15 +187,12 @@ class MiniLMv2(Spec):
     chunk: int = Field(default=8, ge=1)
 
 
-LossSpec = Annotated[
-    HardCE | KL | SoftCE | LogitMSE | Dist | HiddenStates | MutualInformation | InfoNCE
-    | AttentionMaps | MiniLM | MiniLMv2,
-    Field(discriminator="name"),
-]  # fmt: skip
+_Loss = (
+    HardCE | KL | SoftCE | LogitMSE | Dist
+    | HiddenStates | MutualInformation | InfoNCE
+    | AttentionMaps | MiniLM | MiniLMv2
+)  # fmt: skip
+LossSpec = Annotated[_Loss, Field(discriminator="name")]
 
-AgnosticLossSpec = Annotated[
-    HardCE | KL | SoftCE | LogitMSE | Dist | HiddenStates | MutualInformation | InfoNCE
-    | AttentionMaps | MiniLM | MiniLMv2 | MlmLogits,
-    Field(discriminator="name"),
-]  # fmt: skip
+AgnosticLossSpec = Annotated[_Loss | MlmLogits, Field(discriminator="name")]
 """What may be asked of an encoder without a head; those that need one are refused by name."""

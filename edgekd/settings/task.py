@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ OUTSIDE = "O"
 class TextClassification(Spec):
     """One label for a sentence, or for a pair of sentences."""
 
+    output: ClassVar[Output] = "classes"
     name: Literal["text-classification"] = "text-classification"
     pair: bool = False
 
@@ -26,6 +27,7 @@ class TextClassification(Spec):
 class TokenClassification(Spec):
     """One BIO tag a word; a word's tag is read on its first piece."""
 
+    output: ClassVar[Output] = "classes"
     name: Literal["token-classification"] = "token-classification"
 
 
@@ -37,6 +39,7 @@ class MultiLabelClassification(Spec):
         threshold: A label is given where its probability is above this; it goes into the bundle.
     """
 
+    output: ClassVar[Output] = "flags"
     name: Literal["multi-label-classification"] = "multi-label-classification"
     pair: bool = False
     threshold: float = Field(default=0.5, gt=0, lt=1)
@@ -45,6 +48,7 @@ class MultiLabelClassification(Spec):
 class TextRegression(Spec):
     """A number for a sentence, or for a pair of sentences."""
 
+    output: ClassVar[Output] = "value"
     name: Literal["text-regression"] = "text-regression"
     pair: bool = False
 
@@ -52,6 +56,7 @@ class TextRegression(Spec):
 class JointIntentSlots(Spec):
     """One label (the intent) a text and one BIO tag (the slot) a word, by one encoder with two heads."""
 
+    output: ClassVar[Output] = "joint"
     name: Literal["joint-intent-slots"] = "joint-intent-slots"
 
 
@@ -61,16 +66,9 @@ SequenceTask = TextClassification | MultiLabelClassification | TextRegression
 WordTask = TokenClassification | JointIntentSlots
 """Tasks with an answer a word."""
 
-TaskSpec = Annotated[
-    TextClassification | TokenClassification | MultiLabelClassification | TextRegression | JointIntentSlots,
-    Field(discriminator="name"),
-]
+TaskSpec = Annotated[SequenceTask | WordTask, Field(discriminator="name")]
 
 TASKS: dict[str, type[SequenceTask] | type[WordTask]] = {
-    "text-classification": TextClassification,
-    "token-classification": TokenClassification,
-    "multi-label-classification": MultiLabelClassification,
-    "text-regression": TextRegression,
-    "joint-intent-slots": JointIntentSlots,
+    kind.model_fields["name"].default: kind for kind in (*get_args(SequenceTask), *get_args(WordTask))
 }
 """Every task by its name."""

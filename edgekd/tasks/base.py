@@ -27,18 +27,21 @@ class Task(ABC):
         spec: The task by name.
         labels: Label names; their order is that of the logits.
         head: The model head it needs.
-        output: What a logit row means: it decides losses and answers.
         metric_name: What `score` gives, for people.
     """
 
     head: ClassVar[Literal["sequence", "token", "joint"]]
-    output: ClassVar[Output] = "classes"
     metric_name: ClassVar[str]
 
     def __init__(self, spec: TaskSpec, labels: Sequence[str]) -> None:
         self.spec = spec
         self.labels = tuple(labels)
         self._ids = {label: i for i, label in enumerate(self.labels)}
+
+    @property
+    def output(self) -> Output:
+        """What a logit row means: it decides losses and answers."""
+        return self.spec.output
 
     @property
     def sizes(self) -> tuple[int, ...]:

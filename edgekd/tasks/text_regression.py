@@ -17,7 +17,6 @@ from edgekd.tasks.base import Answer, TextTask
 class TextRegressionTask(TextTask):
     """Regression: one logit a text, the value itself."""
 
-    output = "value"
     metric_name = "Spearman correlation"
 
     def target_rows(self, split: Split, encodings: Encodings) -> NDArray[np.float32]:

@@ -80,13 +80,18 @@ def test_numbers_below_one_are_refused(sentiment, number):
 
 def test_the_runtime_knows_every_task():
     """Its own list, since that of the specifications brings pydantic."""
-    assert set(model_module.TASKS) == set(specifications.TASKS)
+    assert {name: kind.output for name, kind in specifications.TASKS.items()} == model_module._OUTPUTS
 
 
 def test_a_task_of_the_future_is_refused(sentiment):
     write_config(sentiment, ["negative", "positive"], {"name": "haiku", "pair": False})
     with pytest.raises(UsageError, match="no task 'haiku' is known"):
         load(sentiment)
+
+
+def test_a_task_that_says_what_its_logits_mean_needs_no_name_here(sentiment):
+    write_config(sentiment, ["negative", "positive"], {"name": "haiku", "pair": False}, output="classes")
+    assert load(sentiment).predict(["good"])[0]["label"] == "positive"
 
 
 def test_half_a_surrogate_pair_is_served(sentiment):

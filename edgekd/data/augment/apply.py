@@ -12,22 +12,19 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.data.augment.characters import casing, typos
-from edgekd.data.augment.sentence import Edited, Job, Policy, Sentence
+from edgekd.data.augment import characters, words  # noqa: F401 - their policies register
+from edgekd.data.augment.sentence import Edited, Job, Policy, Sentence, edit
 from edgekd.data.augment.slots import slot_swap, slot_values
-from edgekd.data.augment.words import delete, swap
 from edgekd.data.split import Split
 from edgekd.errors import UsageError
 from edgekd.progress import Progress
 from edgekd.settings.augment import (
     AugmentationSpec,
     BackTranslation,
-    Casing,
     Delete,
     MaskFill,
     SlotSwap,
     Swap,
-    Typos,
 )
 
 # New texts asked of a policy at a time: bounds what a masked LM's candidates take.
@@ -153,18 +150,12 @@ def _policy(spec: AugmentationSpec, split: Split, device: str) -> Policy:
             return BackTranslator.load(spec, device)
         case SlotSwap():
             return _each(partial(slot_swap, spec, slot_values(split)))
-        case Swap():
-            return _each(partial(swap, spec))
-        case Delete():
-            return _each(partial(delete, spec))
-        case Typos():
-            return _each(partial(typos, spec))
-        case Casing():
-            return _each(partial(casing, spec))
+        case _:
+            return _each(partial(edit, spec))
 
 
-def _each(edit: Callable[[Job], Edited | None]) -> Policy:
-    return lambda jobs: [edit(job) for job in jobs]
+def _each(one: Callable[[Job], Edited | None]) -> Policy:
+    return lambda jobs: [one(job) for job in jobs]
 
 
 def _edits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from edgekd.data.augment.sentence import Edited, Job, draw, replaced
+from edgekd.data.augment.sentence import Edited, Job, draw, edit, replaced
 from edgekd.settings.augment import Casing, CasingStyle, Typos
 
 # Each row of a QWERTY keyboard lies half a key to the right of the one above it.
@@ -33,6 +33,7 @@ STYLES: Mapping[CasingStyle, Callable[[str], str]] = {
 }
 
 
+@edit.register
 def typos(spec: Typos, job: Job) -> Edited | None:
     """One letter of each drawn word becomes a neighbour on the keyboard, in the letter's own case."""
     letters = {
@@ -48,6 +49,7 @@ def typos(spec: Typos, job: Job) -> Edited | None:
     return replaced(job.sentence, changes)
 
 
+@edit.register
 def casing(spec: Casing, job: Job) -> Edited | None:
     """Every word in one drawn style; None where the text already has all of them."""
     words = job.sentence.words

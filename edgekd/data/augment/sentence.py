@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import singledispatch
 from itertools import pairwise
 
 import numpy as np
 
 from edgekd.runtime.tokenise import Span, word_spans
+from edgekd.settings.augment import Augmentation
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,12 @@ class Job:
 
 Policy = Callable[[Sequence[Job]], list[Edited | None]]
 """Makes a text a job; None where there is nothing to change."""
+
+
+@singledispatch
+def edit(spec: Augmentation, job: Job) -> Edited | None:
+    """One text edited as its policy says, None where there is nothing to change; policies of single texts register."""
+    raise TypeError(f"{type(spec).__name__} edits no single text")
 
 
 def replaced(sentence: Sentence, changes: Mapping[int, str]) -> Edited | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgekd.data.augment.sentence import Edited, Job, draw
+from edgekd.data.augment.sentence import Edited, Job, draw, edit
 from edgekd.settings.augment import Delete, Swap
 
 
+@edit.register
 def swap(spec: Swap, job: Job) -> Edited | None:
     """Two words change places, max(1, ratio x words) times; with tags only words tagged O do, so BIO stays legal."""
     places = job.sentence.outside()
@@ -23,6 +24,7 @@ def swap(spec: Swap, job: Job) -> Edited | None:
     return Edited(replace(job.sentence, words=words, tags=None), order)
 
 
+@edit.register
 def delete(spec: Delete, job: Job) -> Edited | None:
     """Words left out with the gap before them; with tags only words tagged O. One word always stays."""
     sentence = job.sentence

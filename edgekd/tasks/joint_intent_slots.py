@@ -21,11 +21,10 @@ from edgekd.settings.task import OUTSIDE, TaskSpec
 from edgekd.tasks.base import Answer, Task, totals
 
 
-class JointTask(Task):
+class JointIntentSlotsTask(Task):
     """Joint intent classification and slot filling; an answer is the intent, then a tag a word."""
 
     head = "joint"
-    output = "joint"
     metric_name = "semantic accuracy"
 
     def __init__(self, spec: TaskSpec, labels: Sequence[str]) -> None:

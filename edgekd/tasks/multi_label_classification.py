@@ -16,10 +16,9 @@ from edgekd.settings.task import MultiLabelClassification
 from edgekd.tasks.base import Answer, TextTask, totals
 
 
-class MultiLabelTask(TextTask):
+class MultiLabelClassificationTask(TextTask):
     """Multi-label classification: one logit row a text, a yes or no a label."""
 
-    output = "flags"
     metric_name = "macro F1"
 
     def target_rows(self, split: Split, encodings: Encodings) -> NDArray[np.float32]:

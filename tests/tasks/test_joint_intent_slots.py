@@ -5,9 +5,9 @@ from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.runtime.tokenise import MASKED
 from edgekd.settings.task import JointIntentSlots
-from edgekd.tasks.joint import JointTask
+from edgekd.tasks.joint_intent_slots import JointIntentSlotsTask
 
-TASK = JointTask(JointIntentSlots(), ["fly", "play", "O", "B-city", "I-city"])
+TASK = JointIntentSlotsTask(JointIntentSlots(), ["fly", "play", "O", "B-city", "I-city"])
 SPLIT = Split(
     "train", ["play jazz in paris", "jazz"], words=[["play", "jazz", "in", "paris"], ["jazz"]],
     labels=["play", "fly"], tags=[["O", "O", "O", "B-city"], ["O"]],

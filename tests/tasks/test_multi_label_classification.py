@@ -5,9 +5,9 @@ from sklearn.metrics import f1_score
 from edgekd.data.split import Split
 from edgekd.errors import DataError
 from edgekd.settings.task import MultiLabelClassification
-from edgekd.tasks.multi_label import MultiLabelTask
+from edgekd.tasks.multi_label_classification import MultiLabelClassificationTask
 
-TASK = MultiLabelTask(MultiLabelClassification(), ["a", "b", "c"])
+TASK = MultiLabelClassificationTask(MultiLabelClassification(), ["a", "b", "c"])
 
 
 def test_targets_and_answers(tokenizer):
@@ -20,7 +20,7 @@ def test_targets_and_answers(tokenizer):
 
 
 def test_the_threshold_decides():
-    sure = MultiLabelTask(MultiLabelClassification(threshold=0.9), ["a"])
+    sure = MultiLabelClassificationTask(MultiLabelClassification(threshold=0.9), ["a"])
     assert sure.decide(np.array([[2.19], [2.2]])).tolist() == [[0], [1]]  # log(9) = 2.197
 
 
