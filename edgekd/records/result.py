@@ -24,9 +24,6 @@ MAX_SAMPLES = 500
 
 Outcome = Literal["met", "missed", "inconclusive", "unmeasured"]
 Kind = Literal["latency", "quality", "size", "memory", "files", "answers", "drift"]
-Metric = Literal[
-    "accuracy", "span F1", "macro F1", "Spearman correlation", "semantic accuracy", "agreement with the teacher"
-]
 Contender = Literal[
     "teacher",
     "teacher, INT8",
@@ -66,7 +63,7 @@ class DataSummary(Record):
 
     name: str = ""
     task: str
-    metric: Metric
+    metric: str
     labels: int
     rows: dict[str, int]
     notes: tuple[str, ...] = ()

@@ -11,7 +11,6 @@ from edgekd.records.base import Record, read_record
 from edgekd.records.export import Quantisation
 from edgekd.records.result import (
     Criterion,
-    Metric,
     Outcome,
     QualityRow,
     Result,
@@ -63,7 +62,7 @@ class Verdict(Record):
     exit_code: int
     demo: bool
     task: str
-    metric: Metric
+    metric: str
     budget: VerdictBudget
     criteria: tuple[Criterion, ...]
     latency: dict[Literal["fixed", "replay"], Timing]
