@@ -30,7 +30,7 @@ from edgekd.settings.distill import Distill
 from edgekd.settings.profile import Profile
 from edgekd.store import Store
 from edgekd.tasks.base import Task, align_labels
-from edgekd.tasks.build import build_task
+from edgekd.tasks.build import build_task, task_class
 
 # `max_length: auto` covers this share of the texts and is rounded up to a multiple of this.
 _COVERED, _ROUNDED = 99.9, 8
@@ -234,7 +234,7 @@ def _refuse_across_tokenizers(folder: str, distill: Distill, task: Task) -> None
 
 def _task(teacher: Teacher, data: TaskData) -> Task:
     """The task with the data's names for the teacher's classes."""
-    if teacher.task != data.task.name:
+    if (task_class(data.task).head, data.task.output) != (teacher.head, teacher.output):
         raise UsageError(
             f"--teacher {teacher.folder} does {teacher.task}, but the data are for {data.task.name}: if that is how "
             f"they were read, add --task {teacher.task}"

@@ -114,12 +114,20 @@ class Teacher(Encoder):
     problem: Problem = "single_label_classification"
 
     @property
-    def task(self) -> str:
-        """The name of the task that it does."""
+    def output(self) -> Output:
+        """What a logit row means."""
         if self.head != "sequence":
-            return "token-classification" if self.head == "token" else "joint-intent-slots"
-        names = {"multi_label_classification": "multi-label-classification", "regression": "text-regression"}
-        return names.get(self.problem, "text-classification")
+            return "joint" if self.head == "joint" else "classes"
+        known: dict[str, Output] = {"multi_label_classification": "flags", "regression": "value"}
+        return known.get(self.problem, "classes")
+
+    @property
+    def task(self) -> str:
+        """The name of the usual task that it does."""
+        if self.head == "token":
+            return "token-classification"
+        names = {"flags": "multi-label-classification", "value": "text-regression", "joint": "joint-intent-slots"}
+        return names.get(self.output, "text-classification")
 
 
 def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teacher:

@@ -9,13 +9,13 @@ from edgekd.settings.task import TaskSpec
 from edgekd.tasks.base import Task
 
 
-def build_task(spec: TaskSpec, labels: Sequence[str]) -> Task:
-    """The task of a specification: its file is named as the task, its class as the specification's.
-
-    Args:
-        spec: The task by name.
-        labels: Label names in the order of the logits.
-    """
+def task_class(spec: TaskSpec) -> type[Task]:
+    """The class of a task: its file is named as the task, the class as the specification."""
     module = import_module(f"edgekd.tasks.{spec.name.replace('-', '_')}")
-    task: Task = getattr(module, f"{type(spec).__name__}Task")(spec, labels)
-    return task
+    found: type[Task] = getattr(module, f"{type(spec).__name__}Task")
+    return found
+
+
+def build_task(spec: TaskSpec, labels: Sequence[str]) -> Task:
+    """The task of a specification, with label names in the order of the logits."""
+    return task_class(spec)(spec, labels)
