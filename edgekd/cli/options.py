@@ -10,6 +10,7 @@ import click
 
 from edgekd.errors import UsageError
 from edgekd.profiles import load_profile
+from edgekd.settings.augment import AugmentationSpec
 from edgekd.settings.base import SettingError
 from edgekd.settings.columns import Columns
 from edgekd.settings.profile import Profile, override
@@ -18,8 +19,12 @@ from edgekd.settings.select import Method
 from edgekd.settings.task import TASKS, TaskSpec
 from edgekd.store import Store, default_root
 
-# Augmentations that need nothing but the texts.
-_PLAIN_POLICIES = ("swap", "delete", "typos", "casing", "slot_swap")
+# Augmentations that need nothing but the texts: no field of theirs must be given.
+_PLAIN_POLICIES = [
+    kind.model_fields["name"].default
+    for kind in get_args(get_args(AugmentationSpec)[0])
+    if not any(field.is_required() for field in kind.model_fields.values())
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
