@@ -31,7 +31,7 @@ from edgekd.graph.parity import compare_logits, run_onnx
 from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.variants import fused_nodes
 from edgekd.graph.writer import save_model, write_student
-from edgekd.latency.estimate import round_ratio
+from edgekd.latency.interval import round_ratio
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import Measurement
 from edgekd.latency.targets.build import build_target

@@ -31,8 +31,8 @@ from record import RESULTS, write_record
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.generic import generic_split
+from edgekd.latency.judge import Judgement
 from edgekd.latency.machine import read_machine
-from edgekd.latency.measure import Judgement
 from edgekd.latency.targets.build import build_target
 from edgekd.models.teacher import load_encoder
 from edgekd.pipeline.attempt import miss_factor

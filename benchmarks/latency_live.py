@@ -20,8 +20,9 @@ from latency_trace import busy
 from record import write_record
 
 from edgekd.data.generic import generic_split
-from edgekd.latency.measure import judge_budget, measure_for
-from edgekd.latency.speed import SpeedLog
+from edgekd.latency.judge import judge_budget
+from edgekd.latency.measure import measure_for
+from edgekd.latency.speed_log import SpeedLog
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob
 from edgekd.proof.validate import fixed_texts

@@ -21,10 +21,10 @@ import numpy as np
 from latency_trace import busy
 from record import write_record
 
-from edgekd.latency.estimate import steady_medians
+from edgekd.latency.interval import steady_medians
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.latency.measure import compare
-from edgekd.latency.speed import SpeedLog
+from edgekd.latency.speed_log import SpeedLog
 from edgekd.latency.table import LatencyTable, measure_table, narrowed, write_graph
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import GraphJob

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from record import RESULTS, write_record
 
-from edgekd.latency.estimate import Floats, estimate
+from edgekd.latency.interval import Floats, estimate
 from edgekd.latency.timer import RoundSample
 from edgekd.settings.target import Clock
 

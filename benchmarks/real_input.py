@@ -23,7 +23,7 @@ from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.data.demo.generate import demo_encoder
 from edgekd.data.read import read_data
 from edgekd.export.stage import onnx_rows
-from edgekd.latency.estimate import round_ratio
+from edgekd.latency.interval import round_ratio
 from edgekd.latency.measure import compare
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob

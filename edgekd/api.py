@@ -251,7 +251,7 @@ def validate(
         UsageError: No such bundle, a file is missing or broken, or what is asked is impossible.
         UnavailableError: The target cannot run here.
     """
-    from edgekd.latency.speed import SpeedLog
+    from edgekd.latency.speed_log import SpeedLog
     from edgekd.progress import Progress
     from edgekd.proof.recheck import CheckOptions, recheck
 

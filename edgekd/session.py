@@ -19,7 +19,7 @@ from edgekd.distill.teach import teach
 from edgekd.errors import UsageError
 from edgekd.inputs.gather import round_up_length
 from edgekd.latency.machine import usable_cpus
-from edgekd.latency.speed import SpeedLog
+from edgekd.latency.speed_log import SpeedLog
 from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
 from edgekd.models.teacher import encoder_max_length, load_body, model_folder

@@ -76,7 +76,7 @@ def command(**flags: Any) -> int:
     if budgets:
         return family.run(flags, request, budgets, console)
     from edgekd.records.verdict import verdict_json
-    from edgekd.report.text import summary
+    from edgekd.report.terminal import summary
 
     result = api.compress(
         request, flags["out"], overwrite=flags["overwrite"], cache_dir=flags["cache_dir"],

@@ -12,9 +12,9 @@ import numpy as np
 
 from edgekd.cli.options import store_of, store_option
 from edgekd.errors import ExitCode
-from edgekd.latency.estimate import FEWEST_LOOKS
+from edgekd.latency.interval import FEWEST_LOOKS
 from edgekd.latency.machine import detect_instruction_set, read_machine, usable_cpus
-from edgekd.latency.speed import SpeedLog
+from edgekd.latency.speed_log import SpeedLog
 
 # How long doctor looks at the machine, and from where on its speed is worth a word.
 _LOOK_SECONDS, _SLOW, _UNSTEADY = 5.0, 0.9, 1.2

@@ -29,7 +29,7 @@ def command(bundle: Path, out: Path | None, kind: str) -> None:
 
         write_html(result, path)
     elif kind == "markdown":
-        from edgekd.report.markdown import model_card
+        from edgekd.report.model_card import model_card
 
         path.write_text(model_card(result), encoding="utf-8")
     else:

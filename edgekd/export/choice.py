@@ -9,7 +9,7 @@ from typing import Literal
 
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.variants import fused_nodes
-from edgekd.latency.estimate import round_ratio
+from edgekd.latency.interval import round_ratio
 from edgekd.latency.measure import compare
 from edgekd.latency.table import VOCABULARY
 from edgekd.latency.targets.base import Target

@@ -1,17 +1,15 @@
-"""Measure jobs on a target, and judge one against a budget."""
+"""Measure jobs on a target, alone or side by side."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekd.errors import UsageError
-from edgekd.latency import estimate
-from edgekd.latency.estimate import Estimate, Floats, Outcome
+from edgekd.latency.interval import Floats, calls_of, percentile
 from edgekd.latency.timer import Job, LoadReport, RoundSample, Timer
 
 if TYPE_CHECKING:
@@ -20,17 +18,12 @@ if TYPE_CHECKING:
 
 PARTS = ("tokenise", "model", "postprocess")
 
-LOOKS_SECONDS = (30.0, 60.0, 90.0)
-"""After so many seconds of measuring the verdict is looked at; one that is open after the last stays open."""
 
 REPORTED_SECONDS = 8.0
 """What is only reported, and decides nothing, is measured for so long."""
 
 # A round's calls take about this long: then the kernel beside them still tells of the same moment.
 _ROUND_MS, _FEWEST_CALLS, _MOST_CALLS = 70.0, 3, 40
-
-# Slower than usual by this much, and the machine is named as a reason.
-_SLOWED = 1.1
 
 
 @dataclass(frozen=True)
@@ -81,11 +74,11 @@ class Measurement:
 
     def samples(self, clock: Clock) -> Floats:
         """(n,) milliseconds of every call; the wall's where the system has no clock of a thread's CPU time."""
-        return np.concatenate([estimate.calls_of(round_, clock) for round_ in self.rounds])
+        return np.concatenate([calls_of(round_, clock) for round_ in self.rounds])
 
     def percentile(self, q: float, clock: Clock) -> float:
         """Percentile q of the calls as they were, in ms."""
-        return estimate.percentile(self.samples(clock), q)
+        return percentile(self.samples(clock), q)
 
     def part_percentiles(self, q: float) -> dict[str, float]:
         """Percentile q of each part, in ms on the wall, empty where the job has none. They need not add up."""
@@ -93,7 +86,7 @@ class Measurement:
         if not parts:
             return {}
         columns = np.asarray(parts, dtype=np.float64).T
-        return {name: estimate.percentile(column, q) for name, column in zip(PARTS, columns, strict=True)}
+        return {name: percentile(column, q) for name, column in zip(PARTS, columns, strict=True)}
 
     @property
     def overhead_ms(self) -> float:
@@ -129,34 +122,6 @@ class Measurement:
 
     def _has(self, clock: Clock) -> bool:
         return clock == "response" or all(round_.cpu_ms for round_ in self.rounds)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdict on a latency budget.
-
-    Attributes:
-        outcome: "met", "missed" or "inconclusive".
-        budget_ms: The limit.
-        percentile: Of the calls, in percent.
-        clock: What it was judged on.
-        estimate: Of that percentile.
-        reason: One sentence; of an open verdict with what to do.
-        measurement: Everything measured.
-    """
-
-    outcome: Outcome
-    budget_ms: float
-    percentile: float
-    clock: Clock
-    estimate: Estimate
-    reason: str
-    measurement: Measurement
-
-    @property
-    def value_ms(self) -> float:
-        """The percentile, at the machine's usual speed where that is known."""
-        return self.estimate.value_ms
 
 
 def compare(
@@ -202,79 +167,12 @@ def measure_for(
 ) -> Measurement:
     """Measure one job for so many seconds, loading left out."""
     with target.timer([job], processes) as timer:
-        series = _Series(timer, job.name, processes)
+        series = Series(timer, job.name, processes)
         series.extend(seconds, progress)
         return series.measurement()
 
 
-def judge_budget(
-    job: Job,
-    target: Target,
-    budget_ms: float,
-    percentile: float,
-    clock: Clock,
-    *,
-    looks: Sequence[float] = LOOKS_SECONDS,
-    processes: int = 3,
-    progress: Callable[[float], None] | None = None,
-) -> Judgement:
-    """Judge a percentile of a job's latency against a budget, going on while the verdict is open.
-
-    Args:
-        target: Where; its speed log tells the machine's usual speed.
-        budget_ms: The limit, above 0.
-        percentile: Such as 95 or 99.
-        clock: What is judged; both are measured.
-        looks: Seconds of measuring after which it is looked at.
-        processes: Fresh processes.
-        progress: Called with the share of the next look that is done.
-
-    Raises:
-        UsageError: The budget is not a positive number.
-    """
-    check_budget(budget_ms)
-    with target.timer([job], processes) as timer:
-        series = _Series(timer, job.name, processes)
-        for look in looks:
-            series.extend(look, progress)
-            judgement = judge(series.measurement(), budget_ms, percentile, clock, target.usual_speed())
-            if judgement.outcome != "inconclusive":
-                break
-    return judgement
-
-
-def judge(
-    measurement: Measurement, budget_ms: float, percentile: float, clock: Clock, usual: Floats | None = None
-) -> Judgement:
-    """The verdict on samples that were taken, here or elsewhere.
-
-    Args:
-        measurement: The samples.
-        budget_ms: The limit, above 0.
-        percentile: Such as 95 or 99.
-        clock: What is judged.
-        usual: The machine's speed log, (n, 3); see `SpeedLog.looks`.
-
-    Raises:
-        UsageError: The budget is not a positive number.
-    """
-    check_budget(budget_ms)
-    found = estimate.estimate(measurement.rounds, percentile, clock, usual)
-    judgement = Judgement(found.against(budget_ms), budget_ms, percentile, clock, found, "", measurement)
-    return replace(judgement, reason=_reason(judgement))
-
-
-def check_budget(budget_ms: float) -> None:
-    """Refuse what is no budget.
-
-    Raises:
-        UsageError: Not a positive number.
-    """
-    if not (math.isfinite(budget_ms) and budget_ms > 0):
-        raise UsageError(f"--latency-ms {budget_ms:g}: a budget is a number above 0")
-
-
-class _Series:
+class Series:
     """The rounds of one job, as they grow from look to look."""
 
     def __init__(self, timer: Timer, name: str, processes: int) -> None:
@@ -299,40 +197,6 @@ class _Series:
 
 def _measurement(name: str, rounds: Iterable[RoundSample], timer: Timer) -> Measurement:
     return Measurement(name, tuple(rounds), timer.load_reports(name))
-
-
-def _reason(judgement: Judgement) -> str:
-    """Why the verdict is what it is; of an open one with what to do."""
-    found, budget = judgement.estimate, judgement.budget_ms
-    name, (lower, upper) = f"p{judgement.percentile:g} of {judgement.clock} time", found.interval
-    if judgement.outcome == "met":
-        seen = f" (it was {found.observed_ms:.4g} ms, the machine {found.slowdown:.2f} times slower)"
-        usual = f" at the machine's usual speed{seen}" if found.observed_ms > budget else ""
-        return f"{name} is at most {upper:.4g} ms{usual}, within {budget:g} ms"
-    if judgement.outcome == "missed":
-        return f"{name} is at least {lower:.4g} ms, above {budget:g} ms{_text_work(judgement)}"
-    if found.observed_ms > budget and found.slowdown > _SLOWED:
-        mend = ", or add --clock response to judge the machine as it is" if judgement.clock == "service" else ""
-        return (
-            f"the machine is {found.slowdown:.2f} times slower than usual, and that alone may explain "
-            f"{found.observed_ms:.4g} ms: run again later{mend}"
-        )
-    if lower > budget:
-        return (
-            f"the machine is {1 / found.slowdown:.2f} times faster than usual; at its usual speed {name} is at least "
-            f"{lower:.4g} ms, above {budget:g} ms, and not {found.observed_ms:.4g}: run again later, or add "
-            "--clock response to judge the machine as it is"
-        )
-    between = f"{lower:.4g} and {upper:.4g} ms" if math.isfinite(upper) else f"{lower:.4g} ms and an unknown end"
-    return f"{name} is between {between}, and {budget:g} ms lies inside: run again, or ask for another budget"
-
-
-def _text_work(judgement: Judgement) -> str:
-    """Says so where no model could meet the budget."""
-    work = judgement.measurement.overhead_ms
-    if work < judgement.budget_ms:
-        return ""
-    return f"; tokenising and answering alone take {work:.2f} ms, so no model can meet it"
 
 
 def _round_from_json(data: dict[str, Any]) -> RoundSample:

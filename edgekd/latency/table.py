@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edgekd.errors import UsageError
 from edgekd.graph.quantize import quantize_like
 from edgekd.graph.writer import random_weights, save_model, write_student
-from edgekd.latency.estimate import steady_medians
+from edgekd.latency.interval import steady_medians
 from edgekd.latency.measure import compare
 from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import GraphJob

@@ -21,7 +21,7 @@ from edgekd import errors
 from edgekd.errors import EdgekdError, UsageError
 
 if TYPE_CHECKING:
-    from edgekd.latency.speed import SpeedLog
+    from edgekd.latency.speed_log import SpeedLog
 
 _PACKAGE_PARENT = str(Path(edgekd.__file__).resolve().parent.parent)
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

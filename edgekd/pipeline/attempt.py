@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgekd.assistants.chain import Chain
 from edgekd.distill.student import Start
 from edgekd.export.stage import exported_of
-from edgekd.latency.measure import Judgement
+from edgekd.latency.judge import Judgement
 from edgekd.records.plan import Candidate, Plan
 from edgekd.records.result import Criterion, Latency, Outcome, QualityRow, Try, overall
 from edgekd.settings.target import Precision

@@ -13,8 +13,9 @@ from edgekd.distill.elastic import ElasticRun
 from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.export.stage import export_student, exported_of, model_file
 from edgekd.inputs.gather import Inputs
-from edgekd.latency.estimate import Estimate
-from edgekd.latency.measure import Judgement, Measurement
+from edgekd.latency.interval import Estimate
+from edgekd.latency.judge import Judgement
+from edgekd.latency.measure import Measurement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.pipeline import collect
 from edgekd.pipeline.attempt import LONGER, Attempt

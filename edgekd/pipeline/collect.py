@@ -14,7 +14,7 @@ from edgekd import __version__
 from edgekd.data.transfer_set import TransferSet
 from edgekd.distill.scoring import Judged
 from edgekd.inputs.gather import Inputs
-from edgekd.latency.estimate import Estimate, estimate
+from edgekd.latency.interval import Estimate, estimate
 from edgekd.latency.measure import Measurement
 from edgekd.latency.targets.base import Target
 from edgekd.proof.validate import Retained, retained

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.latency.estimate import Estimate, estimate, round_ratio, steady_medians
+from edgekd.latency.interval import Estimate, estimate, round_ratio, steady_medians
 from edgekd.latency.measure import Measurement, compare, measure_for
 from edgekd.latency.table import VOCABULARY, write_graph
 from edgekd.latency.targets.base import Target

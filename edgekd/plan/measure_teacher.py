@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core, write_core
-from edgekd.latency.estimate import estimate, steady_medians
+from edgekd.latency.interval import estimate, steady_medians
 from edgekd.latency.measure import Measurement, compare
 from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, Text

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
-from edgekd.latency.estimate import Outcome, round_ratio
+from edgekd.latency.interval import Outcome, round_ratio
 from edgekd.latency.machine import fingerprint, read_machine
 from edgekd.latency.measure import compare
 from edgekd.latency.targets.base import Target

@@ -17,7 +17,7 @@ from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
 from edgekd.latency.clocks import no_thread_clock
 from edgekd.latency.machine import Machine, fingerprint, read_machine, usable_cpus
-from edgekd.latency.speed import SpeedLog
+from edgekd.latency.speed_log import SpeedLog
 from edgekd.latency.targets.base import Target
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import Text
@@ -31,7 +31,8 @@ from edgekd.records.result import EXIT_CODES, Criterion, Outcome, overall, speed
 from edgekd.records.verdict import Verdict, read_verdict
 from edgekd.runtime.model import BundleConfig, read_config
 from edgekd.runtime.tokenise import load_tokenizer
-from edgekd.settings.profile import Budget, Profile
+from edgekd.settings.budget import Budget
+from edgekd.settings.profile import Profile
 from edgekd.settings.target import Clock
 
 Part = Literal["answers", "latency"]

@@ -10,13 +10,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
-from edgekd.latency.measure import (
-    REPORTED_SECONDS,
-    Judgement,
-    Measurement,
-    judge_budget,
-    measure_for,
-)
+from edgekd.latency.judge import Judgement, judge_budget
+from edgekd.latency.measure import REPORTED_SECONDS, Measurement, measure_for
 from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.progress import Progress

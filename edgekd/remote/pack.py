@@ -16,8 +16,8 @@ from edgekd.store import replacing
 
 MEASURING = (
     "__init__.py", "errors.py", "onnx_session.py", "store.py", "latency/__init__.py", "latency/child.py",
-    "latency/clocks.py", "latency/estimate.py", "latency/machine.py", "latency/measure.py", "latency/timer.py",
-    "remote/__init__.py", "remote/kit.py",
+    "latency/clocks.py", "latency/interval.py", "latency/judge.py", "latency/machine.py", "latency/measure.py",
+    "latency/speed_kernel.py", "latency/timer.py", "remote/__init__.py", "remote/kit.py",
 )  # fmt: skip
 """What times a model: it imports the standard library, numpy and onnxruntime."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import Core, write_core
-from edgekd.latency.estimate import steady_medians
+from edgekd.latency.interval import steady_medians
 from edgekd.latency.machine import fingerprint, read_machine
 from edgekd.latency.measure import compare
 from edgekd.latency.targets.base import Target

@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue
 
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.graph.writer import WRITER_VERSION
-from edgekd.latency.estimate import percentile
+from edgekd.latency.interval import percentile
 from edgekd.latency.machine import Machine
 from edgekd.latency.measure import Measurement
 from edgekd.latency.table import VOCABULARY, LatencyTable, design, fit, write_graph

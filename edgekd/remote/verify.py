@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from edgekd.errors import UsageError
 from edgekd.latency.clocks import judged_clock
-from edgekd.latency.measure import LOOKS_SECONDS, REPORTED_SECONDS, Measurement, judge
+from edgekd.latency.judge import LOOKS_SECONDS, judge
+from edgekd.latency.measure import REPORTED_SECONDS, Measurement
 from edgekd.latency.timer import Text
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.proof.recheck import CheckOptions, Recheck, open_bundle

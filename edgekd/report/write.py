@@ -10,7 +10,7 @@ from edgekd.records.plan import Plan
 from edgekd.records.result import Result
 from edgekd.records.verdict import verdict_json
 from edgekd.report.html import REPORT, write_html
-from edgekd.report.markdown import model_card
+from edgekd.report.model_card import model_card
 from edgekd.settings.request import Request
 from edgekd.store import write_json
 

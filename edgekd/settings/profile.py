@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from edgekd.settings.base import Spec, validated
+from edgekd.settings.budget import Accept, Budget, Workload
 from edgekd.settings.distill import Distill, Teach
 from edgekd.settings.export import Export
 from edgekd.settings.plan import Search
@@ -18,52 +19,6 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 # What was given is quoted in an error up to so many characters.
 _SHOWN_INPUT = 80
-
-
-class Budget(Spec):
-    """The promise: this percentile of the end-to-end latency stays within `latency_ms`.
-
-    Attributes:
-        latency_ms: Milliseconds a call; None until the user gives one.
-        percentile: Which percentile the limit is on, in percent: 95, not 0.95.
-        headroom: Share of the budget that the plan leaves free, against noise and prediction error.
-    """
-
-    latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    percentile: float = Field(default=95, ge=1, lt=100)
-    headroom: float = Field(default=0.07, ge=0, lt=1)
-
-
-class Workload(Spec):
-    """The calls that the budget is about.
-
-    Attributes:
-        batch_size: Texts a call.
-        max_length: Tokens at which the budget is judged and longer texts are cut; "auto" is the 99.9th
-            percentile of train + unlabeled, rounded up to 8 and capped by the model (128 without data).
-        judge: "fixed" judges at `max_length`; "replay" on real texts at their own lengths. Both are reported.
-    """
-
-    batch_size: int = Field(default=1, ge=1)
-    max_length: Literal["auto"] | int = "auto"
-    judge: Literal["fixed", "replay"] = "fixed"
-
-
-class Accept(Spec):
-    """The quality floor, and the limits beside latency.
-
-    Attributes:
-        min_retained: Share of the teacher's metric on test that the student must keep, by a paired interval.
-        max_drop: Points of the metric that quantisation may cost, on validation.
-        max_mb: Largest model.onnx, in MB of 10^6 bytes; None sets no limit.
-        max_memory_mb: Most memory that the process which runs the bundle may ever hold, Python and the runtime
-            included, in MB of 2^20 bytes; None sets no limit.
-    """
-
-    min_retained: float = Field(default=0.97, gt=0, le=1)
-    max_drop: float = Field(default=0.5, ge=0)
-    max_mb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    max_memory_mb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class Profile(Spec):

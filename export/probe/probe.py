@@ -82,7 +82,7 @@ def write(out, content, session):
 
 def measure(place, graphs, length, content, session):
     """The graphs of one group at one length: what the table of one width and precision is fitted to."""
-    from edgekd.latency.estimate import steady_medians
+    from edgekd.latency.interval import steady_medians
     from edgekd.latency.measure import compare
     from edgekd.latency.timer import GraphJob
     from edgekd.remote.kit import KitTarget

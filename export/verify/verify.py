@@ -82,7 +82,8 @@ def write(options, content):
 
 def measure(judge, texts, content, target):
     """End to end, in processes of its own; the judged texts until the budget is decided, as `edgekd validate` does."""
-    from edgekd.latency.measure import judge_budget, measure_for
+    from edgekd.latency.judge import judge_budget
+    from edgekd.latency.measure import measure_for
     from edgekd.latency.timer import BundleJob
 
     print(f"measuring on {judge} texts", file=sys.stderr)

@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.cli import COMMANDS, main
 from edgekd.cli.doctor import _speed_words
-from edgekd.latency.speed import SpeedLog
+from edgekd.latency.speed_log import SpeedLog
 
 
 def run(capsys, *arguments):
@@ -158,7 +158,7 @@ def test_cache_shows_and_clears(capsys, tmp_path):
 @pytest.fixture
 def brief_look(monkeypatch):
     monkeypatch.setattr("edgekd.cli.doctor._LOOK_SECONDS", 1.0)
-    monkeypatch.setattr("edgekd.latency.speed.EVERY_SECONDS", 0.2)
+    monkeypatch.setattr("edgekd.latency.speed_log.EVERY_SECONDS", 0.2)
 
 
 def test_doctor_names_two_runtimes(capsys, monkeypatch, brief_look):

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from edgekd.errors import UsageError
-from edgekd.latency.estimate import estimate
-from edgekd.latency.measure import LOOKS_SECONDS, Measurement, compare, judge, judge_budget, measure_for
+from edgekd.latency.interval import estimate
+from edgekd.latency.judge import LOOKS_SECONDS, judge, judge_budget
+from edgekd.latency.measure import Measurement, compare, measure_for
 from edgekd.latency.timer import GraphJob, LoadReport, RoundSample
 
 from .scripted import ScriptedTarget, looks

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper, save_model
 import edgekd
 from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.latency import machine
-from edgekd.latency.measure import compare, judge_budget
+from edgekd.latency.judge import judge_budget
+from edgekd.latency.measure import compare
 from edgekd.latency.targets import onnxruntime as module
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.targets.fake import token_cost

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from edgekd.latency.estimate import Estimate
-from edgekd.latency.measure import Judgement, Measurement
+from edgekd.latency.interval import Estimate
+from edgekd.latency.judge import Judgement
+from edgekd.latency.measure import Measurement
 from edgekd.pipeline.attempt import miss_factor
 
 

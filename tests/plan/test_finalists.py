@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from edgekd.latency.estimate import Estimate
+from edgekd.latency.interval import Estimate
 from edgekd.latency.measure import Measurement
 from edgekd.latency.table import LatencyTable, WidthCosts
 from edgekd.latency.targets.fake import FakeTargetRuntime

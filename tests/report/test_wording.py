@@ -3,7 +3,7 @@ import pytest
 from edgekd.records.result import QualityRow
 from edgekd.report import wording
 from edgekd.report.html import render
-from edgekd.report.markdown import model_card
+from edgekd.report.model_card import model_card
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from edgekd.errors import UnavailableError
 from edgekd.settings.target import SessionSpec
 
 if TYPE_CHECKING:
-    from edgekd.latency.estimate import Floats
+    from edgekd.latency.interval import Floats
     from edgekd.latency.timer import Job, Timer
     from edgekd.settings.target import Clock, TargetSpec
 

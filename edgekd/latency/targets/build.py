@@ -8,7 +8,7 @@ from edgekd.latency.targets.base import Target
 from edgekd.settings.target import FakeTarget, TargetSpec
 
 if TYPE_CHECKING:
-    from edgekd.latency.speed import SpeedLog
+    from edgekd.latency.speed_log import SpeedLog
 
 
 def build_target(spec: TargetSpec, log: SpeedLog | None = None) -> Target:

@@ -14,8 +14,8 @@ from edgekd.latency.targets.base import check_local
 from edgekd.settings.target import Clock, CpuTarget, CudaTarget, SessionSpec, TensorrtTarget
 
 if TYPE_CHECKING:
-    from edgekd.latency.estimate import Floats
-    from edgekd.latency.speed import SpeedLog
+    from edgekd.latency.interval import Floats
+    from edgekd.latency.speed_log import SpeedLog
     from edgekd.latency.timer import Job, ProcessTimer
 
 _BUILDS = ("onnxruntime", "onnxruntime-gpu")

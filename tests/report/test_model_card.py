@@ -3,7 +3,7 @@ import re
 import pytest
 import yaml
 
-from edgekd.report.markdown import model_card
+from edgekd.report.model_card import model_card
 
 
 def front_matter(card):

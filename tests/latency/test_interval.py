@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from edgekd.latency.estimate import estimate, percentile, round_ratio, steady_medians
+from edgekd.latency.interval import estimate, percentile, round_ratio, steady_medians
 from edgekd.latency.measure import Measurement
 from edgekd.latency.timer import RoundSample
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.errors import EdgekdError
-from edgekd.latency.child import KERNEL_VERSION
-from edgekd.latency.estimate import Floats
+from edgekd.latency.interval import Floats
 from edgekd.latency.machine import fingerprint, read_machine
+from edgekd.latency.speed_kernel import KERNEL_VERSION
 from edgekd.store import replacing
 
 EVERY_SECONDS = 2.0

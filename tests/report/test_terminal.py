@@ -5,7 +5,7 @@ from rich.console import Console
 
 from edgekd.profiles import load_profile
 from edgekd.remote.verify import unmeasured_latency
-from edgekd.report.text import summary
+from edgekd.report.terminal import summary
 from edgekd.settings.profile import override
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgekd.errors import EdgekdError
-from edgekd.latency import speed
-from edgekd.latency.speed import SpeedLog
+from edgekd.latency import speed_log as speed
+from edgekd.latency.speed_log import SpeedLog
 
 
 @pytest.fixture
