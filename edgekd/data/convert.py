@@ -10,12 +10,12 @@ from typing import Any
 from edgekd.data.split import Split
 from edgekd.data.table import Table
 from edgekd.errors import DataError
-from edgekd.runtime.answers import repair_bio
+from edgekd.runtime.tags import OUTSIDE, begins_with_i, repair_bio, scheme_of
 from edgekd.runtime.tokenise import word_spans
 from edgekd.settings.columns import Columns
 from edgekd.settings.task import JointIntentSlots, SequenceTask, TaskSpec, TokenClassification, WordTask
 
-BIO_TAG = re.compile(r"O|[BI]-.+")
+_PREFIXED = re.compile(r"[BILUES]-.+")
 
 # What may lie between the labels of one cell, tried in this order; the first that the column has is its delimiter.
 DELIMITERS = "|;,"
@@ -119,6 +119,9 @@ def _tokens(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]
     tags = _all_or_none(table, values, f"no tags in column '{found}'")
     if tags is None:
         return Split(name, texts, words=words), []
+    _require_one_scheme(table, tags)
+    if scheme_of({tag for text in tags for tag in text}) != "BIO" or begins_with_i(tags):
+        return Split(name, texts, words=words, tags=tags), []
     repaired = [repair_bio(text) for text in tags]
     illegal = [i for i, (before, after) in enumerate(zip(tags, repaired, strict=True)) if _changes(before, after)]
     if columns.strict and illegal:
@@ -127,6 +130,20 @@ def _tokens(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]
     changed = sum(_changes(before, after) for before, after in zip(tags, repaired, strict=True))
     notes = [f"{name}: {changed} I- tags that begin a span read as B-, as conlleval does"] if changed else []
     return Split(name, texts, words=words, tags=repaired), notes
+
+
+def _require_one_scheme(table: Table, tags: list[list[str]]) -> None:
+    """Refuse a tag without a prefix among tags that have one, and the ends of two schemes in one column."""
+    known = {tag for text in tags for tag in text}
+    if not any(tag.startswith(("B-", "I-")) for tag in known):
+        return
+    both = all(any(tag.startswith(marks) for tag in known) for marks in (("L-", "U-"), ("E-", "S-")))
+    for i, text in enumerate(tags):
+        for tag in text:
+            if tag != OUTSIDE and not _PREFIXED.fullmatch(tag):
+                raise table.error(i, f"tag {tag!r} is neither O nor B-... nor I-... as the others are")
+            if both and tag.startswith(("L-", "U-")):
+                raise table.error(i, f"tag {tag!r} is of BILOU, others are of IOBES: write all in one scheme")
 
 
 def _dropped(table: Table, column: str, columns: Columns) -> list[str]:
@@ -297,8 +314,8 @@ def _tags(table: Table, i: int, column: str, words: int) -> list[str] | None:
 def _tag(table: Table, i: int, value: Any, names: list[str] | None) -> str:
     if isinstance(value, int) and names is not None and 0 <= value < len(names):
         value = names[value]
-    if not isinstance(value, str) or not BIO_TAG.fullmatch(value):
-        raise table.error(i, f"tag {value!r} is neither O nor B-... nor I-...")
+    if not isinstance(value, str) or not value.strip():
+        raise table.error(i, f"tag {value!r} is no name of a tag")
     return _encodable(table, i, value)
 
 

@@ -170,7 +170,7 @@ def _same_answers(task: Task, answers: Sequence[Any], rows: np.ndarray, made: Au
         # A joint answer begins with the intent, which is no word's.
         first = int(task.head == "joint")
         tags = [answer[first:] for answer in answers]
-        same = consistent_tags(tags[:before], tags[before:], made.parents, made.alignment)
+        same = consistent_tags(tags[:before], tags[before:], made.parents, made.alignment, task.scheme)
         return same & np.array([old[:first] == new[:first] for old, new in pairs], dtype=np.bool_)
     if task.output == "flags":
         return np.array([old == new for old, new in pairs], dtype=np.bool_)

@@ -39,6 +39,8 @@ _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu",
 def data_summary(inputs: Inputs, name: str) -> DataSummary:
     """The data as the report shows them."""
     notes = [*inputs.data.notes, *inputs.transfer.notes]
+    if inputs.task.scheme:
+        notes.append(f"tags are {inputs.task.scheme}")
     cut = inputs.encodings.truncated
     if cut:
         notes.append(f"{cut} of {len(inputs.encodings)} texts are cut at {inputs.max_length} tokens")

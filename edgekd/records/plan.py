@@ -81,6 +81,7 @@ class Plan(Spec):
         candidates: All considered, the frontier included.
         chosen: Index of the one chosen; None if nothing fits.
         reason: One sentence.
+        tags: The scheme that a word's tags are read in, see `edgekd.runtime.tags`; empty for tasks without.
     """
 
     schema_version: Literal[1] = 1
@@ -96,6 +97,7 @@ class Plan(Spec):
     candidates: tuple[Candidate, ...]
     chosen: int | None
     reason: str
+    tags: str = ""
 
     @property
     def choice(self) -> Candidate | None:
@@ -110,7 +112,7 @@ class Plan(Spec):
     def said(self) -> str:
         """What was chosen and why, in a line."""
         name = f"nearest: {self.nearest().describe()}" if self.choice is None else self.choice.describe()
-        return f"{name}; {self.reason}"
+        return "; ".join(part for part in (name, self.reason, self.tags and f"tags are {self.tags}") if part)
 
     def nearest(self) -> Candidate:
         """The fastest student considered: the best that can be tried where nothing fits."""

@@ -1,4 +1,4 @@
-"""Logits to answers: labels with scores, and BIO tags to spans. Imports only numpy."""
+"""Logits to answers: labels with scores, and spans with their texts. Imports only numpy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgekd.runtime.tags import TagSpan, bio_spans
+
+__all__ = ["bio_spans", "classify", "classify_all", "sigmoid", "softmax", "text_spans"]
 
 Array = NDArray[Any]
 
@@ -69,56 +73,22 @@ def classify_all(
     return answers
 
 
-def split_tag(tag: str) -> tuple[str, str]:
-    """A BIO tag's prefix and type: "B-city" gives ("B", "city"), "O" gives ("O", "")."""
-    prefix, _, kind = tag.partition("-")
-    return prefix, kind
-
-
-def bio_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The spans of BIO tags, as conlleval (and seqeval's default mode) reads them.
-
-    A span begins at a B-, and at an I- that does not continue a span of its own type.
-
-    Returns:
-        (type, first word, word after the last), in order.
-    """
-    spans: list[tuple[str, int, int]] = []
-    kind, start = "", 0
-    for i, tag in enumerate([*tags, "O"]):
-        prefix, this = split_tag(tag)
-        if prefix == "I" and this == kind:
-            continue
-        if kind:
-            spans.append((kind, start, i))
-        kind, start = ("" if prefix == "O" else this), i
-    return spans
-
-
-def repair_bio(tags: Sequence[str]) -> list[str]:
-    """The same spans in strict BIO: an I- that begins a span becomes a B-."""
-    repaired = list(tags)
-    for kind, start, _ in bio_spans(tags):
-        repaired[start] = f"B-{kind}"
-    return repaired
-
-
 def text_spans(
-    text: str, words: Sequence[tuple[int, int]], tags: Sequence[str], scores: Sequence[float]
+    text: str, words: Sequence[tuple[int, int]], spans: Sequence[TagSpan], scores: Sequence[float]
 ) -> list[dict[str, Any]]:
     """The spans of a text with their characters.
 
     Args:
         text: The text.
         words: (start, end) characters of each word.
-        tags: A BIO tag a word.
-        scores: Each tag's probability.
+        spans: Which words each takes, see `edgekd.runtime.tags.spans_of`.
+        scores: The probability of each word's tag.
 
     Returns:
         `{"label", "start", "end", "text", "score"}` a span; the score is the mean over its words.
     """
     answers: list[dict[str, Any]] = []
-    for kind, first, after in bio_spans(tags):
+    for kind, first, after in spans:
         start, end = words[first][0], words[after - 1][1]
         score = float(np.mean(scores[first:after]))
         answers.append({"label": kind, "start": start, "end": end, "text": text[start:end], "score": score})

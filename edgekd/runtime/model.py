@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.onnx_session import session_options
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
+from edgekd.runtime.tags import OUTSIDE, scheme_of, spans_of
 from edgekd.runtime.tokenise import Encodings, Span, encode_raw, encode_texts, joined_logits, load_tokenizer
 
 SCHEMA_VERSION = 1
@@ -82,6 +83,7 @@ class Model:
         self._session = session
         self._inputs = [model_input.name for model_input in session.get_inputs()]
         self._parallel = threads > 1
+        self._scheme = scheme_of(config.slot_labels or config.labels)
 
     def predict(
         self, texts: str | Sequence[Text], *, batch_size: int = 32, all_scores: bool = False, workers: int = 1
@@ -219,12 +221,13 @@ class Model:
         best, offsets = scores.argmax(axis=-1), encodings.rows
         answers: list[dict[str, Any]] = []
         for i, text in enumerate(texts):
-            tags, sure = ["O"] * len(words[i]), [1.0] * len(words[i])
+            tags, sure = [OUTSIDE] * len(words[i]), [1.0] * len(words[i])
             for row in range(offsets[i], offsets[i + 1]):
                 word = int(encodings.answer_words[row])
                 if word >= 0:
                     tags[word], sure[word] = self.config.columns[best[row]], float(scores[row, best[row]])
-            answers.append(first[i] | {"spans": text_spans(text, words[i], tags, sure)})
+            found = spans_of(tags, self._scheme)
+            answers.append(first[i] | {"spans": text_spans(text, words[i], found, sure)})
         return answers
 
 

@@ -28,7 +28,7 @@ class Columns(Spec):
         text_pair: The second text of a pair.
         label: The label, the labels of a multi-label task, or the value of a regression.
         tokens: The words of a text.
-        tags: A BIO tag a word.
+        tags: A tag a word: BIO, IOB1, BILOU, IOBES, or types without prefixes.
         strict: Refuse illegal sequences of BIO tags, which are otherwise repaired and counted.
         drop_labels: Take an unlabeled file that has labels, and leave them out; it is otherwise refused, since it may
             be a copy of what is to be judged on.

@@ -25,7 +25,7 @@ class TextClassification(Spec):
 
 
 class TokenClassification(Spec):
-    """One BIO tag a word; a word's tag is read on its first piece."""
+    """One tag a word, in any common scheme; a word's tag is read on its first piece."""
 
     output: ClassVar[Output] = "classes"
     name: Literal["token-classification"] = "token-classification"
@@ -54,7 +54,7 @@ class TextRegression(Spec):
 
 
 class JointIntentSlots(Spec):
-    """One label (the intent) a text and one BIO tag (the slot) a word, by one encoder with two heads."""
+    """One label (the intent) a text and one tag (the slot) a word, by one encoder with two heads."""
 
     output: ClassVar[Output] = "joint"
     name: Literal["joint-intent-slots"] = "joint-intent-slots"

@@ -28,10 +28,12 @@ class Task(ABC):
         labels: Label names; their order is that of the logits.
         head: The model head it needs.
         metric_name: What `score` gives, for people.
+        scheme: What its tags are read in, see `edgekd.runtime.tags`; empty for tasks on whole texts.
     """
 
     head: ClassVar[Literal["sequence", "token", "joint"]]
     metric_name: ClassVar[str]
+    scheme: str = ""
 
     def __init__(self, spec: TaskSpec, labels: Sequence[str]) -> None:
         self.spec = spec

@@ -1,4 +1,4 @@
-"""An intent a text and a BIO tag a word, by one encoder; the metric is 1 - the semantic error rate.
+"""An intent a text and a tag a word, by one encoder; the metric is 1 - the semantic error rate.
 
 The logit rows of a text are its intent's, then its words'; the columns are the intents, then the tags. What a row has
 no say in is `MASKED`.
@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.answers import bio_spans
+from edgekd.runtime.tags import scheme_of, spans_of
 from edgekd.runtime.tokenise import Encodings, encode_words
 from edgekd.settings.task import OUTSIDE, TaskSpec
 from edgekd.tasks.base import Answer, Task, totals
@@ -30,6 +30,7 @@ class JointIntentSlotsTask(Task):
     def __init__(self, spec: TaskSpec, labels: Sequence[str]) -> None:
         super().__init__(spec, labels)
         self.intents = self.labels.index(OUTSIDE)
+        self.scheme = scheme_of(self.labels[self.intents :])
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -85,7 +86,7 @@ class JointIntentSlotsTask(Task):
         for right, given in zip(gold, predicted, strict=True):
             assert isinstance(right, list)
             assert isinstance(given, list)
-            true, found = set(bio_spans(right[1:])), set(bio_spans(given[1:]))
+            true, found = (set(spans_of(answer[1:], self.scheme)) for answer in (right, given))
             hits, same = len(true & found), right[0] == given[0]
             wrong, missed = len(found) - hits, len(true) - hits
             rows.append((int(same), hits, wrong, missed, max(wrong, missed) + (not same), 1))

@@ -1,4 +1,4 @@
-"""One BIO tag a word; the metric is span F1 as conlleval and seqeval's default mode define it."""
+"""One tag a word, in the labels' own scheme; the metric is span F1 as conlleval and seqeval define it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.answers import bio_spans
+from edgekd.runtime.tags import scheme_of, spans_of
 from edgekd.runtime.tokenise import Encodings, encode_words
-from edgekd.settings.task import OUTSIDE
+from edgekd.settings.task import OUTSIDE, TaskSpec
 from edgekd.tasks.base import Answer, Task, totals
 
 
@@ -22,6 +22,10 @@ class TokenClassificationTask(Task):
 
     head = "token"
     metric_name = "span F1"
+
+    def __init__(self, spec: TaskSpec, labels: Sequence[str]) -> None:
+        super().__init__(spec, labels)
+        self.scheme = scheme_of(self.labels)
 
     def encode(self, tokenizer: Tokenizer, split: Split, max_length: int | None) -> Encodings:
         """See `Task.encode`.
@@ -65,7 +69,7 @@ class TokenClassificationTask(Task):
         for right, given in zip(gold, predicted, strict=True):
             assert isinstance(right, list)
             assert isinstance(given, list)
-            true, found = set(bio_spans(right)), set(bio_spans(given))
+            true, found = (set(spans_of(tags, self.scheme)) for tags in (right, given))
             hits = len(true & found)
             rows.append((hits, len(found) - hits, len(true) - hits))
         return np.array(rows, dtype=np.int64).reshape(-1, 3)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgekd.runtime.answers import bio_spans, classify, classify_all, repair_bio, softmax, text_spans
+from edgekd.runtime.answers import bio_spans, classify, classify_all, softmax, text_spans
 
 
 def test_softmax_is_safe_against_overflow():
@@ -47,15 +47,9 @@ def test_spans_as_conlleval_reads_them(tags, spans):
     assert bio_spans(tags.split()) == spans
 
 
-def test_repair_keeps_the_spans():
-    tags = ["I-x", "I-x", "B-y", "I-x", "O", "I-y"]
-    assert repair_bio(tags) == ["B-x", "I-x", "B-y", "B-x", "O", "B-y"]
-    assert bio_spans(repair_bio(tags)) == bio_spans(tags)
-
-
 def test_text_spans_have_characters_and_mean_scores():
     text = "fly to  New York."
     words = [(0, 3), (4, 6), (8, 11), (12, 16), (16, 17)]
     tags = ["O", "O", "B-city", "I-city", "O"]
-    (span,) = text_spans(text, words, tags, [1.0, 1.0, 0.9, 0.5, 1.0])
+    (span,) = text_spans(text, words, bio_spans(tags), [1.0, 1.0, 0.9, 0.5, 1.0])
     assert span == {"label": "city", "start": 8, "end": 16, "text": "New York", "score": pytest.approx(0.7)}

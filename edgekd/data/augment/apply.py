@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgekd.data.augment import characters, words  # noqa: F401 - their policies register
 from edgekd.data.augment.sentence import Edited, Job, Policy, Sentence, edit
-from edgekd.data.augment.slots import slot_swap, slot_values
+from edgekd.data.augment.slots import slot_swap, slot_values, split_scheme
 from edgekd.data.split import Split
 from edgekd.errors import UsageError
 from edgekd.progress import Progress
@@ -149,7 +149,7 @@ def _policy(spec: AugmentationSpec, split: Split, device: str) -> Policy:
 
             return BackTranslator.load(spec, device)
         case SlotSwap():
-            return _each(partial(slot_swap, spec, slot_values(split)))
+            return _each(partial(slot_swap, spec, slot_values(split), scheme=split_scheme(split)))
         case _:
             return _each(partial(edit, spec))
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.data.augment.sentence import moved_tags
+from edgekd.data.augment.sentence import moved_spans
 from edgekd.errors import UsageError
+from edgekd.runtime.tags import spans_of
 
 
 def consistent(
@@ -38,18 +39,23 @@ def consistent_tags(
     augmented: Sequence[Sequence[str]],
     parents: NDArray[np.int64],
     alignment: Sequence[Sequence[int]],
+    scheme: str,
 ) -> NDArray[np.bool_]:
-    """Which new texts have their original's tags at their words' new places, both as the teacher has them.
+    """Which new texts have their original's spans at their words' new places, both as the teacher has them.
 
     Args:
         original: The teacher's tags of the originals, a tag a word.
         augmented: Its tags of the new texts, a tag a word.
         parents: Each new text's original, (new,).
         alignment: For each new word its place in the original, see `Augmented`.
+        scheme: Of the tags.
 
     Returns:
-        True where all tags agree, (new,).
+        True where all spans agree, (new,).
     """
     pairs = zip(augmented, parents.tolist(), alignment, strict=True)
-    same = [list(tags) == moved_tags(original[parent], places) for tags, parent, places in pairs]
+    same = [
+        spans_of(tags, scheme) == moved_spans(spans_of(original[parent], scheme), places)
+        for tags, parent, places in pairs
+    ]
     return np.array(same, dtype=np.bool_)

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from edgekd.runtime.tags import TagSpan
 from edgekd.runtime.tokenise import Span, word_spans
 from edgekd.settings.augment import Augmentation
 
@@ -20,7 +21,7 @@ class Sentence:
     Attributes:
         words: Its n words.
         gaps: What stands before each word, and after the last, n + 1.
-        tags: A BIO tag a word, where known.
+        tags: A tag a word, where known.
     """
 
     words: list[str]
@@ -118,16 +119,16 @@ def draw(rng: np.random.Generator, candidates: Sequence[int], ratio: float) -> l
     return taken or [candidates[int(rng.integers(len(candidates)))]]
 
 
-def moved_tags(tags: Sequence[str], alignment: Sequence[int]) -> list[str]:
-    """The tags of a sentence's words at their new places, legal BIO if `tags` are.
+def moved_spans(spans: Sequence[TagSpan], alignment: Sequence[int]) -> list[TagSpan]:
+    """The spans of a sentence at their words' new places.
 
     Args:
-        tags: A tag an old word.
+        spans: Of the old words.
         alignment: For each new word its old word, see `Edited`.
     """
-    moved, last = [], -1
-    for source in alignment:
-        tag = tags[source]
-        moved.append(f"I-{tag[2:]}" if source == last and tag != "O" else tag)
-        last = source
-    return moved
+    moved = []
+    for kind, start, end in spans:
+        places = [new for new, old in enumerate(alignment) if start <= old < end]
+        if places:
+            moved.append((kind, places[0], places[-1] + 1))
+    return sorted(moved, key=lambda span: span[1])

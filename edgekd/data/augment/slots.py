@@ -8,25 +8,31 @@ from collections.abc import Mapping, Sequence
 
 from edgekd.data.augment.sentence import Edited, Job, Sentence, draw
 from edgekd.data.split import Split
-from edgekd.runtime.answers import bio_spans
+from edgekd.runtime.tags import scheme_of, spans_of
 from edgekd.settings.augment import SlotSwap
 
 Values = Mapping[str, Sequence[tuple[str, ...]]]
 """The distinct values of each type of span, in words."""
 
 
+def split_scheme(split: Split) -> str:
+    """The scheme of a split's tags."""
+    return scheme_of({tag for tags in split.tags or [] for tag in tags})
+
+
 def slot_values(split: Split) -> Values:
     """What each type of span says somewhere in a split, sorted; nothing without words and tags."""
     seen: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    scheme = split_scheme(split)
     for words, tags in zip(split.words or [], split.tags or [], strict=True):
-        for kind, start, end in bio_spans(tags):
+        for kind, start, end in spans_of(tags, scheme):
             seen[kind].add(tuple(words[start:end]))
     return {kind: sorted(values) for kind, values in seen.items()}
 
 
-def slot_swap(spec: SlotSwap, values: Values, job: Job) -> Edited | None:
+def slot_swap(spec: SlotSwap, values: Values, job: Job, scheme: str = "BIO") -> Edited | None:
     """Drawn spans get the words of another value of their type; None where no span has another."""
-    words, spans = job.sentence.words, bio_spans(job.sentence.tags or [])
+    words, spans = job.sentence.words, spans_of(job.sentence.tags or [], scheme)
     new: list[str] = []
     alignment: list[int] = []
     done = 0

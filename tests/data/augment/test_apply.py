@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from edgekd.data.augment.apply import augment
-from edgekd.data.augment.sentence import moved_tags
 from edgekd.data.split import Split
 from edgekd.errors import UsageError
 from edgekd.runtime.answers import bio_spans
 from edgekd.settings.augment import BackTranslation, Casing, Delete, MaskFill, SlotSwap, Swap, Typos
 from tests.data.augment.conftest import legal, tags, texts
+from tests.data.augment.moved import moved_tags
 
 SIMPLE = (Swap(), Delete(), Typos(ratio=0.3), Casing())
 

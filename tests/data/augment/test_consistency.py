@@ -21,4 +21,4 @@ def test_tags_are_compared_at_their_new_places():
     original = [["O", "B-city", "O"], ["O", "O"]]
     augmented = [["O", "B-city", "I-city", "O"], ["B-city", "O"], ["O", "B-city", "B-city", "O"]]
     alignment = [[0, 1, 1, 2], [0, 1], [0, 1, 1, 2]]
-    assert consistent_tags(original, augmented, np.array([0, 1, 0]), alignment).tolist() == [True, False, False]
+    assert consistent_tags(original, augmented, np.array([0, 1, 0]), alignment, "BIO").tolist() == [True, False, False]

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from edgekd.data.augment.sentence import Sentence, draw, moved_tags, replaced
+from edgekd.data.augment.sentence import Sentence, draw, replaced
+from tests.data.augment.moved import moved_tags
 
 
 @pytest.mark.parametrize("text", ["turn on, please!", "  two\n\nlines\t", "(a)b \u6211love\u4f60", "", "don't 3.5"])

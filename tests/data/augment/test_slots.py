@@ -1,10 +1,11 @@
 import numpy as np
 
-from edgekd.data.augment.sentence import Job, Sentence, moved_tags
+from edgekd.data.augment.sentence import Job, Sentence
 from edgekd.data.augment.slots import slot_swap, slot_values
 from edgekd.data.split import Split
 from edgekd.runtime.answers import bio_spans
 from edgekd.settings.augment import SlotSwap
+from tests.data.augment.moved import moved_tags
 
 WORDS = [
     ["fly", "to", "new", "york", "on", "monday"],

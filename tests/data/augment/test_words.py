@@ -2,9 +2,10 @@ from collections import Counter
 
 import numpy as np
 
-from edgekd.data.augment.sentence import Job, Sentence, moved_tags
+from edgekd.data.augment.sentence import Job, Sentence
 from edgekd.data.augment.words import delete, swap
 from edgekd.settings.augment import Delete, Swap
+from tests.data.augment.moved import moved_tags
 
 TEXT = Sentence.from_text("please turn the bright lamp off, now!")
 TAGGED = Sentence.from_words(
