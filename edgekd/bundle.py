@@ -7,12 +7,13 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import UsageError
 from edgekd.profiles import load_request
+from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.request import Request
 from edgekd.settings.shape import EncoderShape
 from edgekd.settings.task import OUTSIDE, TaskSpec
@@ -43,6 +44,7 @@ class Core:
         shape: The student's shape; None for an unchanged teacher of another family.
         max_length: Tokens a text.
         session: onnxruntime session options.
+        words: How plain text is split into words, where the task asks for words.
     """
 
     model: Path
@@ -52,6 +54,7 @@ class Core:
     shape: EncoderShape | None
     max_length: int
     session: Mapping[str, Any]
+    words: WordSplit = PLAIN
 
 
 def write_core(folder: Path, core: Core) -> None:
@@ -101,6 +104,7 @@ def config_of(core: Core) -> dict[str, Any]:
             "max_length": core.max_length,
             "threads": core.session.get("threads", 1),
             "session": dict(core.session),
+            "words": asdict(core.words),
             "shape": None if core.shape is None else core.shape.model_dump(mode="json"),
         },
     }

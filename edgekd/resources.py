@@ -6,7 +6,10 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
-ANSWERING = ("onnx_session.py", "runtime/__init__.py", "runtime/answers.py", "runtime/model.py", "runtime/tokenise.py")
+ANSWERING = (
+    "onnx_session.py", "runtime/__init__.py", "runtime/answers.py", "runtime/model.py", "runtime/tags.py",
+    "runtime/tokenise.py", "runtime/words.py",
+)  # fmt: skip
 """The files of this package that serve a bundle; they import numpy, tokenizers and onnxruntime."""
 
 

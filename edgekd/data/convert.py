@@ -11,7 +11,7 @@ from edgekd.data.split import Split
 from edgekd.data.table import Table
 from edgekd.errors import DataError
 from edgekd.runtime.tags import OUTSIDE, begins_with_i, repair_bio, scheme_of
-from edgekd.runtime.tokenise import word_spans
+from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.columns import Columns
 from edgekd.settings.task import JointIntentSlots, SequenceTask, TaskSpec, TokenClassification, WordTask
 
@@ -21,13 +21,16 @@ _PREFIXED = re.compile(r"[BILUES]-.+")
 DELIMITERS = "|;,"
 
 
-def convert(table: Table, name: str, task: TaskSpec, columns: Columns) -> tuple[Split, list[str]]:
+def convert(
+    table: Table, name: str, task: TaskSpec, columns: Columns, split: WordSplit = PLAIN
+) -> tuple[Split, list[str]]:
     """Read a table as one split of a task.
 
     Args:
         table: The rows; row i of the split is row i of the table.
         name: The split; the labels of "unlabeled" are left out.
         columns: Which columns to read.
+        split: How plain text is split into words, where a task asks for words.
 
     Returns:
         The split, and notes on what was done. It has no labels (or tags) if no row has one.
@@ -36,9 +39,9 @@ def convert(table: Table, name: str, task: TaskSpec, columns: Columns) -> tuple[
         DataError: A column is missing, or a row is wrong.
     """
     if isinstance(task, TokenClassification):
-        return _tokens(table, name, columns)
+        return _tokens(table, name, columns, split)
     if isinstance(task, JointIntentSlots):
-        return _tokens_with_label(table, name, columns)
+        return _tokens_with_label(table, name, columns, split)
     return _texts_with_gold(table, name, task, columns)
 
 
@@ -88,24 +91,24 @@ def _texts_with_gold(table: Table, name: str, task: SequenceTask, columns: Colum
     return Split(name, texts, pairs, labels=labels), []
 
 
-def _tokens_with_label(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]]:
-    split, notes = _tokens(table, name, columns)
+def _tokens_with_label(table: Table, name: str, columns: Columns, split: WordSplit) -> tuple[Split, list[str]]:
+    made, notes = _tokens(table, name, columns, split)
     found = columns.find("label", table.names)
     if name == "unlabeled":
-        return split, notes
+        return made, notes
     labels = None
     if found is not None:
-        values = [_label(table, i, found) for i in range(len(split))]
+        values = [_label(table, i, found) for i in range(len(made))]
         labels = _all_or_none(table, values, f"no label in column '{found}'")
-    if (labels is None) != (split.tags is None):
+    if (labels is None) != (made.tags is None):
         have, lack = ("tags", "label") if labels is None else ("labels", "tags")
         raise DataError(f"{table.origin}: {have} but no {lack}: a joint task needs both; name it with --{lack}-column")
-    return replace(split, labels=labels), notes
+    return replace(made, labels=labels), notes
 
 
-def _tokens(table: Table, name: str, columns: Columns) -> tuple[Split, list[str]]:
+def _tokens(table: Table, name: str, columns: Columns, split: WordSplit) -> tuple[Split, list[str]]:
     if name == "unlabeled" and columns.find("tokens", table.names) is None:
-        return _plain_words(table, columns)
+        return _plain_words(table, columns, split)
     words = _words(table, find_column(table, "tokens", columns))
     texts = [" ".join(text) for text in words]
     found = columns.find("tags", table.names)
@@ -160,11 +163,11 @@ def _dropped(table: Table, column: str, columns: Columns) -> list[str]:
     return [f"unlabeled: its column {column} is not used"] if given else []
 
 
-def _plain_words(table: Table, columns: Columns) -> tuple[Split, list[str]]:
+def _plain_words(table: Table, columns: Columns, split: WordSplit) -> tuple[Split, list[str]]:
     plain = read_column(table, "text", columns)
-    words = [[text[start:end] for start, end in word_spans(text)] for text in plain]
-    split = Split("unlabeled", [" ".join(text) for text in words], words=words)
-    return split, ["unlabeled: its texts are split into words at white space and punctuation"]
+    words = [split.words(text) for text in plain]
+    made = Split("unlabeled", [" ".join(text) for text in words], words=words)
+    return made, ["unlabeled: its texts are split into words at white space and punctuation"]
 
 
 def _changes(before: list[str], after: list[str]) -> int:

@@ -13,6 +13,7 @@ from edgekd.data.hub import read_hub
 from edgekd.data.split import Split, TaskData, ordered_labels
 from edgekd.data.table import Table
 from edgekd.errors import DataError
+from edgekd.runtime.words import WordSplit
 from edgekd.settings.columns import Columns
 from edgekd.settings.request import is_hub_id
 from edgekd.settings.task import (
@@ -59,9 +60,11 @@ def read_data(
     task, remarks = _task(tables, task, columns)
     notes += remarks
     splits: dict[str, Split] = {}
-    for name, table in tables.items():
+    # What has words tells how plain text is to be split into words; it comes first.
+    for name, table in sorted(tables.items(), key=lambda item: item[0] == "unlabeled"):
         notes += table.notes
-        splits[name], remarks = convert(table, name, task, columns)
+        split = WordSplit.of(text for known in splits.values() for text in known.words or ())
+        splits[name], remarks = convert(table, name, task, columns, split)
         notes += remarks
     notes += _settle_gold(splits, tables, task, columns)
     labels = _labels(splits, tables, task)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.runtime.words import WordSplit
 from edgekd.settings.task import TaskSpec
 
 
@@ -113,6 +114,12 @@ class TaskData:
         """The splits that exist."""
         every = (self.train, self.validation, self.test, self.unlabeled)
         return tuple(split for split in every if split is not None)
+
+    @cached_property
+    def word_split(self) -> WordSplit:
+        """How plain text is split into words, as the words of labelled texts are."""
+        labelled = (split.words for split in (self.train, self.validation, self.test) if split is not None)
+        return WordSplit.of(text for words in labelled if words is not None for text in words)
 
     @cached_property
     def fingerprint(self) -> str:

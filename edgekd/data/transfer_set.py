@@ -16,7 +16,7 @@ from edgekd.data.split import Split, TaskData
 from edgekd.errors import DataError, UsageError
 from edgekd.progress import Progress
 from edgekd.records.transfer import GenericSummary
-from edgekd.runtime.tokenise import word_spans
+from edgekd.runtime.words import WordSplit
 from edgekd.settings.select import GenericText
 from edgekd.settings.transfer import Transfer
 
@@ -44,9 +44,9 @@ class TransferSet:
     augmented: Augmented | None = None
     selection: GenericSummary | None = None
 
-    def with_generic(self, texts: Sequence[str], notes: Sequence[str]) -> TransferSet:
-        """The set with generic texts at its end."""
-        words = None if self.split.words is None else [_words(text) for text in texts]
+    def with_generic(self, texts: Sequence[str], notes: Sequence[str], split: WordSplit) -> TransferSet:
+        """The set with generic texts at its end; `split` says what their words are, where the task asks for words."""
+        words = None if self.split.words is None else [split.words(text) for text in texts]
         joined = list(texts) if words is None else [" ".join(text) for text in words]
         return replace(
             self,
@@ -169,10 +169,6 @@ def augment_target(
         originals, spec.augment, seed=seed, copies=spec.copies, allow_pairs=spec.augment_pairs,
         exclude=[target.split, *held_out], device=device, progress=progress,
     )  # fmt: skip
-
-
-def _words(text: str) -> list[str]:
-    return [text[start:end] for start, end in word_spans(text)]
 
 
 def _unseen(train: Split, data: TaskData, notes: list[str]) -> Split | None:

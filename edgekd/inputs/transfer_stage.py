@@ -106,7 +106,7 @@ def build_transfer_set(
     found = target
     if spec.generic is not None:
         chosen = read_json(made.path / "generic.json")
-        found = found.with_generic(chosen["texts"], chosen["notes"])
+        found = found.with_generic(chosen["texts"], chosen["notes"], data.word_split)
     if spec.augment:
         found = found.with_augmented(read_augmented(made.path / "augmented.parquet"))
     generic = made.result.get("generic")

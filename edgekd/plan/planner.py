@@ -160,6 +160,7 @@ def core_of(inputs: Inputs, model: Path, shape: EncoderShape | None, session: Se
         shape=shape,
         max_length=inputs.max_length,
         session=session.model_dump(mode="json"),
+        words=inputs.data.word_split,
     )
 
 

@@ -18,7 +18,8 @@ from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.onnx_session import session_options
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
 from edgekd.runtime.tags import OUTSIDE, scheme_of, spans_of
-from edgekd.runtime.tokenise import Encodings, Span, encode_raw, encode_texts, joined_logits, load_tokenizer
+from edgekd.runtime.tokenise import Encodings, encode_spans, encode_texts, joined_logits, load_tokenizer
+from edgekd.runtime.words import PLAIN, Span, WordSplit, joined_spans
 
 SCHEMA_VERSION = 1
 CPU = "CPUExecutionProvider"
@@ -48,6 +49,7 @@ class BundleConfig:
         session: onnxruntime options it was measured with.
         slot_labels: Joint tasks: tags in the order of the slots' logits.
         threshold: Multi-label tasks: a label is given where its probability is above this.
+        words: Word tasks: how plain text is split into words.
     """
 
     labels: tuple[str, ...]
@@ -59,6 +61,12 @@ class BundleConfig:
     session: dict[str, Any] = field(default_factory=dict)
     threshold: float = 0.5
     slot_labels: tuple[str, ...] = ()
+    words: WordSplit = PLAIN
+
+    @property
+    def per_word(self) -> bool:
+        """Whether words are answered, each text's own among them or not."""
+        return self.task == "token-classification" or self.output == "joint"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -91,7 +99,8 @@ class Model:
         """Answer texts.
 
         Args:
-            texts: One text or several; for a pair task a sequence of (text, text).
+            texts: One text or several; for a pair task a sequence of (text, text). Tasks on words also take a text as
+                its words, a sequence of strings: then these are the words, and the text is their join by one space.
             batch_size: Texts run at once, those of like length together.
             all_scores: Tasks with labels for whole texts: add `"scores"`, every label's probability.
             workers: Batches run at the same time, each with the threads that the model was loaded with.
@@ -99,8 +108,9 @@ class Model:
         Returns:
             One answer a text, in order. Text classification: `{"label", "score"}`. Multi-label classification:
             `{"labels": [{"label", "score"}]}`, the likeliest first. Regression: `{"value"}`. Token classification:
-            `{"spans": [{"label", "start", "end", "text", "score"}]}`, start and end in characters. Joint intents
-            and slots: `{"label", "score", "spans"}`.
+            `{"spans": [{"label", "start", "end", "text", "score"}]}`, start and end in characters, and of a text given
+            as words also `"words"`, the first and the one after the last. Joint intents and slots:
+            `{"label", "score", "spans"}`.
 
         Raises:
             UsageError: A text is not what the task takes, the message names its index; or a number is below 1.
@@ -112,12 +122,15 @@ class Model:
     ) -> tuple[list[dict[str, Any]], float, float, float]:
         """`predict`, and the seconds spent on tokenising, on the model and on post-processing."""
         start = time.perf_counter()
-        firsts, seconds = self._check(texts)
-        encodings, words = self._encode(firsts, seconds)
+        given = self._check(texts)
+        encodings, read, words = self._encode(given)
         tokenised = time.perf_counter()
         rows = self.run(encodings, batch_size, workers)
         modelled = time.perf_counter()
-        answers = self._answers(firsts, encodings, words, rows, all_scores)
+        answers = self._answers(read, encodings, words, rows, all_scores)
+        for answer, text in zip(answers, given, strict=True):
+            if self.config.per_word and not isinstance(text, str):
+                _name_words(answer["spans"], joined_spans(text))
         return answers, tokenised - start, modelled - tokenised, time.perf_counter() - modelled
 
     def logits(self, texts: str | Sequence[Text], *, batch_size: int = 32) -> NDArray[Any]:
@@ -126,37 +139,44 @@ class Model:
         In a joint task a text's rows are its own, then its words', and the columns the intents, then the tags; those
         that a row has no say in are -10000.
         """
-        encodings, _ = self._encode(*self._check(texts))
-        return self.run(encodings, batch_size)
+        return self.run(self._encode(self._check(texts))[0], batch_size)
 
-    def _check(self, texts: str | Sequence[Text]) -> tuple[list[str], list[str] | None]:
-        """First texts and second texts, once each is known to be a string that can be encoded."""
+    def _check(self, texts: str | Sequence[Text]) -> list[str | tuple[str, ...]]:
+        """Texts, pairs of them, or their words, once each is known to be strings that can be encoded."""
         if isinstance(texts, dict) or not hasattr(texts, "__iter__"):
             raise UsageError(f"texts: a text or a list of texts, not {type(texts).__name__}")
-        given = [texts] if isinstance(texts, str) else list(texts)
-        for i, text in enumerate(given):
+        checked: list[str | tuple[str, ...]] = []
+        for i, text in enumerate([texts] if isinstance(texts, str) else list(texts)):
+            if isinstance(text, str) and not self.config.pair:
+                checked.append(_clean(text))
+                continue
             parts = [text] if isinstance(text, str) else list(text) if isinstance(text, (list, tuple)) else []
-            if not parts or not all(isinstance(part, str) for part in parts):
+            if not all(isinstance(part, str) for part in parts) or not (parts or self._takes_words(text)):
                 raise UsageError(f"text {i}: not a string but {type(text).__name__}")
-            if len(parts) != 1 + self.config.pair or isinstance(text, str) == self.config.pair:
+            if not self._takes_words(text) and (len(parts) != 2 or not self.config.pair):
                 raise UsageError(
                     f"text {i}: this model takes {'pairs of texts' if self.config.pair else 'single texts'}"
                 )
-        if self.config.pair:
-            return [_clean(pair[0]) for pair in given], [_clean(pair[1]) for pair in given]
-        return [_clean(str(text)) for text in given], None
+            checked.append(tuple(map(_clean, parts)))
+        return checked
 
-    def _encode(self, texts: list[str], pairs: list[str] | None) -> tuple[Encodings, list[list[Span]] | None]:
-        words: list[list[Span]] | None = None
-        if self.config.task == "token-classification":
-            encodings, words = encode_raw(self._tokenizer, texts, self.config.max_length, parallel=self._parallel)
-        elif self.config.output == "joint":
-            encodings, words = encode_raw(self._tokenizer, texts, self.config.max_length, parallel=self._parallel)
-            encodings = encodings.with_whole_rows()
+    def _takes_words(self, text: object) -> bool:
+        return self.config.per_word and isinstance(text, (list, tuple))
+
+    def _encode(self, given: list[str | tuple[str, ...]]) -> tuple[Encodings, list[str], list[list[Span]] | None]:
+        """The encodings, the texts that were read, and where their words are, if words are answered."""
+        length, words = self.config.max_length, None
+        if self.config.per_word:
+            texts = [text if isinstance(text, str) else " ".join(text) for text in given]
+            words = [self.config.words.spans(text) if isinstance(text, str) else joined_spans(text) for text in given]
+            encodings = encode_spans(self._tokenizer, texts, words, length, parallel=self._parallel)
+            encodings = encodings.with_whole_rows() if self.config.output == "joint" else encodings
         else:
-            encodings = encode_texts(self._tokenizer, texts, pairs, self.config.max_length, parallel=self._parallel)
+            texts = [text if isinstance(text, str) else text[0] for text in given]
+            pairs = [text[1] for text in given] if self.config.pair else None
+            encodings = encode_texts(self._tokenizer, texts, pairs, length, parallel=self._parallel)
         self.truncated += encodings.truncated
-        return encodings, words
+        return encodings, texts, words
 
     def run(self, encodings: Encodings, batch_size: int, workers: int = 1) -> NDArray[Any]:
         """Logit rows (rows, labels) of encoded texts, text after text; those of like length run together."""
@@ -298,6 +318,7 @@ def read_config(file: Path) -> BundleConfig:
             session=dict(own.get("session") or {}),
             threshold=float(own["task"].get("threshold", 0.5)),
             slot_labels=tuple(own.get("slot_labels", ())),
+            words=WordSplit(**own.get("words", {})),
         )
     except KeyError as error:
         raise UsageError(f"{file}: key {error} is missing; write the bundle again") from error
@@ -341,6 +362,14 @@ def _why(error: Exception, version: str) -> str:
     if re.search(r"[Oo]pset|IR version|No Op registered", reason):
         return f"{reason}; the graph is newer than this onnxruntime {version}: install a newer one"
     return f"{reason}; copy the bundle again"
+
+
+def _name_words(found: list[dict[str, Any]], words: Sequence[Span]) -> None:
+    """Add to each span of characters which words it takes."""
+    first = {start: i for i, (start, _) in reversed(list(enumerate(words)))}
+    last = {end: i for i, (_, end) in enumerate(words)}
+    for span in found:
+        span["words"] = [first[span["start"]], last[span["end"]] + 1]
 
 
 def _clean(text: str) -> str:

@@ -5,10 +5,8 @@ Imports only numpy and tokenizers. All arrays are ragged: a flat array and the o
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,16 +15,14 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from edgekd.errors import UsageError
+from edgekd.runtime.words import Span, joined_spans
 
 Ints = NDArray[Any]
-Span = tuple[int, int]
 
 PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<PAD>", "<|endoftext|>")
 CHUNK = 4096
 # Logit of a column that a row has no say in: outside of every softmax, and finite in FP16.
 MASKED = -10000.0
-# Kana, and the ideographs of the basic plane: scripts written without spaces.
-UNSPACED = (("\u3040", "\u30ff"), ("\u3400", "\u9fff"), ("\uf900", "\ufaff"))
 
 
 class TextSplit(Protocol):
@@ -277,90 +273,30 @@ def encode_words(tokenizer: Tokenizer, words: Sequence[Sequence[str]], max_lengt
     A word without a piece (odd unicode, or cut off) has no row.
     """
     texts = [" ".join(text) for text in words]
-    return _encode_spans(tokenizer, texts, [_joined_spans(text) for text in words], max_length)
+    return encode_spans(tokenizer, texts, [joined_spans(text) for text in words], max_length)
 
 
-def encode_raw(
-    tokenizer: Tokenizer, texts: Sequence[str], max_length: int | None = None, *, parallel: bool = True
-) -> tuple[Encodings, list[list[Span]]]:
-    """Encode plain text for a token task.
-
-    Returns:
-        The encodings, and each text's words as character spans (see `word_spans`).
-    """
-    spans = [word_spans(text) for text in texts]
-    return _encode_spans(tokenizer, texts, spans, max_length, parallel), spans
-
-
-def token_lengths(tokenizer: Tokenizer, split: TextSplit) -> Ints:
-    """Tokens of each text of a split, special ones included and nothing cut, (texts,) int64."""
-    counts = (len(encoding) for encoding in _encode(tokenizer, split.texts, split.pairs, None))
-    return np.fromiter(counts, dtype=np.int64, count=len(split.texts))
-
-
-def word_spans(text: str) -> list[Span]:
-    """The words of plain text as (start, end) characters.
-
-    White space separates words; punctuation at a word's edge is a word a character, punctuation inside
-    ("don't", "U.S") is not; Chinese and Japanese characters, written without spaces, are a word each.
-    """
-    spans: list[Span] = []
-    start = 0
-    for chunk in text.split():
-        start = text.index(chunk, start)
-        end = start + len(chunk)
-        left, right = start, end
-        while left < right and _is_punctuation(text[left]):
-            left += 1
-        while right > left and _is_punctuation(text[right - 1]):
-            right -= 1
-        spans += [(i, i + 1) for i in range(start, left)]
-        spans += _unspaced(text, left, right)
-        spans += [(i, i + 1) for i in range(right, end)]
-        start = end
-    return spans
-
-
-def _is_punctuation(character: str) -> bool:
-    return unicodedata.category(character)[0] in "PS"
-
-
-def _is_unspaced(character: str) -> bool:
-    return any(first <= character <= last for first, last in UNSPACED)
-
-
-def _unspaced(text: str, start: int, end: int) -> list[Span]:
-    if start < end and text[start:end].isascii():
-        return [(start, end)]
-    cuts = {start, end}
-    for i in range(start, end):
-        if _is_unspaced(text[i]):
-            cuts |= {i, i + 1}
-    edges = sorted(cuts)
-    return list(pairwise(edges))
-
-
-def _joined_spans(words: Sequence[str]) -> list[Span]:
-    spans, start = [], 0
-    for word in words:
-        spans.append((start, start + len(word)))
-        start += len(word) + 1
-    return spans
-
-
-def _encode_spans(
+def encode_spans(
     tokenizer: Tokenizer,
     texts: Sequence[str],
     spans: Sequence[Sequence[Span]],
-    max_length: int | None,
+    max_length: int | None = None,
+    *,
     parallel: bool = True,
 ) -> Encodings:
+    """Encode plain text for a token task, whose words are these spans: see `WordSplit`."""
     parts = _Parts(pad_id(tokenizer))
     encodings = _encode(tokenizer, texts, None, max_length, offsets=True, parallel=parallel)
     for encoding, text, words in zip(encodings, texts, spans, strict=True):
         parts.add(encoding)
         parts.add_rows(encoding, text, words)
     return parts.join(with_rows=True)
+
+
+def token_lengths(tokenizer: Tokenizer, split: TextSplit) -> Ints:
+    """Tokens of each text of a split, special ones included and nothing cut, (texts,) int64."""
+    counts = (len(encoding) for encoding in _encode(tokenizer, split.texts, split.pairs, None))
+    return np.fromiter(counts, dtype=np.int64, count=len(split.texts))
 
 
 def _encode(

@@ -13,7 +13,9 @@ from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
+from edgekd.runtime.tags import TagSpan, spans_of
 from edgekd.runtime.tokenise import Encodings, encode_texts
+from edgekd.runtime.words import Span
 from edgekd.settings.task import Output, TaskSpec
 
 # What one text gets: a label, several (or a tag a word, after its intent in a joint task), or a number.
@@ -110,6 +112,46 @@ class Task(ABC):
         if label not in self._ids:
             raise DataError(f'{split.name}: label "{label}" is none of the task\'s {len(self.labels)} labels')
         return self._ids[label]
+
+
+class WordTask(Task):
+    """A task on words, whose spans are found."""
+
+    @abstractmethod
+    def row(self, gold: Sequence[str], predicted: Sequence[str], true: set[TagSpan], found: set[TagSpan]) -> list[int]:
+        """What a text brings to the metric: a row of `counts`, of its answers and the spans in them."""
+
+    def tags(self, answer: Answer) -> list[str]:
+        """The tags of an answer."""
+        assert isinstance(answer, list)
+        return answer[self.head == "joint" :]
+
+    def counts(self, gold: Sequence[Answer], predicted: Sequence[Answer]) -> NDArray[np.int64]:
+        """See `Task.counts`; both are of the same words."""
+        words = [[(i, i + 1) for i in range(len(self.tags(answer)))] for answer in gold]
+        return self.counts_in_text(gold, words, predicted, words)
+
+    def counts_in_text(
+        self,
+        gold: Sequence[Answer],
+        gold_words: Sequence[Sequence[Span]],
+        predicted: Sequence[Answer],
+        words: Sequence[Sequence[Span]],
+    ) -> NDArray[np.int64]:
+        """`counts` of answers about words that are split in two ways: spans are equal where their characters are."""
+        rows = []
+        for right, there, given, here in zip(gold, gold_words, predicted, words, strict=True):
+            true, found = (
+                {
+                    (kind, at[first][0], at[after - 1][1])
+                    for kind, first, after in spans_of(self.tags(tags), self.scheme)
+                }
+                for tags, at in ((right, there), (given, here))
+            )
+            assert isinstance(right, list)
+            assert isinstance(given, list)
+            rows.append(self.row(right, given, true, found))
+        return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
 
 
 class TextTask(Task):

@@ -15,13 +15,13 @@ from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.tags import scheme_of, spans_of
+from edgekd.runtime.tags import TagSpan, scheme_of
 from edgekd.runtime.tokenise import Encodings, encode_words
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.tasks.base import Answer, Task, totals
+from edgekd.tasks.base import WordTask, totals
 
 
-class JointIntentSlotsTask(Task):
+class JointIntentSlotsTask(WordTask):
     """Joint intent classification and slot filling; an answer is the intent, then a tag a word."""
 
     head = "joint"
@@ -77,20 +77,14 @@ class JointIntentSlotsTask(Task):
             raise DataError(f"{split.name}: it has no labels, or no tags")
         return [[label, *tags] for label, tags in zip(split.labels, split.tags, strict=True)]
 
-    def counts(self, gold: Sequence[Answer], predicted: Sequence[Answer]) -> NDArray[np.int64]:
-        """Right intents, spans found, wrongly given and missed, errors, and texts, (texts, 6).
+    def row(self, gold: Sequence[str], predicted: Sequence[str], true: set[TagSpan], found: set[TagSpan]) -> list[int]:
+        """A right intent, spans found, wrongly given and missed, errors, and the text itself.
 
         A wrong span in place of a missed one is one error, a substitution; a wrong intent is one more.
         """
-        rows = []
-        for right, given in zip(gold, predicted, strict=True):
-            assert isinstance(right, list)
-            assert isinstance(given, list)
-            true, found = (set(spans_of(answer[1:], self.scheme)) for answer in (right, given))
-            hits, same = len(true & found), right[0] == given[0]
-            wrong, missed = len(found) - hits, len(true) - hits
-            rows.append((int(same), hits, wrong, missed, max(wrong, missed) + (not same), 1))
-        return np.array(rows, dtype=np.int64).reshape(-1, 6)
+        hits, same = len(true & found), gold[0] == predicted[0]
+        wrong, missed = len(found) - hits, len(true) - hits
+        return [int(same), hits, wrong, missed, max(wrong, missed) + (not same), 1]
 
     def score(self, counts: NDArray[Any], times: NDArray[Any] | None = None) -> float:
         """1 - errors / (true spans + texts): the intent counts as one more slot (Alexa's SemER)."""

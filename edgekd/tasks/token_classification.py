@@ -11,13 +11,13 @@ from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.tags import scheme_of, spans_of
+from edgekd.runtime.tags import TagSpan, scheme_of
 from edgekd.runtime.tokenise import Encodings, encode_words
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.tasks.base import Answer, Task, totals
+from edgekd.tasks.base import WordTask, totals
 
 
-class TokenClassificationTask(Task):
+class TokenClassificationTask(WordTask):
     """Token classification: one logit row a word, on its first piece."""
 
     head = "token"
@@ -63,16 +63,10 @@ class TokenClassificationTask(Task):
             raise DataError(f"{split.name}: it has no tags")
         return split.tags
 
-    def counts(self, gold: Sequence[Answer], predicted: Sequence[Answer]) -> NDArray[np.int64]:
-        """Spans found, spans wrongly given and spans missed of each text (tp, fp, fn), (texts, 3)."""
-        rows = []
-        for right, given in zip(gold, predicted, strict=True):
-            assert isinstance(right, list)
-            assert isinstance(given, list)
-            true, found = (set(spans_of(tags, self.scheme)) for tags in (right, given))
-            hits = len(true & found)
-            rows.append((hits, len(found) - hits, len(true) - hits))
-        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+    def row(self, gold: Sequence[str], predicted: Sequence[str], true: set[TagSpan], found: set[TagSpan]) -> list[int]:
+        """Spans found, spans wrongly given and spans missed (tp, fp, fn)."""
+        hits = len(true & found)
+        return [hits, len(found) - hits, len(true) - hits]
 
     def score(self, counts: NDArray[Any], times: NDArray[Any] | None = None) -> float:
         """Micro F1 over spans; 0 where there is none, as seqeval has it."""

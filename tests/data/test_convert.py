@@ -66,12 +66,29 @@ def test_tokens_and_tags():
 
 
 def test_illegal_bio_is_repaired_and_counted():
-    split, notes = run([{"tokens": ["x", "y", "z"], "tags": ["I-a", "I-a", "I-b"]}], TOKENS)
-    assert split.tags == [["B-a", "I-a", "B-b"]]
+    good = {"tokens": ["x"], "tags": ["B-a"]}
+    split, notes = run([good, {"tokens": ["x", "y", "z"], "tags": ["I-a", "I-a", "I-b"]}], TOKENS)
+    assert split.tags == [["B-a"], ["B-a", "I-a", "B-b"]]
     assert notes == ["train: 2 I- tags that begin a span read as B-, as conlleval does"]
-    rows = [{"tokens": ["x"], "tags": ["O"]}, {"tokens": ["x"], "tags": ["I-a"]}, {"tokens": ["x"], "tags": ["I-b"]}]
+    rows = [good, {"tokens": ["x"], "tags": ["I-a"]}, {"tokens": ["x"], "tags": ["I-b"]}]
     with pytest.raises(DataError, match="row 11: an I- tag begins a span, here and in 1 more rows"):
         run(rows, TOKENS, columns=Columns(strict=True))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["I-a", "I-a", "B-a", "O", "I-b"],  # IOB1: B- only beside a span of its type
+        ["I-a", "I-a", "O", "I-b", "I-b"],
+        ["a", "a", "O", "b", "e-mail"],
+        ["B-a", "I-a", "L-a", "U-b", "O"],
+        ["B-a", "E-a", "S-b", "O", "S-a"],
+    ],
+)
+def test_tags_of_other_schemes_are_kept_as_they_are(tags):
+    rows = [{"tokens": ["v", "w", "x", "y", "z"], "tags": tags}]
+    split, notes = run(rows, TOKENS, columns=Columns(strict=True))
+    assert (split.tags, notes) == ([tags], [])
 
 
 def test_unlabelled_plain_text_is_split_into_words():
@@ -109,8 +126,10 @@ def test_a_text_file_needs_no_column_names():
         ([{"text": "x", "label": ["a"]}], ONE, Columns(), r"row 10: column 'label' holds a list, not a label"),
         ([{"text": "x", "label": True}], ONE, Columns(), r"row 10: column 'label' holds true or false"),
         ([{"tokens": ["x", "y"], "tags": ["O"]}], TOKENS, Columns(), r"row 10: 2 tokens but 1 tags"),
-        ([{"tokens": ["x"], "tags": ["PER"]}], TOKENS, Columns(), r"row 10: tag 'PER' is neither O nor B-"),
-        ([{"tokens": ["x"], "tags": [3]}], TOKENS, Columns(), r"row 10: tag 3 is neither O nor B-"),
+        ([{"tokens": ["x", "y"], "tags": ["B-a", "PER"]}], TOKENS, Columns(), r"row 10: tag 'PER' is neither O nor B-"),
+        ([{"tokens": ["x", "y"], "tags": ["B-a", "X-b"]}], TOKENS, Columns(), r"row 10: tag 'X-b' is neither O nor B-"),
+        ([{"tokens": list("xyz"), "tags": ["B-a", "L-a", "S-a"]}], TOKENS, Columns(), r"row 10: tag 'L-a' is of BILOU"),
+        ([{"tokens": ["x"], "tags": [3]}], TOKENS, Columns(), r"row 10: tag 3 is no name of a tag"),
         ([{"tokens": [], "tags": []}], TOKENS, Columns(), r"row 10: empty text in column 'tokens'"),
         ([{"tokens": ["x", 3], "tags": ["O", "O"]}], TOKENS, Columns(), r"row 10: .* holds a number among the tokens"),
         (

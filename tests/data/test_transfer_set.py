@@ -83,7 +83,7 @@ def test_generic_words_are_split_for_token_tasks():
     words = TaskData(
         TokenClassification(), ("O", "B-x"), Split("train", ["a b"], words=[["a", "b"]], tags=[["O", "B-x"]])
     )
-    made = target_texts(words, Transfer(), 0).with_generic(["Don't stop, please."], ["note"])
+    made = target_texts(words, Transfer(), 0).with_generic(["Don't stop, please."], ["note"], words.word_split)
     assert made.split.words[-1] == ["Don't", "stop", ",", "please", "."]
     assert made.split.texts[-1] == "Don't stop , please ."
     assert made.notes == ("generic: note",)

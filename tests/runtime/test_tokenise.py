@@ -8,15 +8,15 @@ from edgekd.errors import UsageError
 from edgekd.runtime.tokenise import (
     CHUNK,
     MASKED,
-    encode_raw,
+    encode_spans,
     encode_texts,
     encode_words,
     joined_logits,
     load_tokenizer,
     pad_id,
     token_lengths,
-    word_spans,
 )
+from edgekd.runtime.words import PLAIN
 
 from .conftest import wordpiece
 
@@ -116,8 +116,8 @@ def test_nothing_to_encode(tokenizer):
 
 def test_plain_text_and_its_words_encode_alike(tokenizer):
     text = "Playing  jazz\tin (Paris)."
-    plain, spans = encode_raw(tokenizer, [text])
-    words = [text[start:end] for start, end in spans[0]]
+    plain = encode_spans(tokenizer, [text], [PLAIN.spans(text)])
+    words = PLAIN.words(text)
     assert words == ["Playing", "jazz", "in", "(", "Paris", ")", "."]
     np.testing.assert_array_equal(plain.answer_words, np.arange(7))
     np.testing.assert_array_equal(plain.answer_positions, [1, 3, 4, 5, 6, 7, 8])
@@ -192,22 +192,6 @@ def test_outputs_are_joined_without_a_say_in_each_other():
     assert joined[0, 0].tolist() == [1, 1, 1, MASKED, MASKED]
     assert joined[1, 3].tolist() == [MASKED] * 3 + [7, 7]
     assert joined_logits([slots]) is slots
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("don't stop", ["don't", "stop"]),
-        ("(U.S.) $5!", ["(", "U.S", ".", ")", "$", "5", "!"]),
-        ("去Paris吧", ["去", "Paris", "吧"]),
-        ("...", [".", ".", "."]),
-        ("the the", ["the", "the"]),
-        ("हिन्दी में", ["हिन्दी", "में"]),
-        ("", []),
-    ],
-)
-def test_words_of_plain_text(text, words):
-    assert [text[start:end] for start, end in word_spans(text)] == words
 
 
 def test_lengths_are_those_of_uncut_encodings(tokenizer):

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from edgekd.runtime.tags import TagSpan
-from edgekd.runtime.tokenise import Span, word_spans
+from edgekd.runtime.words import PLAIN, Span
 from edgekd.settings.augment import Augmentation
 
 
@@ -31,7 +31,7 @@ class Sentence:
     @staticmethod
     def from_text(text: str) -> Sentence:
         """Plain text, split into words as the runtime does; `text` gives it back exactly."""
-        spans = word_spans(text)
+        spans = PLAIN.spans(text)
         edges = [(0, 0), *spans, (len(text), len(text))]
         gaps = [text[before[1] : after[0]] for before, after in pairwise(edges)]
         return Sentence([text[start:end] for start, end in spans], gaps)
