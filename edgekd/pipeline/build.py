@@ -19,7 +19,7 @@ from edgekd.latency.measure import Measurement
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.pipeline import collect
 from edgekd.pipeline.attempt import LONGER, Attempt
-from edgekd.pipeline.quality import answers, student_rows, table_row
+from edgekd.pipeline.quality import answers, kept_on_plain_text, student_rows, table_row
 from edgekd.plan.device import Device, wanted_of
 from edgekd.plan.planner import Planner, core_of
 from edgekd.plan.weights import first_weights, weights_again
@@ -145,6 +145,8 @@ def _measured(
         else unmeasured_latency(planner.inputs.profile, planner.budget_ms, candidate.best_known_ms),
         quality_criterion(kept, metric, accept.min_retained),
     ]
+    if (served := kept_on_plain_text(planner, exported, precision)) is not None:
+        criteria.append(quality_criterion(served, metric, accept.min_retained, plain=True))
     if accept.max_mb is not None:
         criteria.append(size_criterion(work / "model.onnx", accept.max_mb))
     if accept.max_memory_mb is not None:

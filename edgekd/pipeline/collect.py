@@ -30,6 +30,7 @@ from edgekd.records.result import (
 )
 from edgekd.records.training import Curve, TrainingRun
 from edgekd.records.transfer import TransferSummary
+from edgekd.runtime.words import joined_spans
 from edgekd.store import Artefact
 from edgekd.tasks.base import Task
 
@@ -40,7 +41,7 @@ def data_summary(inputs: Inputs, name: str) -> DataSummary:
     """The data as the report shows them."""
     notes = [*inputs.data.notes, *inputs.transfer.notes]
     if inputs.task.scheme:
-        notes.append(f"tags are {inputs.task.scheme}")
+        notes += [f"tags are {inputs.task.scheme}", _split_note(inputs)]
     cut = inputs.encodings.truncated
     if cut:
         notes.append(f"{cut} of {len(inputs.encodings)} texts are cut at {inputs.max_length} tokens")
@@ -53,6 +54,15 @@ def data_summary(inputs: Inputs, name: str) -> DataSummary:
         rows=rows,
         notes=tuple(notes),
     )
+
+
+def _split_note(inputs: Inputs) -> str:
+    """How many test texts the bundle splits into other words than they came with."""
+    test, split = inputs.test.split, inputs.data.word_split
+    other = sum(
+        split.spans(text) != joined_spans(words) for text, words in zip(test.texts, test.words or (), strict=True)
+    )
+    return f"of {len(test)} test texts, {other} as plain text are split into other words than they came with"
 
 
 def transfer_summary(transfer: TransferSet) -> TransferSummary:

@@ -19,14 +19,17 @@ from edgekd.pipeline.attempt import LONGER, Attempt
 from edgekd.pipeline.blackbox import outputs_row
 from edgekd.pipeline.demo import demo_tfidf
 from edgekd.plan.planner import Planner
-from edgekd.proof.validate import Retained
+from edgekd.proof.validate import Retained, retained
 from edgekd.records.result import Contender, QualityRow, Timing
+from edgekd.runtime.tokenise import Encodings, encode_spans
+from edgekd.runtime.words import joined_spans
 from edgekd.session import Session
 from edgekd.settings.distill import Stage
 from edgekd.settings.losses import HardCE
 from edgekd.settings.request import Request
 from edgekd.settings.target import Precision
 from edgekd.store import Artefact
+from edgekd.tasks.base import WordTask
 
 ANSWERS_VERSION = 1
 
@@ -129,25 +132,52 @@ def student_rows(
     return rows, quality
 
 
+def kept_on_plain_text(planner: Planner, exported: Artefact, precision: Precision) -> Retained | None:
+    """How much of the teacher's metric on words is kept on plain text, which the bundle splits into words itself.
+
+    None where no words are answered, or where the test texts are split into the very words that they had.
+    """
+    inputs, task = planner.inputs, planner.inputs.task
+    test, words = inputs.test, inputs.test.split.words
+    if not isinstance(task, WordTask) or words is None:
+        return None
+    there = [joined_spans(text) for text in words]
+    here = [inputs.data.word_split.spans(text) for text in test.split.texts]
+    if here == there:
+        return None
+    encodings = encode_spans(inputs.reader.tokenizer, test.split.texts, here, inputs.max_length)
+    encodings = encodings.with_whole_rows() if task.head == "joint" else encodings
+    said = task.answers(task.decide(answers(planner, exported, precision, encodings)), encodings)
+    counts = task.counts_in_text(test.gold, there, said, here)
+    return retained(task, counts, test.counts(task, inputs.test_rows))
+
+
 def shipped_answers(planner: Planner, attempt: Attempt) -> np.ndarray:
     """Logit rows (rows, labels) of the bundle's model on test, as it answers here."""
     return answers(planner, attempt.exported, attempt.precision)
 
 
-def answers(planner: Planner, exported: Artefact, precision: Precision) -> np.ndarray:
-    """An exported file's logits on test, as it will be served; kept, since they cost a minute on a large test set."""
-    test, batch_size = planner.inputs.test, planner.inputs.profile.workload.batch_size
+def answers(
+    planner: Planner, exported: Artefact, precision: Precision, encodings: Encodings | None = None
+) -> np.ndarray:
+    """An exported file's logits on test, as it will be served; kept, since they cost a minute on a large test set.
+
+    Args:
+        encodings: Of the test texts, if others than with the words that they came with.
+    """
+    encodings = planner.inputs.test.encodings if encodings is None else encodings
+    batch_size = planner.inputs.profile.workload.batch_size
     key: dict[str, Any] = {
         "model": exported.id,
         "precision": precision,
-        "texts": fingerprint(test.encodings),
+        "texts": fingerprint(encodings),
         "batch_size": batch_size,
         "machine": planner.device.fingerprint,
     }
 
     def build(folder: Path) -> None:
         rows = onnx_rows(
-            model_file(exported, precision), test.encodings, batch_size, planner.progress,
+            model_file(exported, precision), encodings, batch_size, planner.progress,
             f"validate: answers on test, {precision.upper()}",
         )  # fmt: skip
         np.save(folder / "logits.npy", rows, allow_pickle=False)

@@ -27,7 +27,7 @@ from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.target import Precision, SessionSpec
 
 TABLE_VERSION = 4
-PLAN_VERSION = 8
+PLAN_VERSION = 9
 
 
 class _NothingFitsError(Exception):

@@ -24,15 +24,19 @@ def latency_criterion(judgement: Judgement) -> Criterion:
     )
 
 
-def quality_criterion(kept: Retained, metric: str, limit: float) -> Criterion:
-    """Whether enough of the teacher's metric is kept, by the paired interval."""
+def quality_criterion(kept: Retained, metric: str, limit: float, *, plain: bool = False) -> Criterion:
+    """Whether enough of the teacher's metric is kept, by the paired interval.
+
+    Args:
+        plain: It is of plain text that is split into words as the bundle splits it, the teacher's of the words.
+    """
     outcome = outcome_at_least(kept.interval, limit)
     ends = f"{100 * kept.interval[0]:.1f} to {100 * kept.interval[1]:.1f}%"
     parts = "".join(f"; {name} {100 * mine:.1f}% against {100 * other:.1f}%" for name, mine, other in kept.parts)
     few = " (more test rows would tell)" if outcome == "inconclusive" else ""
     return Criterion(
-        kind="quality",
-        name=f"{metric} kept of the teacher's",
+        kind="plain text" if plain else "quality",
+        name=f"{metric}{' on plain text' if plain else ''} kept of the teacher's",
         limit=limit,
         bound="at least",
         unit="share",

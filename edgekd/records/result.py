@@ -23,7 +23,7 @@ _OF_SCHEMA_1 = ("candidates", "chain", "chain_summary", "training", "parity", "q
 MAX_SAMPLES = 500
 
 Outcome = Literal["met", "missed", "inconclusive", "unmeasured"]
-Kind = Literal["latency", "quality", "size", "memory", "files", "answers", "drift"]
+Kind = Literal["latency", "quality", "plain text", "size", "memory", "files", "answers", "drift"]
 Contender = Literal[
     "teacher",
     "teacher, INT8",
