@@ -22,9 +22,9 @@ from edgekd.latency.machine import usable_cpus
 from edgekd.latency.speed_log import SpeedLog
 from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
-from edgekd.models.teacher import encoder_max_length, load_body, model_folder
+from edgekd.models.teacher import encoder_max_length, encoder_tokenizer, load_body, model_folder
 from edgekd.progress import Progress
-from edgekd.runtime.tokenise import load_tokenizer, token_lengths
+from edgekd.runtime.tokenise import token_lengths
 from edgekd.settings.columns import Columns
 from edgekd.settings.distill import Agnostic, MaskedLM
 from edgekd.settings.profile import Profile
@@ -74,7 +74,7 @@ def teach_from(
         UnavailableError: A hub id, and the hub cannot be reached.
     """
     folder = model_folder(encoder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = encoder_tokenizer(folder)
     asked, limit = profile.workload.max_length, encoder_max_length(folder)
     if isinstance(asked, str):
         found = [token_lengths(tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]

@@ -21,6 +21,7 @@ from edgekd.distill.on_the_fly import augmentation
 from edgekd.distill.scoring import Judged
 from edgekd.distill.student import Lesson, lesson
 from edgekd.errors import DataError, UsageError
+from edgekd.inputs.reading import check_reading
 from edgekd.inputs.transfer_stage import Embedder, build_transfer_set
 from edgekd.models.checkpoint import load_checkpoint
 from edgekd.models.identity import folder_id
@@ -112,6 +113,7 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
     if profile.distill.stages[-1].loss.family in ("hidden", "attention"):
         engine.progress.say("warning: the last distill stage trains no task head; let one on logits (kl) follow")
     max_length = resolve_length(profile, teacher, data)
+    check_reading(teacher, data, max_length)
     teacher_id = folder_id(teacher.folder)
     engine.progress.step("transfer set")
     transfer = build_transfer_set(

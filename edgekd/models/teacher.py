@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 import shutil
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
+    AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -31,6 +33,7 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.models.families import Hosted, host
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel, numpy_weights
+from edgekd.runtime.tokenise import cut_at
 from edgekd.settings.request import is_hub_id
 from edgekd.settings.task import Output
 from edgekd.store import read_json
@@ -57,6 +60,11 @@ _SUFFIX: dict[HeadKind, str] = {
 }
 _TOKENIZER_SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _GENERIC = re.compile(r"LABEL_\d+")
+# Weights that a folder may hold beside what the class computes with: buffers, poolers, and heads of other tasks.
+_HARMLESS = re.compile(
+    r"(position_ids|token_type_ids|inv_freq)$|(^|\.)pooler\.|predictions\.|seq_relationship\.|sop_classifier\."
+    r"|^(cls|lm_head|lm_loss|mlm|generator|vocab|qa_outputs|logits_proj|sequence_summary|head|decoder|classifier|score)[._]"
+)
 # What no hub model states: transformers' "no limit" is 1e30.
 _NO_LIMIT = 1_000_000
 
@@ -371,7 +379,7 @@ def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any
         **settings: More for `from_pretrained`.
 
     Raises:
-        UsageError: transformers cannot load it.
+        UsageError: transformers cannot load it, or leaves out weights that are there.
     """
     try:
         with quiet_transformers():
@@ -387,6 +395,11 @@ def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any
     except Exception as error:  # a faulty file may surface as any class
         raise UsageError(f"{path}: transformers cannot load this model: {one_line(error)}") from error
     lost = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    if unused := sorted(name for name in report["unexpected_keys"] if not _HARMLESS.search(name)):
+        raise UsageError(
+            f"{path}: transformers does not use {unused[0]}{_and_more(unused)} of the weights, so that it is another "
+            "model than was trained: merge adapters, or mend config.json, and save it again with save_pretrained"
+        )
     return model.eval(), sorted(lost)
 
 
@@ -418,20 +431,42 @@ def _problem(path: Path, head: HeadKind, config: Any) -> Problem:
     return found
 
 
+def encoder_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of an encoder's folder, without loading its weights."""
+    return _tokenizer(folder, False)
+
+
 def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:
+    """The tokenizer that transformers makes of the folder: its settings count beside tokenizer.json.
+
+    A folder that transformers cannot make one of is read by its tokenizer.json alone.
+    """
     file = path / "tokenizer.json"
     try:
-        if file.is_file():
-            return Tokenizer.from_file(str(file))
         with quiet_transformers():
             made = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust_remote_code)
         # From a folder without a vocabulary transformers makes a tokenizer that knows nothing.
         if not made.is_fast or len(made) <= len(made.all_special_tokens):
             raise ValueError("no vocabulary that makes a fast tokenizer")
-        return Tokenizer.from_str(made.backend_tokenizer.to_str())
+        return cut_at(Tokenizer.from_str(made.backend_tokenizer.to_str()), made.truncation_side)
     except Exception as error:  # the Rust library raises bare Exception
-        what = "tokenizer.json is broken" if file.is_file() else "no tokenizer.json, and none can be made"
-        raise UsageError(f"{path}: {what} ({one_line(error)}): save the model's fast tokenizer there") from error
+        why = one_line(error)
+    if not file.is_file():
+        raise UsageError(f"{path}: no tokenizer.json, and none can be made{_missing(path, why)}")
+    try:
+        return cut_at(Tokenizer.from_file(str(file)), "right")
+    except Exception as error:
+        raise UsageError(
+            f"{path}: tokenizer.json is broken ({one_line(error)}): save the fast tokenizer again"
+        ) from error
+
+
+def _missing(path: Path, why: str) -> str:
+    """What a folder lacks for a fast tokenizer, and what helps."""
+    if list(path.glob("*.model")) and importlib.util.find_spec("sentencepiece") is None:
+        name = next(path.glob("*.model")).name
+        return f" of {name} without sentencepiece: pip install sentencepiece, or save the fast tokenizer there"
+    return f" ({why}): save the model's fast tokenizer there"
 
 
 def _require_rows(path: Path, tokenizer: Tokenizer, model: PreTrainedModel) -> None:
@@ -467,17 +502,15 @@ def _max_length(path: Path, model: PreTrainedModel) -> int:
     return _shortest(path, limits)
 
 
-# Families that number positions from the padding row leave the rows up to it unused.
-_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")
-
-
-def encoder_max_length(folder: Path) -> int:
-    """Tokens that fit into an encoder, read off its files without loading it."""
-    config = _read_config(folder, trust_remote_code=False)
-    rows = config.get("max_position_embeddings")
-    if isinstance(rows, int) and config.get("model_type") in _FROM_PADDING:
-        rows -= (config.get("pad_token_id") or 0) + 1
-    return _shortest(folder, [rows])
+def encoder_max_length(folder: Path, trust_remote_code: bool = False) -> int:
+    """Tokens that fit into an encoder, read off its files without loading its weights."""
+    _read_config(folder, trust_remote_code)
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+            return _max_length(folder, AutoModel.from_config(config, trust_remote_code=trust_remote_code))
+    except Exception as error:  # a faulty configuration may surface as any class
+        raise UsageError(f"{folder}: transformers cannot make this model: {one_line(error)}") from error
 
 
 def _shortest(path: Path, limits: list[Any]) -> int:

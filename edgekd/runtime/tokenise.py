@@ -21,6 +21,8 @@ Ints = NDArray[Any]
 
 PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<PAD>", "<|endoftext|>")
 CHUNK = 4096
+# More tokens than any text has: nothing is cut.
+_WHOLE = 2**30
 # Logit of a column that a row has no say in: outside of every softmax, and finite in FP16.
 MASKED = -10000.0
 
@@ -225,8 +227,19 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exception for every broken file
         raise UsageError(f"{file}: not a tokenizer of the tokenizers library: {error}") from error
-    tokenizer.no_truncation()
     tokenizer.no_padding()
+    return cut_at(tokenizer, (tokenizer.truncation or {}).get("direction", "right"))
+
+
+def cut_at(tokenizer: Tokenizer, side: str) -> Tokenizer:
+    """The tokenizer, told on which side long texts are cut: "right", or "left", which keeps a text's end.
+
+    The side is kept in the tokenizer itself, and in its tokenizer.json.
+    """
+    if side == "left":
+        tokenizer.enable_truncation(_WHOLE, direction="left")
+    else:
+        tokenizer.no_truncation()
     return tokenizer
 
 
@@ -328,9 +341,10 @@ def _set_limits(tokenizer: Tokenizer, max_length: int | None, pair: bool) -> Non
     if tokenizer.padding is not None:
         tokenizer.no_padding()
     current = tokenizer.truncation
+    side = "right" if current is None else current["direction"]
     if max_length is None:
-        if current is not None:
-            tokenizer.no_truncation()
+        if current is not None and current["max_length"] != _WHOLE:
+            cut_at(tokenizer, side)
         return
     special = tokenizer.num_special_tokens_to_add(pair)
     if max_length <= special:
@@ -339,7 +353,7 @@ def _set_limits(tokenizer: Tokenizer, max_length: int | None, pair: bool) -> Non
         "max_length": max_length,
         "stride": 0,
         "strategy": "longest_first",
-        "direction": "right",
+        "direction": side,
     }
     if current is None or any(current[key] != value for key, value in wanted.items()):
         tokenizer.enable_truncation(**wanted)
