@@ -23,7 +23,6 @@ from edgekd.errors import UsageError
 if TYPE_CHECKING:
     from edgekd.progress import Progress
     from edgekd.proof.recheck import Recheck
-    from edgekd.records.base import record_of
     from edgekd.records.export import Exported
     from edgekd.records.plan import Plan
     from edgekd.records.result import Result
@@ -141,6 +140,7 @@ def teach(
     """
     from edgekd.pipeline.blackbox import read_with_outputs, teach_from_outputs
     from edgekd.profiles import load_profile
+    from edgekd.records.base import record_of
     from edgekd.records.training import TrainingRun
     from edgekd.session import read, teach_from
     from edgekd.settings.columns import Columns
