@@ -21,9 +21,8 @@ from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentModel, from_weights
-from edgekd.models.teacher import PROBLEMS, load_body, load_encoder
+from edgekd.models.teacher import PROBLEMS, encoder_tokenizer, load_body, load_encoder
 from edgekd.records.training import TrainingRun
-from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.settings.distill import Stage, Teach
 from edgekd.settings.losses import SoftCE
 from edgekd.store import Artefact, Store
@@ -93,7 +92,7 @@ def _fine_tune(
     assert data.train is not None
     assert data.validation is not None
     task = build_task(data.task, data.labels)
-    tokenizer = load_tokenizer(encoder)
+    tokenizer = encoder_tokenizer(encoder)
     torch.manual_seed(spec.seed)
     if isinstance(task, JointIntentSlotsTask):
         model = _joint_model(encoder, task, spec.seed)
