@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -448,7 +449,8 @@ def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:
         # From a folder without a vocabulary transformers makes a tokenizer that knows nothing.
         if not made.is_fast or len(made) <= len(made.all_special_tokens):
             raise ValueError("no vocabulary that makes a fast tokenizer")
-        return cut_at(Tokenizer.from_str(made.backend_tokenizer.to_str()), made.truncation_side)
+        content = _without_made_up(json.loads(made.backend_tokenizer.to_str()), path)
+        return cut_at(Tokenizer.from_str(json.dumps(content)), made.truncation_side)
     except Exception as error:  # the Rust library raises bare Exception
         why = one_line(error)
     if not file.is_file():
@@ -459,6 +461,16 @@ def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:
         raise UsageError(
             f"{path}: tokenizer.json is broken ({one_line(error)}): save the fast tokenizer again"
         ) from error
+
+
+def _without_made_up(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A tokenizer less the special tokens that transformers adds by their usual names and the model has no row for."""
+    config = path / "config.json"
+    rows = _read_json(config).get("vocab_size") if config.is_file() else None
+    if isinstance(rows, int):
+        kept = [token for token in content["added_tokens"] if token["id"] < rows or not token["special"]]
+        content = content | {"added_tokens": kept}
+    return content
 
 
 def _missing(path: Path, why: str) -> str:

@@ -79,13 +79,14 @@ def test_bundle_answers_like_the_trained_student(bundle, intent_data):
     import torch
 
     from edgekd.distill.student import load_student
+    from edgekd.runtime.tokenise import encode_texts, load_tokenizer
 
     out, _ = bundle
     texts = [json.loads(line)["text"] for line in (intent_data / "test.jsonl").read_text().splitlines()]
     model = load(out / "onnx") if (out / "onnx" / "config.json").exists() else load(out)
     answers = [a["label"] for a in model.predict(texts)]
     student = load_student(out / "student")
-    encodings, _ = model._encode(texts, None)
+    encodings = encode_texts(load_tokenizer(out), texts, max_length=model.config.max_length)
     with torch.inference_mode():
         rows = [
             student(**{k: torch.from_numpy(v) for k, v in encodings.batch([i]).items()}).logits[0]
