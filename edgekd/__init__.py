@@ -1,6 +1,10 @@
 """EdgeKD: a fine-tuned encoder, text and a latency budget in; a validated, deployable student out."""
 
+import os
 from typing import Any
+
+# onnxruntime for Linux keeps a device's id and sends events unless it is told not to before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

@@ -138,6 +138,7 @@ def teach(
         UsageError: Encoder, settings and task do not go together.
         DataError: The data are broken, or hold no labels.
     """
+    from edgekd.output import building, publish
     from edgekd.pipeline.blackbox import read_with_outputs, teach_from_outputs
     from edgekd.profiles import load_profile
     from edgekd.records.base import record_of
@@ -145,18 +146,20 @@ def teach(
     from edgekd.session import read, teach_from
     from edgekd.settings.columns import Columns
 
-    session = _session(cache_dir, progress)
+    session, folder = _session(cache_dir, progress), Path(out)
     resolved = load_profile(profile, session.store) if isinstance(profile, str) else profile
     given = (reading.get("task"), reading.get("columns") or Columns(), reading.get("hub_config"))
     source = None if data is None else str(data)
-    if teacher_outputs is not None:
-        texts, outputs = read_with_outputs(session, str(teacher_outputs), source, *given)
-        taught = teach_from_outputs(session, str(encoder), texts, outputs, resolved)
-    elif source is None:
-        raise UsageError("--data is missing")
-    else:
-        taught = teach_from(session, str(encoder), read(session.engine.progress, source, *given), resolved)
-    _copy(taught, Path(out))
+    with building(folder) as work:
+        if teacher_outputs is not None:
+            texts, outputs = read_with_outputs(session, str(teacher_outputs), source, *given)
+            taught = teach_from_outputs(session, str(encoder), texts, outputs, resolved)
+        elif source is None:
+            raise UsageError("--data is missing")
+        else:
+            taught = teach_from(session, str(encoder), read(session.engine.progress, source, *given), resolved)
+        _keep(taught, work)
+        publish(work, folder)
     return record_of(taught, TrainingRun)
 
 
@@ -177,6 +180,7 @@ def distill(
         UsageError: The plan chose the unchanged teacher.
     """
     from edgekd.assistants.chain import make_chain
+    from edgekd.output import building, publish
     from edgekd.pipeline.build import train_student
     from edgekd.pipeline.sources import gather
     from edgekd.plan.weights import first_weights
@@ -186,12 +190,14 @@ def distill(
     candidate = plan.choice or plan.nearest()
     if candidate.kind == "teacher":
         raise UsageError("the plan chose the unchanged teacher: plan with --always-distill")
-    session = _session(cache_dir, progress)
-    inputs = gather(session, request).of_student
-    chain = make_chain(session, inputs, candidate, first_weights(session, inputs, candidate))
-    student = train_student(session, inputs, chain.start, chain.lesson, inputs.profile.distill, longer=False)[-1]
-    _copy(student, Path(out))
-    inputs.reader.save_tokenizer(Path(out))
+    session, folder = _session(cache_dir, progress), Path(out)
+    with building(folder) as work:
+        inputs = gather(session, request).of_student
+        chain = make_chain(session, inputs, candidate, first_weights(session, inputs, candidate))
+        student = train_student(session, inputs, chain.start, chain.lesson, inputs.profile.distill, longer=False)[-1]
+        _keep(student, work)
+        inputs.reader.save_tokenizer(work)
+        publish(work, folder)
     return record_of(student, TrainingRun)
 
 
@@ -207,6 +213,7 @@ def export(
     from edgekd.distill.student import load_student
     from edgekd.export.stage import exported_of
     from edgekd.models.identity import folder_id
+    from edgekd.output import building, publish
     from edgekd.pipeline.build import export_of
     from edgekd.pipeline.sources import gather
     from edgekd.plan.device import device_of
@@ -215,8 +222,10 @@ def export(
     if not (folder / "model.safetensors").is_file():
         raise UsageError(f"--student {folder}: no model.safetensors there; make it with `edgekd distill`")
     device = device_of(session, request.profile.target)
-    made = export_of(session, gather(session, request).of_student, device, load_student(folder), folder_id(folder))
-    _copy(made, Path(out))
+    with building(Path(out)) as work:
+        made = export_of(session, gather(session, request).of_student, device, load_student(folder), folder_id(folder))
+        _keep(made, work)
+        publish(work, Path(out))
     return exported_of(made)
 
 
@@ -288,7 +297,6 @@ def _session(cache_dir: str | Path | None, progress: Progress | None) -> Session
     return Session.open(_store(cache_dir), progress or Progress())
 
 
-def _copy(made: Artefact, out: Path) -> None:
-    """A finished step's folder, as the user asked for it."""
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(made.path, out, ignore=shutil.ignore_patterns("manifest.json"))
+def _keep(made: Artefact, work: Path) -> None:
+    """A finished step's files, as the user asked for them."""
+    shutil.copytree(made.path, work, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)

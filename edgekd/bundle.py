@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import UsageError
+from edgekd.output import building, check_replaceable, is_empty, publish
 from edgekd.profiles import load_request
 from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.request import Request
 from edgekd.settings.shape import EncoderShape
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.store import held, read_json, write_json
+from edgekd.store import read_json, write_json
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder
@@ -139,22 +139,6 @@ def checksums(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, str]:
     return sums
 
 
-def check_replaceable(out: Path, reads: Mapping[str, str | Path | None]) -> None:
-    """Refuse an output folder that is a file, or that is or holds what a command reads or stands in.
-
-    Args:
-        reads: By flag, what is read; hub ids and what is not there are passed over.
-
-    Raises:
-        UsageError: It would be replaced.
-    """
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file: choose a folder")
-    for name, source in {"the current folder": Path.cwd(), **reads}.items():
-        if source and Path(source).exists() and Path(source).resolve().is_relative_to(out.resolve()):
-            raise UsageError(f"--out {out} is or holds {name}, which would be replaced: choose another folder")
-
-
 def check_out(out: Path, request: Request, overwrite: bool) -> None:
     """Refuse a folder that must not be replaced by the bundle of this request.
 
@@ -169,11 +153,7 @@ def check_out(out: Path, request: Request, overwrite: bool) -> None:
         "--teacher-outputs": request.teacher_outputs, "--plan": request.plan,
     }  # fmt: skip
     check_replaceable(out, reads)
-    place = out.resolve()
-    parent = next(folder for folder in (place, *place.parents) if folder.exists())
-    if not os.access(parent, os.W_OK):
-        raise UsageError(f"--out {out}: {parent} cannot be written to; choose another folder")
-    if out.is_dir() and any(out.iterdir()) and _request_of(out) != request:
+    if not is_empty(out) and _request_of(out) != request:
         if not (out / "edgekd.yaml").is_file():
             raise UsageError(f"--out {out} holds something else, and no bundle: choose another folder")
         if not overwrite:
@@ -182,48 +162,18 @@ def check_out(out: Path, request: Request, overwrite: bool) -> None:
 
 @contextmanager
 def claimed(out: Path, request: Request, overwrite: bool) -> Iterator[Path]:
-    """The folder to build in, beside `out` and empty, for this run alone until the end of the block.
+    """The folder to build the bundle of a request in, for this run alone until the end of the block.
 
     Raises:
-        UsageError: See `check_out` and `locked`.
+        UsageError: See `check_out` and `building`.
     """
     check_out(out, request, overwrite)
-    with locked(out):
+    with building(out) as work:
         check_out(out, request, overwrite)  # another run may have finished since
-        # Hidden, and of a name that nobody but this program gives: what a killed run left there may go.
-        work = _beside(out, "work")
-        emptied(work)
-        try:
-            yield work
-        finally:
-            if work.is_dir() and not any(work.iterdir()):
-                work.rmdir()  # refused before there was anything to keep
+        yield work
 
 
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Keep other runs from making `out` until the end of the block.
-
-    The lock is a file beside it, which nothing replaces: a folder that is made anew would take its lock along.
-
-    Raises:
-        UsageError: Another run makes it, or nothing can be written there.
-    """
-    path = _beside(out, "lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
-    busy = UsageError(f"--out {out}: another run is making it; wait for it, or choose another folder")
-    with held(path, busy):
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def publish(work: Path, out: Path, request: Request, overwrite: bool) -> None:
+def publish_bundle(work: Path, out: Path, request: Request, overwrite: bool) -> None:
     """Put the finished bundle in its place, replacing what `claimed` allowed, if it is still no more than that.
 
     Raises:
@@ -233,30 +183,7 @@ def publish(work: Path, out: Path, request: Request, overwrite: bool) -> None:
         check_out(out, request, overwrite)
     except UsageError as error:
         raise UsageError(f"{error}; the finished bundle is in {work}") from error
-    if out.exists():
-        old = _beside(out, "old")
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-        work.rename(out)
-        shutil.rmtree(old)
-    else:
-        work.rename(out)
-
-
-def emptied(folder: Path) -> Path:
-    """The folder, made if it is not there, with nothing in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    return folder
-
-
-def _beside(out: Path, what: str) -> Path:
-    place = out.resolve()
-    return place.with_name(f".{place.name}.edgekd-{what}")
+    publish(work, out)
 
 
 def _request_of(out: Path) -> Request | None:

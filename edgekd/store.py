@@ -10,10 +10,12 @@ finished. Failures are never stored. One lock an id, which a kill frees.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,7 +54,45 @@ def default_root() -> Path:
     chosen = os.environ.get("EDGEKD_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekd"
+    home = _home()
+    named = os.environ.get("XDG_CACHE_HOME") or (None if home is None else str(home / ".cache"))
+    root = None if named is None else Path(named) / "edgekd"
+    # A folder that is there may be read even where nothing can be written.
+    return root if root is not None and (root.is_dir() or _writable(root)) else _guest_folder()
+
+
+def settle_home() -> None:
+    """Give a guest without a home directory, or a name, what libraries take for granted."""
+    if _home() is None:
+        os.environ["HOME"] = str(_guest_folder())
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = "edgekd"
+
+
+def _home() -> Path | None:
+    """The user's home directory; None where there is none, as for a container's user without an entry in passwd."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home if home.is_absolute() and home.is_dir() else None
+
+
+def _writable(folder: Path) -> bool:
+    parent = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    return parent is not None and parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+
+
+def _guest_folder() -> Path:
+    """A folder of this user's own among the temporary ones."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"edgekd-{user}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    # Of another's making it could hold anything.
+    return folder if folder.stat().st_uid == user else Path(tempfile.mkdtemp(prefix="edgekd-home-"))
 
 
 def canonical(value: Any) -> str:

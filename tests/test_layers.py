@@ -7,7 +7,8 @@ import edgekd
 
 # From the ground up. A package may import those before it, and itself.
 LAYERS = (
-    "errors", "store", "progress", "resources", "onnx_session", "settings", "profiles", "records", "runtime", "models",
+    "errors", "store", "output", "progress", "resources", "onnx_session", "settings", "profiles", "records", "runtime",
+    "models",
     "graph", "bundle", "data", "latency", "tasks", "distill", "proof", "export", "inputs", "session", "remote", "plan",
     "assistants", "report", "pipeline", "api", "cli", "__main__",
 )  # fmt: skip

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import importlib
+import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 
@@ -12,6 +15,12 @@ import click
 
 from edgekd import __version__
 from edgekd.errors import EdgekdError, ExitCode, meant
+from edgekd.store import settle_home
+
+# What numpy, safetensors, torch, onnx and shutil say of a full disk.
+_NO_SPACE = re.compile(
+    r"No space left|os error 28|Disk quota exceeded|\d+ requested and \d+ written|Errno 28\b|Errno 122\b"
+)
 
 # Name: (module, one-line help). The group holds the short helps itself: listing them loads no command.
 COMMANDS = {
@@ -71,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    _end_like_an_interrupt()
+    settle_home()
     try:
         code = group.main(args=given, prog_name="edgekd", standalone_mode=False)
     except BaseException as error:  # every way out ends in one line and a documented code
@@ -91,8 +102,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return error.exit_code, f"error: {_one_line(error)}"
     if isinstance(error, click.ClickException):
         return ExitCode.USAGE, f"error: {_one_line(error.format_message())}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" ({error.filename})" if error.filename else ""
+    if (where := _full_disk(error)) is not None:
         return (
             ExitCode.ERROR,
             f"error: no space left on the device{where}: free some, or give --cache-dir another disk",
@@ -106,6 +116,31 @@ def _explain(error: BaseException) -> tuple[int, str]:
         ExitCode.ERROR,
         f"error: unexpected {kind}: {_one_line(error)} (run again with --debug for the traceback)",
     )
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """Which file found a disk full, in brackets if it is known; None where that is not why.
+
+    Libraries that write in Rust or C++ raise errors of their own, which tell it in their text alone.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f" ({error.filename})" if error.filename else ""
+        if _NO_SPACE.search(str(error)):
+            return ""
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _end_like_an_interrupt() -> None:
+    """SIGTERM, as of `docker stop` or Slurm, ends a run as Ctrl-C does; PID 1 would ignore it without a handler."""
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # the second must not strike the clean-up of the first
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def _one_line(error: object) -> str:

@@ -66,6 +66,7 @@ def run(flags: dict[str, Any]) -> None:
     out = new_folder(flags)
     require("torch", "cpu", "train an encoder")
     from edgekd.data.text import read_texts
+    from edgekd.output import building, publish
     from edgekd.session import Session, distill_encoder_from
 
     spec = _spec(flags)
@@ -75,9 +76,10 @@ def run(flags: dict[str, Any]) -> None:
     for note in (f"{len(texts)} texts", *notes):
         progress.say(f"text: {note}")
     session = Session.open(store_of(flags["cache_dir"]), progress)
-    made = distill_encoder_from(session, teacher, texts, student, flags["max_length"] or "auto", spec)
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(made.path, out, ignore=shutil.ignore_patterns("manifest.json"))
+    with building(out) as work:
+        made = distill_encoder_from(session, teacher, texts, student, flags["max_length"] or "auto", spec)
+        shutil.copytree(made.path, work, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
+        publish(work, out)
     before, after = made.result["held_out_before"], made.result["held_out_after"]
     console.print(
         f"encoder written to {out}: {made.result['loss']} on held-out texts {after:.4g} ({before:.4g} before; first "

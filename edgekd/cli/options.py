@@ -289,9 +289,9 @@ def new_folder(flags: dict[str, Any]) -> Path:
     out: Path | None = flags["out"]
     if out is None:
         raise UsageError("--out is missing: name a folder")
-    from edgekd.bundle import check_replaceable
+    from edgekd.output import check_replaceable, is_empty
 
     check_replaceable(out, {f"--{name.replace('_', '-')}": flags.get(name) for name in _READ})
-    if out.is_dir() and any(out.iterdir()) and not flags["overwrite"]:
+    if not is_empty(out) and not flags["overwrite"]:
         raise UsageError(f"--out {out} is not empty: choose another folder, or add --overwrite")
     return out

@@ -52,17 +52,20 @@ def command(**flags: Any) -> None:
     source = named("--data", flags["data"])
     require("torch", "cpu", "build a transfer set")
     from edgekd.inputs.transfer_stage import build_transfer_set
+    from edgekd.output import building, publish
     from edgekd.session import Session, read
+    from edgekd.store import write_json
 
     session = Session.open(store_of(flags["cache_dir"]), ConsoleProgress(console))
-    data = read(session.engine.progress, source, task_of(flags), columns_of(flags), flags["data_config"])
-    embedder = None if flags["teacher"] is None else _embedder(session, named("--teacher", flags["teacher"]))
-    made = build_transfer_set(session.store, session.engine, data, profile.transfer, profile.distill.seed, embedder)
-    out.mkdir(parents=True, exist_ok=True)
-    _write_texts(made, out / "unlabeled.jsonl")
-    generic = None if made.selection is None else made.selection.model_dump(mode="json")
-    about = {"texts": len(made.split), "counts": made.counts, "notes": made.notes, "generic": generic}
-    (out / "transfer.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with building(out) as work:
+        data = read(session.engine.progress, source, task_of(flags), columns_of(flags), flags["data_config"])
+        embedder = None if flags["teacher"] is None else _embedder(session, named("--teacher", flags["teacher"]))
+        made = build_transfer_set(session.store, session.engine, data, profile.transfer, profile.distill.seed, embedder)
+        _write_texts(made, work / "unlabeled.jsonl")
+        generic = None if made.selection is None else made.selection.model_dump(mode="json")
+        about = {"texts": len(made.split), "counts": made.counts, "notes": made.notes, "generic": generic}
+        write_json(work / "transfer.json", about)
+        publish(work, out)
     for line in _said(made):
         console.print(f"transfer: {line}", markup=False)
     console.print(f"{len(made.split)} texts written to {out}")

@@ -17,6 +17,10 @@ from edgekd.settings.task import JointIntentSlots, SequenceTask, TaskSpec, Token
 
 _PREFIXED = re.compile(r"[BILUES]-.+")
 
+# What stands in a table for nothing; a class of such a name needs another.
+_NOTHING = ("", "NaN", "nan", "<NA>", "null", "NULL")
+_WHOLE = re.compile(r"-?\d+(\.0+)?")
+
 # What may lie between the labels of one cell, tried in this order; the first that the column has is its delimiter.
 DELIMITERS = "|;,"
 
@@ -86,7 +90,7 @@ def _texts_with_gold(table: Table, name: str, task: SequenceTask, columns: Colum
     if task.output == "value":
         numbers = [_value(table, i, found) for i in range(len(texts))]
         return Split(name, texts, pairs, values=_all_or_none(table, numbers, f"no value in column '{found}'")), []
-    values = [_label(table, i, found) for i in range(len(texts))]
+    values = _whole_numbers([_label(table, i, found) for i in range(len(texts))])
     labels = _all_or_none(table, values, f"no label in column '{found}'")
     return Split(name, texts, pairs, labels=labels), []
 
@@ -186,7 +190,7 @@ def read_column(table: Table, role: str, columns: Columns) -> list[str]:
 
 
 def _text(table: Table, i: int, value: Any, column: str) -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         raise table.error(i, f"no text in column '{column}'")
     if not isinstance(value, str):
         raise table.error(i, f"column '{column}' holds {_kind(value)}, not a string")
@@ -226,14 +230,23 @@ def _sequence(table: Table, i: int, value: Any, column: str) -> list[Any]:
     return value
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: null, NaN, or nothing but white space, or what pandas writes for these."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and value.strip() in _NOTHING)
+
+
 def _label(table: Table, i: int, column: str) -> str | None:
     """A label's name, or None where it is missing or hidden (-1 among named classes)."""
     value = table.rows[i].get(column)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if _is_missing(value):
         return None
+    if isinstance(value, bool):
+        value = str(value)  # as tables are written with pandas
     if isinstance(value, float) and value.is_integer():  # integers with gaps arrive as floats
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if not isinstance(value, (int, float, str)):
         raise table.error(i, f"column '{column}' holds {_kind(value)}, not a label")
     names = table.classes.get(column)
     if names is None or isinstance(value, str):
@@ -247,6 +260,13 @@ def _label(table: Table, i: int, column: str) -> str | None:
     return names[value]
 
 
+def _whole_numbers(labels: list[str | None]) -> list[str | None]:
+    """Labels that are all whole numbers without the ".0" that a gap in the column brings them."""
+    if not all(label is None or _WHOLE.fullmatch(label) for label in labels):
+        return labels
+    return [None if label is None else label.partition(".")[0] for label in labels]
+
+
 def _label_sets(table: Table, column: str) -> list[list[str] | None]:
     """The labels of each row, each once: a list, or a string with a delimiter; None where there is nothing.
 
@@ -256,8 +276,10 @@ def _label_sets(table: Table, column: str) -> list[list[str] | None]:
     delimiter = next((d for d in DELIMITERS if any(isinstance(cell, str) and d in cell for cell in cells)), None)
     names, sets = table.classes.get(column), []
     for i, cell in enumerate(cells):
-        if isinstance(cell, str):
-            parts: list[Any] | None = [part.strip() for part in cell.split(delimiter)] if delimiter else [cell.strip()]
+        if isinstance(cell, float) and math.isnan(cell):
+            parts: list[Any] | None = None
+        elif isinstance(cell, str):
+            parts = [part.strip() for part in cell.split(delimiter)] if delimiter else [cell.strip()]
             parts = [part for part in parts or [] if part]
         elif cell is None or isinstance(cell, list):
             parts = cell
@@ -283,7 +305,7 @@ def _one_of_set(table: Table, i: int, value: Any, column: str, names: list[str] 
 def _value(table: Table, i: int, column: str) -> float | None:
     """A number, or None where it is missing."""
     value = table.rows[i].get(column)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if _is_missing(value):
         return None
     number = as_number(value)
     if number is None:
@@ -305,7 +327,7 @@ def as_number(value: Any) -> float | None:
 
 def _tags(table: Table, i: int, column: str, words: int) -> list[str] | None:
     value = table.rows[i].get(column)
-    if value is None:
+    if not isinstance(value, list) and _is_missing(value):
         return None
     names = table.classes.get(column)
     tags = _sequence(table, i, value, column)

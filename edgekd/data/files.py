@@ -3,49 +3,81 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from edgekd.data.table import Row, Table
+from edgekd.data.table import Row, Table, joined
 from edgekd.errors import DataError, require
 
 SPLIT_NAMES = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "dev", "val"),
-    "test": ("test",),
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development", "eval", "evaluation"),
+    "test": ("test", "testing"),
     "unlabeled": ("unlabeled", "unlabelled"),
 }
+# One of several files of a split, as the hub writes them.
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
+# Longer than any field: the csv module's own limit is 131,072 characters.
+_FIELD = 2**31 - 1
 
 
-def find_files(folder: Path) -> dict[str, Path]:
-    """The file of each split in a folder.
+def find_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """The files of each split in a folder, and the names of all that is not read.
 
     Raises:
-        DataError: No file is named after a split, two are named after one, or an extension is unknown.
+        DataError: No file is named after a split, two are named after one, a shard is missing, or an extension is
+            unknown.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for file in files:
-        split = canonical_split(file.stem)
-        if split is None or (not file.is_file() and file.suffix.casefold() not in READERS):
+        shard = _SHARD.fullmatch(_stem(file))
+        split = canonical_split(shard.group(1) if shard else _stem(file))
+        if split is None or (not file.is_file() and _suffix(file) not in READERS):
             continue
         if not file.is_file():
             raise DataError(f"{file}: a folder or other thing where a file is expected; move it away")
-        if split in found:
-            raise DataError(f"{folder}: {found[split].name} and {file.name} are both {split}; keep one")
-        found[split] = file
+        if split in found and not (shard and _SHARD.fullmatch(_stem(found[split][0]))):
+            raise DataError(f"{folder}: {found[split][0].name} and {file.name} are both {split}; keep one")
+        found.setdefault(split, []).append(file)
     if not found:
         names = ", ".join(file.name for file in files[:5]) or "nothing"
         raise DataError(
             f"{folder}: no file named train, validation, test or unlabeled with {EXTENSIONS} (found {names})"
         )
-    for file in found.values():
-        _reader(file)
-    return found
+    for shards in found.values():
+        _require_whole(folder, shards)
+        for file in shards:
+            _reader(file)
+    read = {file for shards in found.values() for file in shards}
+    return found, [file.name for file in files if file not in read]
+
+
+def _require_whole(folder: Path, shards: list[Path]) -> None:
+    """Refuse a split of which a shard is missing, or that is there in two sizes."""
+    names = [_SHARD.fullmatch(_stem(file)) for file in shards]
+    numbers = [(int(name.group(2)), int(name.group(3))) for name in names if name is not None]
+    if not numbers:
+        return
+    whole = numbers[0][1]
+    if [number for number, _ in numbers] != list(range(whole)) or {of for _, of in numbers} != {whole}:
+        raise DataError(f"{folder}: of {whole} shards of {shards[0].name} there are {len(shards)}: copy all of them")
+
+
+def _stem(file: Path) -> str:
+    return (file.with_suffix("") if file.suffix.casefold() == ".gz" else file).stem
+
+
+def _suffix(file: Path) -> str:
+    """The extension that tells the format: of "a.jsonl.gz" that is .jsonl."""
+    return (file.with_suffix("") if file.suffix.casefold() == ".gz" else file).suffix.casefold()
 
 
 def canonical_split(name: str) -> str | None:
@@ -54,13 +86,18 @@ def canonical_split(name: str) -> str | None:
     return next(matches, None)
 
 
-def read_table(file: Path) -> Table:
-    """Read one file.
+def read_tables(files: list[Path]) -> Table:
+    """Read a split: one file, or shards, the rows of one after those of the other.
 
     Raises:
-        DataError: It is missing, empty, broken, not UTF-8 or of an unknown kind.
+        DataError: One is missing, empty, broken, not UTF-8 or of an unknown kind.
         UnavailableError: It is a parquet file and pyarrow is not installed.
     """
+    return joined([read_table(file) for file in files])
+
+
+def read_table(file: Path) -> Table:
+    """Read one file, which may be compressed by gzip; raises as `read_tables`."""
     reader = _reader(file)
     if not file.is_file():
         raise DataError(f"{file}: no such file")
@@ -70,14 +107,24 @@ def read_table(file: Path) -> Table:
 
 
 def _reader(file: Path) -> Callable[[Path], Table]:
-    reader = READERS.get(file.suffix.casefold())
+    reader = READERS.get(_suffix(file))
     if reader is None:
         raise DataError(f"{file}: unknown extension '{file.suffix}'; known are {EXTENSIONS}")
     return reader
 
 
-def _read_text(file: Path) -> str:
+def _read_bytes(file: Path) -> bytes:
     data = file.read_bytes()
+    if file.suffix.casefold() != ".gz":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: not a whole gzip file: {error}") from error
+
+
+def _read_text(file: Path) -> str:
+    data = _read_bytes(file)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -157,6 +204,7 @@ def csv_rows(file: Path, lines: Iterable[str], delimiter: str, quoting: Any) -> 
     Raises:
         DataError: A row is broken, or has more or fewer fields than the header.
     """
+    csv.field_size_limit(_FIELD)
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     header: list[str] | None = None
     for start in _starts(reader):
@@ -200,7 +248,7 @@ def _read_txt(file: Path) -> Table:
 def _read_parquet(file: Path) -> Table:
     parquet = require("pyarrow.parquet", "cpu", f"read {file.name}")
     try:
-        table = parquet.read_table(file)
+        table = parquet.read_table(io.BytesIO(_read_bytes(file)))
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
         reason = str(error).splitlines()[0]
         raise DataError(f"{file}: not a readable parquet file: {reason}") from error
@@ -228,4 +276,4 @@ READERS: dict[str, Callable[[Path], Table]] = {
     ".parquet": _read_parquet,
     ".txt": _read_txt,
 }
-EXTENSIONS = " ".join(READERS)
+EXTENSIONS = " ".join(READERS) + ", also .gz"

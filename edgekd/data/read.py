@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekd.data.convert import as_number, convert, find_column, gold_column
-from edgekd.data.files import find_files, read_table
+from edgekd.data.files import find_files, read_table, read_tables
 from edgekd.data.holdout import hold_out
 from edgekd.data.hub import read_hub
 from edgekd.data.split import Split, TaskData, ordered_labels
@@ -28,6 +28,9 @@ from edgekd.settings.task import (
 )
 
 LABELLED = ("train", "validation", "test")
+
+# Files and columns that are not read are named, so many of them.
+_NAMED = 8
 
 
 def read_data(
@@ -66,6 +69,7 @@ def read_data(
         split = WordSplit.of(text for known in splits.values() for text in known.words or ())
         splits[name], remarks = convert(table, name, task, columns, split)
         notes += remarks
+    notes += _unread_columns(tables, task, columns)
     notes += _settle_gold(splits, tables, task, columns)
     labels = _labels(splits, tables, task)
     notes += _complete(splits, seed)
@@ -78,7 +82,10 @@ def _load(source: str | Path, hub_config: str | None) -> tuple[dict[str, Table],
         raise DataError("--data is empty: give a folder, a file or owner/name of the hub")
     path = Path(source).expanduser()
     if path.is_dir():
-        return {name: read_table(file) for name, file in find_files(path).items()}, []
+        found, others = find_files(path)
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        notes = [f"not read, as not named after a split: {', '.join(others[:_NAMED])}{more}"] if others else []
+        return {name: read_tables(files) for name, files in found.items()}, notes
     if path.is_file():
         return {"train": read_table(path)}, []
     if isinstance(source, str) and not path.suffix and is_hub_id(source):
@@ -137,6 +144,21 @@ def _kind_of_gold(tables: dict[str, Table], columns: Columns) -> tuple[type[Sequ
             f"column {found} holds numbers with fractions: read as regression (--task text-classification: as labels)"
         ]
     return TextClassification, []
+
+
+def _unread_columns(tables: dict[str, Table], task: TaskSpec, columns: Columns) -> list[str]:
+    """A note on the columns of which nothing is read."""
+    roles = ["tokens", "tags"] if isinstance(task, WordTask) else ["text", "label"]
+    roles += ["text", "label"] if isinstance(task, JointIntentSlots) else ["text"]
+    roles += ["value"] if task.output == "value" else []
+    roles += ["text_pair"] if getattr(task, "pair", False) else []
+    names = dict.fromkeys(name for table in tables.values() for name in table.names)
+    read = {columns.find(role, table.names) for role in roles for table in tables.values()}
+    unread = [name for name in names if name not in read and name]
+    if not unread:
+        return []
+    more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+    return [f"columns not used: {', '.join(unread[:_NAMED])}{more}"]
 
 
 def _settle_gold(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns) -> list[str]:

@@ -20,6 +20,7 @@ class Table:
         numbers: The row numbers people see: lines of a text file (a CSV's header is row 1), else rows from 1.
         classes: Class names of integer columns, where the source knows them.
         notes: What was done while reading.
+        parts: Of several files, each one's name and its first row (from 0).
     """
 
     origin: str
@@ -27,6 +28,7 @@ class Table:
     numbers: list[int]
     classes: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    parts: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -39,4 +41,21 @@ class Table:
 
     def error(self, i: int, message: str) -> DataError:
         """An error about row i (from 0)."""
-        return DataError(f"{self.origin}, row {self.numbers[i]}: {message}")
+        origin = next((name for name, first in reversed(self.parts) if first <= i), self.origin)
+        return DataError(f"{origin}, row {self.numbers[i]}: {message}")
+
+
+def joined(tables: list[Table]) -> Table:
+    """The rows of several files as one table; errors name the file of their row."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    starts = [sum(len(table.rows) for table in tables[:i]) for i in range(len(tables))]
+    return Table(
+        f"{first.origin} and {len(tables) - 1} more",
+        [row for table in tables for row in table.rows],
+        [number for table in tables for number in table.numbers],
+        first.classes,
+        tuple(note for table in tables for note in table.notes),
+        tuple((table.origin, start) for table, start in zip(tables, starts, strict=True)),
+    )

@@ -25,7 +25,7 @@ from edgekd.inputs.reading import check_reading
 from edgekd.inputs.transfer_stage import Embedder, build_transfer_set
 from edgekd.models.checkpoint import load_checkpoint
 from edgekd.models.identity import folder_id
-from edgekd.models.teacher import Encoder, Teacher
+from edgekd.models.teacher import PROBLEMS, Encoder, Teacher
 from edgekd.runtime.tokenise import Encodings, token_lengths
 from edgekd.settings.distill import Distill
 from edgekd.settings.profile import Profile
@@ -237,9 +237,14 @@ def _refuse_across_tokenizers(folder: str, distill: Distill, task: Task) -> None
 def _task(teacher: Teacher, data: TaskData) -> Task:
     """The task with the data's names for the teacher's classes."""
     if (task_class(data.task).head, data.task.output) != (teacher.head, teacher.output):
+        silent = teacher.head == "sequence" and teacher.model.config.problem_type is None
+        mend = (
+            f'write "problem_type": "{PROBLEMS[data.task.output]}" into its config.json if that is how it was trained'
+            if silent and task_class(data.task).head == "sequence"
+            else f"if that is how they were read, add --task {teacher.task}"
+        )
         raise UsageError(
-            f"--teacher {teacher.folder} does {teacher.task}, but the data are for {data.task.name}: if that is how "
-            f"they were read, add --task {teacher.task}"
+            f"--teacher {teacher.folder} does {teacher.task}, but the data are for {data.task.name}: {mend}"
         )
     labels = list(teacher.labels)
     if data.labels and data.task.output != "value":

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekd.assistants.chain import lengthened, make_chain, refreshing
-from edgekd.bundle import emptied, write_core
+from edgekd.bundle import write_core
 from edgekd.distill.elastic import ElasticRun
 from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.export.stage import export_student, exported_of, model_file
@@ -17,6 +17,7 @@ from edgekd.latency.interval import Estimate
 from edgekd.latency.judge import Judgement
 from edgekd.latency.measure import Measurement
 from edgekd.models.student import StudentModel, numpy_weights
+from edgekd.output import emptied
 from edgekd.pipeline import collect
 from edgekd.pipeline.attempt import LONGER, Attempt
 from edgekd.pipeline.quality import answers, kept_on_plain_text, student_rows, table_row

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekd.assistants.by_accuracy import by_accuracy
 from edgekd.assistants.shapes import check_shapes
-from edgekd.bundle import claimed, publish
+from edgekd.bundle import claimed, publish_bundle
 from edgekd.errors import UsageError
 from edgekd.export.deploy import write_deploy
 from edgekd.latency.clocks import no_thread_clock
@@ -78,7 +78,7 @@ def compress(
         result = write_reports(work, result, request, final.plan)
         if device.probe is not None:
             write_kit(served, work)
-        publish(work, out, request, overwrite)
+        publish_bundle(work, out, request, overwrite)
     return result
 
 

@@ -11,8 +11,8 @@ from edgekd.assistants.by_accuracy import by_accuracy
 from edgekd.assistants.chain import ELASTIC_LENGTH, REFRESH, check_chain, lengthened
 from edgekd.assistants.one_run import cost_together, train_together
 from edgekd.assistants.shapes import check_shapes
-from edgekd.bundle import locked
 from edgekd.errors import UsageError
+from edgekd.output import locked
 from edgekd.pipeline.compress import compress
 from edgekd.pipeline.members import requests_of
 from edgekd.pipeline.sources import gather

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgekd.assistants.by_accuracy import by_accuracy
-from edgekd.bundle import emptied
 from edgekd.distill.elastic import ElasticRun
+from edgekd.output import emptied
 from edgekd.pipeline.attempt import Attempt
 from edgekd.pipeline.build import attempt
 from edgekd.plan.planner import Planner

@@ -161,6 +161,9 @@ print(model.predict(["a text from your domain"]))
 
 _PLAIN = """
 import json
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer

@@ -35,6 +35,10 @@ _OUTPUTS = {
 Text = str | Sequence[str]
 
 
+# What a model was loaded by: folder, threads, provider.
+_Origin = tuple[Path, int, str | None]
+
+
 @dataclass(frozen=True)
 class BundleConfig:
     """What config.json says of how the model is run.
@@ -83,8 +87,11 @@ class Model:
         truncated: Texts cut at the maximal length so far.
     """
 
-    def __init__(self, config: BundleConfig, tokenizer: Tokenizer, session: Any, threads: int) -> None:
+    def __init__(
+        self, config: BundleConfig, tokenizer: Tokenizer, session: Any, threads: int, origin: _Origin | None = None
+    ) -> None:
         self.config = config
+        self._origin = origin
         self.provider: str = session.get_providers()[0]
         self.truncated = 0
         self._tokenizer = tokenizer
@@ -92,6 +99,12 @@ class Model:
         self._inputs = [model_input.name for model_input in session.get_inputs()]
         self._parallel = threads > 1
         self._scheme = scheme_of(config.slot_labels or config.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process, the model is loaded there again, from the same folder."""
+        if self._origin is None:
+            raise TypeError("this model was not loaded from a folder: load it where it is needed")
+        return _load_again, self._origin
 
     def predict(
         self, texts: str | Sequence[Text], *, batch_size: int = 32, all_scores: bool = False, workers: int = 1
@@ -277,7 +290,11 @@ def load(folder: str | Path, *, threads: int | None = None, provider: str | None
         raise UsageError(
             f"{folder}: model.onnx gives {outputs[-1]} logits, config.json names {len(config.labels)} labels"
         )
-    return Model(config, tokenizer, session, threads)
+    return Model(config, tokenizer, session, threads, (folder.resolve(), threads, provider))
+
+
+def _load_again(folder: Path, threads: int, provider: str | None) -> Model:
+    return load(folder, threads=threads, provider=provider)
 
 
 def read_config(file: Path) -> BundleConfig:

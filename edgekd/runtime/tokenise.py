@@ -21,6 +21,9 @@ Ints = NDArray[Any]
 
 PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<PAD>", "<|endoftext|>")
 CHUNK = 4096
+# A text this many times longer in characters than the tokens that are kept is looked at in part, and the words that lie
+# between what is kept and the part's open end.
+_CHARACTERS, _MARGIN = 16, 4
 # More tokens than any text has: nothing is cut.
 _WHOLE = 2**30
 # Logit of a column that a row has no say in: outside of every softmax, and finite in FP16.
@@ -323,6 +326,8 @@ def _encode(
 ) -> Iterator[Encoding]:
     """Encodings one by one, made in chunks so that a large set never holds all of them."""
     _set_limits(tokenizer, max_length, pair=pairs is not None)
+    if max_length is not None and pairs is None and not (offsets and _keeps_end(tokenizer)):
+        texts = [_read_part(tokenizer, text, max_length) for text in texts]
     if len(texts) == 1 or not parallel:
         seconds: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
         for text, second in zip(texts, seconds, strict=True):
@@ -357,6 +362,37 @@ def _set_limits(tokenizer: Tokenizer, max_length: int | None, pair: bool) -> Non
     }
     if current is None or any(current[key] != value for key, value in wanted.items()):
         tokenizer.enable_truncation(**wanted)
+
+
+def _keeps_end(tokenizer: Tokenizer) -> bool:
+    return tokenizer.truncation is not None and tokenizer.truncation["direction"] == "left"
+
+
+def _read_part(tokenizer: Tokenizer, text: str, max_length: int) -> str:
+    """The part of a long text that gives the same tokens once it is cut: what is thrown away is not tokenised first.
+
+    Tokenizers split a text into words, and each of these by itself, so a part gives the text's own tokens but for those
+    at its open end. It is taken where enough is left without them, else twice as much is tried.
+    """
+    size = _CHARACTERS * max_length
+    while size < len(text):
+        part = text[-size:] if _keeps_end(tokenizer) else text[:size]
+        if _gives_the_same(tokenizer, part, max_length):
+            return part
+        size *= 4
+    return text
+
+
+def _gives_the_same(tokenizer: Tokenizer, part: str, max_length: int) -> bool:
+    """Whether the tokens that are kept of a part lie more than a few words away from its open end."""
+    found = tokenizer.encode(part)
+    words = [word for word in found.word_ids if word is not None]
+    rest = [word for piece in found.overflowing for word in piece.word_ids if word is not None]
+    if not words or not rest:
+        return False
+    if _keeps_end(tokenizer):
+        return min(words) - min(rest) > _MARGIN
+    return max(rest) - max(words) > _MARGIN
 
 
 class _Parts:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from edgekd.assistants.chain import REFRESH
-from edgekd.bundle import locked
 from edgekd.errors import UsageError
+from edgekd.output import locked
 from edgekd.pipeline import build
 from edgekd.pipeline import family as family_module
 from edgekd.pipeline.build import train_student

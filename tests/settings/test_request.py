@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.bundle import claimed, publish
+from edgekd.bundle import claimed, publish_bundle
 from edgekd.errors import UsageError
 from edgekd.profiles import load_profile, load_request, save_request
 from edgekd.settings.profile import override
@@ -51,12 +51,12 @@ def test_claim_builds_beside_and_publish_replaces(tmp_path):
     with claimed(out, request(), overwrite=False) as work:
         save_request(request(), work / "edgekd.yaml")
         assert not out.exists()
-        publish(work, out, request(), overwrite=False)
+        publish_bundle(work, out, request(), overwrite=False)
     with claimed(out, request(), overwrite=False) as again:  # the same request: made again
         assert (out / "edgekd.yaml").is_file()
         save_request(request(), again / "edgekd.yaml")
         (again / "new").write_text("1")
-        publish(again, out, request(), overwrite=False)
+        publish_bundle(again, out, request(), overwrite=False)
     assert (out / "new").is_file()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
 
@@ -93,7 +93,7 @@ def test_what_comes_while_a_run_works_is_not_replaced(tmp_path):
         out.mkdir()
         (out / "thesis.tex").write_text("x")
         with pytest.raises(UsageError, match=r"holds something else.*the finished bundle is in"):
-            publish(work, out, request(), overwrite=False)
+            publish_bundle(work, out, request(), overwrite=False)
     assert (out / "thesis.tex").is_file()
     assert (work / "edgekd.yaml").is_file()
 
@@ -122,7 +122,7 @@ def test_neighbours_of_the_bundle_are_nobodys_business(tmp_path):
     for _ in range(2):
         with claimed(out, request(), overwrite=False) as work:
             save_request(request(), work / "edgekd.yaml")
-            publish(work, out, request(), overwrite=False)
+            publish_bundle(work, out, request(), overwrite=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "bundle.old", "bundle.work"]
 
 

@@ -1,0 +1,135 @@
+"""Where a command's result goes: tried before the first step, and replaced only by what is finished.
+
+A result is built in a hidden folder and then put in its place. That folder is beside the place, so that one rename does
+it; where nothing beside it can be renamed or written (a mount point, as of `docker run -v`, or a parent without write
+permission), it is inside.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgekd.errors import UsageError
+from edgekd.store import held
+
+# Of a name that nobody but this program gives: what a killed run left there may go.
+_OURS = ".edgekd-"
+
+
+def check_replaceable(out: Path, reads: Mapping[str, str | Path | None]) -> None:
+    """Refuse an output folder that is a file, that cannot be written, or that is or holds what a command reads.
+
+    Args:
+        reads: By flag, what is read; hub ids and what is not there are passed over.
+
+    Raises:
+        UsageError: It would be replaced, or cannot be.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file: choose a folder")
+    if out.is_symlink() and not out.exists():
+        raise UsageError(f"--out {out} is a link to {os.readlink(out)}, which is not there: choose another folder")
+    for name, source in {"the current folder": Path.cwd(), **reads}.items():
+        if source and Path(source).exists() and Path(source).resolve().is_relative_to(out.resolve()):
+            raise UsageError(f"--out {out} is or holds {name}, which would be replaced: choose another folder")
+    place = out.resolve()
+    parent = place if _inside(place) else next(folder for folder in place.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out}: {parent} cannot be written to; choose another folder")
+
+
+def is_empty(out: Path) -> bool:
+    """Whether nothing is there, but for what this program is building."""
+    return not out.exists() or not any(not path.name.startswith(_OURS) for path in out.iterdir())
+
+
+@contextmanager
+def building(out: Path) -> Iterator[Path]:
+    """An empty folder to build in, for this run alone until the end of the block; see `publish`.
+
+    Raises:
+        UsageError: Another run makes it, or nothing can be written there.
+    """
+    check_replaceable(out, {})
+    with locked(out):
+        work = hidden(out, "work")
+        try:
+            emptied(work)
+        except OSError as error:
+            raise UsageError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
+        try:
+            yield work
+        finally:
+            if work.is_dir() and not any(work.iterdir()):
+                work.rmdir()  # refused before there was anything to keep
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep other runs from making `out` until the end of the block.
+
+    The lock is a file that nothing replaces: a folder that is made anew would take its lock along.
+
+    Raises:
+        UsageError: Another run makes it, or nothing can be written there.
+    """
+    path = hidden(out, "lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
+    busy = UsageError(f"--out {out}: another run is making it; wait for it, or choose another folder")
+    with held(path, busy):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def publish(work: Path, out: Path) -> None:
+    """Put what was built in its place; what was there goes once all of it is there."""
+    place = out.resolve()
+    old = hidden(out, "old")
+    shutil.rmtree(old, ignore_errors=True)
+    if _inside(place):
+        old.mkdir()
+        _move(place, old)
+        _move(work, place)
+        work.rmdir()
+    else:
+        if place.exists():
+            place.rename(old)
+        work.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def emptied(folder: Path) -> Path:
+    """The folder, made if it is not there, with nothing in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return folder
+
+
+def hidden(out: Path, what: str) -> Path:
+    """A file or folder of ours: beside the place of a result, or in it."""
+    place = out.resolve()
+    return place / f"{_OURS}{what}" if _inside(place) else place.with_name(f".{place.name}{_OURS}{what}")
+
+
+def _inside(place: Path) -> bool:
+    return place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK | os.X_OK))
+
+
+def _move(source: Path, target: Path) -> None:
+    for path in list(source.iterdir()):
+        if not path.name.startswith(_OURS):
+            path.rename(target / path.name)
