@@ -107,6 +107,8 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
             for a stage's `on_the_fly`.
     """
     task = _task(teacher, data)
+    if profile.search.always_distill and teacher.hosted is None and profile.distill.init.folder is None:
+        raise UsageError(f"--always-distill: {no_student(teacher)}; or leave --always-distill out")
     for stage in profile.distill.stages:
         # Refused now, not when the stage's turn comes.
         augmentation(stage.on_the_fly, teacher)
@@ -137,6 +139,14 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
         judged[0][0], judged[1][0], judged[0][1], judged[1][1], teacher,
     )  # fmt: skip
     return _with_checkpoint(inputs, profile)
+
+
+def no_student(teacher: Teacher) -> str:
+    """Why a foreign teacher has no students of its own, and what helps."""
+    return (
+        f"no student can be cut out of a {teacher.model.config.model_type} teacher: name a compact encoder to start "
+        "from, as distill.init: {name: checkpoint, folder: ./encoder} in a profile"
+    )
 
 
 def unknown_tokens(tokenizer: Tokenizer, encodings: Encodings) -> str:

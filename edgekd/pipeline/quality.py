@@ -21,7 +21,7 @@ from edgekd.pipeline.demo import demo_tfidf
 from edgekd.plan.planner import Planner
 from edgekd.proof.validate import Retained, retained
 from edgekd.records.result import Contender, QualityRow, Timing
-from edgekd.runtime.tokenise import Encodings, encode_spans
+from edgekd.runtime.tokenise import Encodings, encode_raw
 from edgekd.runtime.words import joined_spans
 from edgekd.session import Session
 from edgekd.settings.distill import Stage
@@ -145,7 +145,9 @@ def kept_on_plain_text(planner: Planner, exported: Artefact, precision: Precisio
     here = [inputs.data.word_split.spans(text) for text in test.split.texts]
     if here == there:
         return None
-    encodings = encode_spans(inputs.reader.tokenizer, test.split.texts, here, inputs.max_length)
+    encodings, here = encode_raw(
+        inputs.reader.tokenizer, test.split.texts, lambda _, part: inputs.data.word_split.spans(part), inputs.max_length
+    )
     encodings = encodings.with_whole_rows() if task.head == "joint" else encodings
     said = task.answers(task.decide(answers(planner, exported, precision, encodings)), encodings)
     counts = task.counts_in_text(test.gold, there, said, here)

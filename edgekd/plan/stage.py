@@ -11,6 +11,7 @@ from edgekd.bundle import write_core
 from edgekd.distill.batches import fingerprint as fingerprint_of
 from edgekd.errors import UsageError
 from edgekd.graph.writer import WRITER_VERSION
+from edgekd.inputs.gather import no_student
 from edgekd.latency.table import LatencyTable, measure_table, write_graph
 from edgekd.latency.timer import BundleJob
 from edgekd.models.checkpoint import checkpoint_shape
@@ -83,8 +84,10 @@ def _make(planner: Planner, correction: float, without: Sequence[Precision]) -> 
     precisions = [p for p in planner.precisions if p not in without]
     if plan.chosen is None and inputs.checkpoint is not None:
         return _with_checkpoint(planner, plan, inputs.checkpoint, precisions)
-    if plan.chosen is not None or inputs.teacher.hosted is None:
+    if plan.chosen is not None:
         return plan
+    if inputs.teacher.hosted is None:
+        return plan.model_copy(update={"reason": f"the teacher is over the limits, and {no_student(inputs.teacher)}"})
     space = _space(planner, inputs.teacher.hosted, precisions)
     return with_students(plan, bench_of(planner), space, planner.latency.predicted)
 

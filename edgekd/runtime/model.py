@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.onnx_session import session_options
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
 from edgekd.runtime.tags import OUTSIDE, scheme_of, spans_of
-from edgekd.runtime.tokenise import Encodings, encode_spans, encode_texts, joined_logits, load_tokenizer
+from edgekd.runtime.tokenise import Encodings, encode_raw, encode_texts, joined_logits, load_tokenizer
 from edgekd.runtime.words import PLAIN, Span, WordSplit, joined_spans
 
 SCHEMA_VERSION = 1
@@ -181,8 +181,7 @@ class Model:
         length, words = self.config.max_length, None
         if self.config.per_word:
             texts = [text if isinstance(text, str) else " ".join(text) for text in given]
-            words = [self.config.words.spans(text) if isinstance(text, str) else joined_spans(text) for text in given]
-            encodings = encode_spans(self._tokenizer, texts, words, length, parallel=self._parallel)
+            encodings, words = encode_raw(self._tokenizer, texts, self._split(given), length, parallel=self._parallel)
             encodings = encodings.with_whole_rows() if self.config.output == "joint" else encodings
         else:
             texts = [text if isinstance(text, str) else text[0] for text in given]
@@ -190,6 +189,15 @@ class Model:
             encodings = encode_texts(self._tokenizer, texts, pairs, length, parallel=self._parallel)
         self.truncated += encodings.truncated
         return encodings, texts, words
+
+    def _split(self, given: list[str | tuple[str, ...]]) -> Callable[[int, str], list[Span]]:
+        """The words of each text: those that it was given as, or as the data's words tell."""
+
+        def split(i: int, part: str) -> list[Span]:
+            text = given[i]
+            return self.config.words.spans(part) if isinstance(text, str) else joined_spans(text)
+
+        return split
 
     def run(self, encodings: Encodings, batch_size: int, workers: int = 1) -> NDArray[Any]:
         """Logit rows (rows, labels) of encoded texts, text after text; those of like length run together."""
@@ -391,4 +399,4 @@ def _name_words(found: list[dict[str, Any]], words: Sequence[Span]) -> None:
 
 def _clean(text: str) -> str:
     """Half surrogate pairs, which no tokenizer can encode, become the replacement character."""
-    return SURROGATES.sub("\ufffd", text)
+    return text if text.isascii() else SURROGATES.sub("\ufffd", text)

@@ -5,7 +5,7 @@ Imports only numpy and tokenizers. All arrays are ragged: a flat array and the o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +21,9 @@ Ints = NDArray[Any]
 
 PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<PAD>", "<|endoftext|>")
 CHUNK = 4096
-# A text this many times longer in characters than the tokens that are kept is looked at in part, and the words that lie
-# between what is kept and the part's open end.
-_CHARACTERS, _MARGIN = 16, 4
+# A text with so many characters for each token that is kept is read in part: then this many words lie between what is
+# kept and the part's open end.
+_CHARACTERS, _MARGIN = 8, 4
 # More tokens than any text has: nothing is cut.
 _WHOLE = 2**30
 # Logit of a column that a row has no say in: outside of every softmax, and finite in FP16.
@@ -288,25 +288,40 @@ def encode_words(tokenizer: Tokenizer, words: Sequence[Sequence[str]], max_lengt
     before it.
     A word without a piece (odd unicode, or cut off) has no row.
     """
-    texts = [" ".join(text) for text in words]
-    return encode_spans(tokenizer, texts, [joined_spans(text) for text in words], max_length)
+    texts, spans = [" ".join(text) for text in words], [joined_spans(text) for text in words]
+    return encode_raw(tokenizer, texts, lambda i, _: spans[i], max_length)[0]
 
 
-def encode_spans(
+def encode_raw(
     tokenizer: Tokenizer,
     texts: Sequence[str],
-    spans: Sequence[Sequence[Span]],
+    split: Callable[[int, str], list[Span]],
     max_length: int | None = None,
     *,
     parallel: bool = True,
-) -> Encodings:
-    """Encode plain text for a token task, whose words are these spans: see `WordSplit`."""
-    parts = _Parts(pad_id(tokenizer))
+) -> tuple[Encodings, list[list[Span]]]:
+    """Encode plain text for a token task.
+
+    Args:
+        split: The words of a text, by its index, or of its beginning up to white space.
+
+    Returns:
+        The encodings, and the words of each text as far as it is read.
+    """
+    parts, spans = _Parts(pad_id(tokenizer)), []
     encodings = _encode(tokenizer, texts, None, max_length, offsets=True, parallel=parallel)
-    for encoding, text, words in zip(encodings, texts, spans, strict=True):
+    for i, (encoding, text) in enumerate(zip(encodings, texts, strict=True)):
+        spans.append(split(i, _as_read(encoding, text)))
         parts.add(encoding)
-        parts.add_rows(encoding, text, words)
-    return parts.join(with_rows=True)
+        parts.add_rows(encoding, text, spans[-1])
+    return parts.join(with_rows=True), spans
+
+
+def _as_read(encoding: Encoding, text: str) -> str:
+    """The text up to the white space after the last token: words that are cut off need not be looked for."""
+    last = max((end for _, end in encoding.offsets), default=0)
+    end = next((i for i in range(last, len(text)) if text[i].isspace()), len(text))
+    return text[:end]
 
 
 def token_lengths(tokenizer: Tokenizer, split: TextSplit) -> Ints:
@@ -326,19 +341,25 @@ def _encode(
 ) -> Iterator[Encoding]:
     """Encodings one by one, made in chunks so that a large set never holds all of them."""
     _set_limits(tokenizer, max_length, pair=pairs is not None)
-    if max_length is not None and pairs is None and not (offsets and _keeps_end(tokenizer)):
-        texts = [_read_part(tokenizer, text, max_length) for text in texts]
+    # Left out: pairs, of which the longer one is cut first, and the offsets of a text's end.
+    whole = max_length is None or pairs is not None or (offsets and _keeps_end(tokenizer))
+    longest = None if whole or max_length is None else _CHARACTERS * max_length
     if len(texts) == 1 or not parallel:
         seconds: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
         for text, second in zip(texts, seconds, strict=True):
-            yield tokenizer.encode(text, second)
+            long = longest is not None and len(text) > longest
+            yield _encode_part(tokenizer, text, longest or 0) if long else tokenizer.encode(text, second)
         return
     encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
     for start in range(0, len(texts), CHUNK):
         chunk: list[Any] = list(texts[start : start + CHUNK])
         if pairs is not None:
             chunk = list(zip(chunk, pairs[start : start + CHUNK], strict=True))
-        yield from encode(chunk)
+        if longest is None or max(map(len, chunk)) <= longest:
+            yield from encode(chunk)
+            continue
+        short = iter(encode([text for text in chunk if len(text) <= longest]))
+        yield from (next(short) if len(text) <= longest else _encode_part(tokenizer, text, longest) for text in chunk)
 
 
 def _set_limits(tokenizer: Tokenizer, max_length: int | None, pair: bool) -> None:
@@ -368,31 +389,24 @@ def _keeps_end(tokenizer: Tokenizer) -> bool:
     return tokenizer.truncation is not None and tokenizer.truncation["direction"] == "left"
 
 
-def _read_part(tokenizer: Tokenizer, text: str, max_length: int) -> str:
-    """The part of a long text that gives the same tokens once it is cut: what is thrown away is not tokenised first.
+def _encode_part(tokenizer: Tokenizer, text: str, size: int) -> Encoding:
+    """A long text, of which no more is tokenised than it takes to know what is kept of it.
 
     Tokenizers split a text into words, and each of these by itself, so a part gives the text's own tokens but for those
-    at its open end. It is taken where enough is left without them, else twice as much is tried.
+    at its open end. Where what is kept comes near that end, a larger part is tried.
+
+    Args:
+        size: Characters to begin with.
     """
-    size = _CHARACTERS * max_length
+    end = _keeps_end(tokenizer)
     while size < len(text):
-        part = text[-size:] if _keeps_end(tokenizer) else text[:size]
-        if _gives_the_same(tokenizer, part, max_length):
-            return part
+        found = tokenizer.encode(text[-size:] if end else text[:size])
+        kept = [word for word in found.word_ids if word is not None]
+        rest = [word for piece in found.overflowing for word in piece.word_ids if word is not None]
+        if kept and rest and (min(kept) - min(rest) if end else max(rest) - max(kept)) > _MARGIN:
+            return found
         size *= 4
-    return text
-
-
-def _gives_the_same(tokenizer: Tokenizer, part: str, max_length: int) -> bool:
-    """Whether the tokens that are kept of a part lie more than a few words away from its open end."""
-    found = tokenizer.encode(part)
-    words = [word for word in found.word_ids if word is not None]
-    rest = [word for piece in found.overflowing for word in piece.word_ids if word is not None]
-    if not words or not rest:
-        return False
-    if _keeps_end(tokenizer):
-        return min(words) - min(rest) > _MARGIN
-    return max(rest) - max(words) > _MARGIN
+    return tokenizer.encode(text)
 
 
 class _Parts:

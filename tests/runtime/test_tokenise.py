@@ -8,7 +8,7 @@ from edgekd.errors import UsageError
 from edgekd.runtime.tokenise import (
     CHUNK,
     MASKED,
-    encode_spans,
+    encode_raw,
     encode_texts,
     encode_words,
     joined_logits,
@@ -116,7 +116,8 @@ def test_nothing_to_encode(tokenizer):
 
 def test_plain_text_and_its_words_encode_alike(tokenizer):
     text = "Playing  jazz\tin (Paris)."
-    plain = encode_spans(tokenizer, [text], [PLAIN.spans(text)])
+    plain, spans = encode_raw(tokenizer, [text], lambda _, part: PLAIN.spans(part))
+    assert spans == [PLAIN.spans(text)]
     words = PLAIN.words(text)
     assert words == ["Playing", "jazz", "in", "(", "Paris", ")", "."]
     np.testing.assert_array_equal(plain.answer_words, np.arange(7))
