@@ -44,7 +44,7 @@ RUN useradd --create-home --uid 10001 edgekd \
     && install -d -o edgekd -g edgekd /workspace
 COPY --from=builder /opt/edgekd /opt/edgekd
 # Every cache lies in the folder that the user mounts: it outlives the container, and any --user may write it.
-ENV PATH=/opt/edgekd/bin:$PATH \
+ENV ORT_DISABLE_TELEMETRY=1 PATH=/opt/edgekd/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     XDG_CACHE_HOME=/workspace/.cache \
     EDGEKD_CACHE=/workspace/.cache/edgekd

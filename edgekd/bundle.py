@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.errors import UsageError
 from edgekd.output import building, check_replaceable, is_empty, publish
 from edgekd.profiles import load_request
+from edgekd.runtime.tokenise import cut_side
 from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.request import Request
 from edgekd.settings.shape import EncoderShape
@@ -102,6 +103,7 @@ def config_of(core: Core) -> dict[str, Any]:
             "output": core.task.output,
             **own,
             "max_length": core.max_length,
+            "truncation_side": cut_side(core.reader.tokenizer),
             "threads": core.session.get("threads", 1),
             "session": dict(core.session),
             "words": asdict(core.words),

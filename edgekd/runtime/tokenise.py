@@ -231,7 +231,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     except Exception as error:  # tokenizers raises bare Exception for every broken file
         raise UsageError(f"{file}: not a tokenizer of the tokenizers library: {error}") from error
     tokenizer.no_padding()
-    return cut_at(tokenizer, (tokenizer.truncation or {}).get("direction", "right"))
+    return cut_at(tokenizer, cut_side(tokenizer))
 
 
 def cut_at(tokenizer: Tokenizer, side: str) -> Tokenizer:
@@ -244,6 +244,11 @@ def cut_at(tokenizer: Tokenizer, side: str) -> Tokenizer:
     else:
         tokenizer.no_truncation()
     return tokenizer
+
+
+def cut_side(tokenizer: Tokenizer) -> str:
+    """On which side the tokenizer cuts long texts: see `cut_at`."""
+    return "right" if tokenizer.truncation is None else str(tokenizer.truncation["direction"])
 
 
 def pad_id(tokenizer: Tokenizer) -> int:
@@ -342,7 +347,7 @@ def _encode(
     """Encodings one by one, made in chunks so that a large set never holds all of them."""
     _set_limits(tokenizer, max_length, pair=pairs is not None)
     # Left out: pairs, of which the longer one is cut first, and the offsets of a text's end.
-    whole = max_length is None or pairs is not None or (offsets and _keeps_end(tokenizer))
+    whole = max_length is None or pairs is not None or (offsets and cut_side(tokenizer) == "left")
     longest = None if whole or max_length is None else _CHARACTERS * max_length
     if len(texts) == 1 or not parallel:
         seconds: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
@@ -367,7 +372,7 @@ def _set_limits(tokenizer: Tokenizer, max_length: int | None, pair: bool) -> Non
     if tokenizer.padding is not None:
         tokenizer.no_padding()
     current = tokenizer.truncation
-    side = "right" if current is None else current["direction"]
+    side = cut_side(tokenizer)
     if max_length is None:
         if current is not None and current["max_length"] != _WHOLE:
             cut_at(tokenizer, side)
@@ -385,10 +390,6 @@ def _set_limits(tokenizer: Tokenizer, max_length: int | None, pair: bool) -> Non
         tokenizer.enable_truncation(**wanted)
 
 
-def _keeps_end(tokenizer: Tokenizer) -> bool:
-    return tokenizer.truncation is not None and tokenizer.truncation["direction"] == "left"
-
-
 def _encode_part(tokenizer: Tokenizer, text: str, size: int) -> Encoding:
     """A long text, of which no more is tokenised than it takes to know what is kept of it.
 
@@ -398,7 +399,7 @@ def _encode_part(tokenizer: Tokenizer, text: str, size: int) -> Encoding:
     Args:
         size: Characters to begin with.
     """
-    end = _keeps_end(tokenizer)
+    end = cut_side(tokenizer) == "left"
     while size < len(text):
         found = tokenizer.encode(text[-size:] if end else text[:size])
         kept = [word for word in found.word_ids if word is not None]

@@ -4,7 +4,10 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { env, pipeline } from "@huggingface/transformers";
+
+// Before onnxruntime is imported: its builds for Linux send events unless they are told not to.
+process.env.ORT_DISABLE_TELEMETRY ??= "1";
+const { env, pipeline } = await import("@huggingface/transformers");
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
@@ -17,9 +20,10 @@ const PIPELINES = {
 /** Load a bundle; the precision is the one that was validated (`transformers.js_config` in its config.json). */
 export async function load(bundle) {
   const folder = path.resolve(bundle);
-  const { task, threads, max_length } = JSON.parse(readFileSync(path.join(folder, "config.json"), "utf8")).edgekd;
+  const { task, threads, max_length, truncation_side } = JSON.parse(readFileSync(path.join(folder, "config.json"), "utf8")).edgekd;
   const name = task.pair ? undefined : PIPELINES[task.name];
   if (name === undefined) throw new Error(`${folder}: transformers.js has no pipeline for its task, use client.mjs`);
+  if (truncation_side === "left") throw new Error(`${folder}: transformers.js keeps no text's end, use client.mjs`);
   env.allowRemoteModels = false;
   env.localModelPath = path.dirname(folder) + path.sep;
   const loaded = await pipeline(name, path.basename(folder), { session_options: { intraOpNumThreads: threads } });

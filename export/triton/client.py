@@ -70,7 +70,7 @@ class Classifier:
         self.task, self.max_length = config["edgekd"]["task"], config["edgekd"]["max_length"]
         self.pad_id = config.get("pad_token_id") or 0
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(self.max_length)
+        self.tokenizer.enable_truncation(self.max_length, direction=config["edgekd"].get("truncation_side", "right"))
         self.http, self.model = tritonclient.http, model
         self.server = self.http.InferenceServerClient(url.removeprefix("http://"))
 

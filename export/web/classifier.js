@@ -29,6 +29,9 @@ export async function load(bundle) {
   const { task, max_length: maxLength } = config.edgekd;
   if (task.name !== "text-classification" || task.pair) throw new Error(`${task.name}: this page classifies texts`);
   const tokenizer = new Tokenizer(tokenizerJson, tokenizerConfig);
+  const cut = config.edgekd.truncation_side === "left"
+    ? (all) => [all[0], ...all.slice(1 - maxLength)]
+    : (all) => [...all.slice(0, maxLength - 1), all.at(-1)];
   const session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: ["wasm"] });
 
   return async (text) => {
@@ -41,8 +44,8 @@ export async function load(bundle) {
     const feeds = {};
     for (const name of session.inputNames) {
       const all = columns[name];
-      // A text that is too long is cut, its closing special token is kept, as edgekd.runtime does.
-      const kept = all.length > maxLength ? [...all.slice(0, maxLength - 1), all.at(-1)] : all;
+      // A text that is too long is cut, its special tokens are kept, as edgekd.runtime does.
+      const kept = all.length > maxLength ? cut(all) : all;
       feeds[name] = new ort.Tensor("int64", BigInt64Array.from(kept, BigInt), [1, kept.length]);
     }
     const { logits } = await session.run(feeds);
