@@ -1,11 +1,17 @@
 """The command line from outside: exit codes, one-line errors, and what is never imported."""
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from edgekd import cli, store
 from edgekd.cli import COMMANDS, main
 from edgekd.cli.doctor import _speed_words
 from edgekd.latency.speed_log import SpeedLog
@@ -328,3 +334,68 @@ def test_dry_run_misses_a_folder(capsys, flag, tmp_path):
     words = [word for name, folder in there.items() for word in (f"--{name}", str(folder))]
     line = refused(capsys, "compress", "--dry-run", "--latency-ms", "5", *words)
     assert f"--{flag} {tmp_path / 'nope'}: no such file or folder" in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "weights"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        OSError("4096 requested and 17 written"),
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
+    ],
+    ids=["os", "safetensors", "numpy", "shutil"],
+)
+def test_a_full_disk_is_told_as_one_whoever_finds_it(error):
+    try:
+        raise ValueError("while saving") from error
+    except ValueError as outer:
+        code, line = cli._explain(outer)
+    assert code == 4
+    assert line.startswith("error: no space left on the device")
+
+
+def test_sigterm_ends_as_an_interrupt():
+    code = (
+        "import os, signal, sys, threading, time\n"
+        "from edgekd import cli\n"
+        "cli.group.main = lambda **_: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(5))\n"
+        "cli.main(['doctor'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (
+        130, "interrupted: finished steps are kept; run the same command again"
+    )  # fmt: skip
+
+
+def test_a_guest_without_a_home_has_a_store(tmp_path):
+    code = (
+        "import pathlib, pwd\n"
+        "pwd.getpwuid = lambda uid: (_ for _ in ()).throw(KeyError(uid))\n"
+        "from edgekd import store\n"
+        "store.settle_home()\n"
+        "import getpass, os; print(getpass.getuser(), os.environ['HOME'], store.default_root())"
+    )
+    package = Path(store.__file__).parents[1]
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "PYTHONPATH": str(package)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    name, home, root = done.stdout.split()
+    assert name == "edgekd"
+    assert Path(home).parent == tmp_path
+    assert Path(root).is_relative_to(home)
+
+
+def test_a_home_that_cannot_be_written_is_passed_over(tmp_path, monkeypatch):
+    for name in ("EDGEKD_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/proc")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, _: not str(path).startswith("/proc"))
+    assert store.default_root().is_relative_to(tmp_path)
+
+
+def test_onnxruntime_is_told_to_send_nothing():
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    code = "import edgekd.errors, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

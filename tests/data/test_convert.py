@@ -124,7 +124,6 @@ def test_a_text_file_needs_no_column_names():
         ([{"text": "x", "label": "a"}, {"text": "y"}], ONE, Columns(), r"row 11: no label in column 'label'"),
         ([{"text": "x", "label": {}}], ONE, Columns(), r"row 10: column 'label' holds an object, not a label"),
         ([{"text": "x", "label": ["a"]}], ONE, Columns(), r"row 10: column 'label' holds a list, not a label"),
-        ([{"text": "x", "label": True}], ONE, Columns(), r"row 10: column 'label' holds true or false"),
         ([{"tokens": ["x", "y"], "tags": ["O"]}], TOKENS, Columns(), r"row 10: 2 tokens but 1 tags"),
         ([{"tokens": ["x", "y"], "tags": ["B-a", "PER"]}], TOKENS, Columns(), r"row 10: tag 'PER' is neither O nor B-"),
         ([{"tokens": ["x", "y"], "tags": ["B-a", "X-b"]}], TOKENS, Columns(), r"row 10: tag 'X-b' is neither O nor B-"),
@@ -188,7 +187,8 @@ def test_sets_of_classes():
         ([None], MultiLabelClassification(), "row 11: .* holds nothing among the labels"),
         (None, MultiLabelClassification(), "row 11: no labels in column 'label'"),
         ("high", TextRegression(), "row 11: column 'label' holds \"high\", not a finite number"),
-        (float("nan"), TextRegression(), "row 11: .* not a finite number"),
+        (float("inf"), TextRegression(), "row 11: .* not a finite number"),
+        (float("nan"), TextRegression(), "row 11: no value in column 'label'"),
         (True, TextRegression(), "row 11: column 'label' holds true or false"),
         (None, TextRegression(), "row 11: no value in column 'label'"),
     ],
@@ -204,3 +204,26 @@ def test_values_by_their_usual_names():
     split, _ = run(rows, TextRegression(pair=True))
     assert (split.values, split.pairs) == ([1.0, 2.5, 0.25], ["y"] * 3)
     assert run(rows, TextRegression(pair=True), columns=Columns(label="score"))[0].values == [1.0, 2.5, 0.25]
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), "", "  ", "NaN", "nan", "<NA>", "null"])
+def test_what_stands_for_nothing_is_no_class(nothing):
+    rows = [{"text": "x", "label": "a"}, {"text": "y", "label": nothing}]
+    with pytest.raises(DataError, match="row 11: no label in column 'label'"):
+        run(rows, ONE)
+    assert run([{"text": "x", "label": nothing}], ONE)[0].labels is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        ([True, False], ["True", "False"]),
+        ([1.0, 2.0], ["1", "2"]),
+        (["1.0", "0.0"], ["1", "0"]),
+        (["1.0", "a"], ["1.0", "a"]),
+        (["1.5", "2.0"], ["1.5", "2.0"]),
+        ([1, 0], ["1", "0"]),
+    ],
+)
+def test_labels_that_look_like_numbers(cells, labels):
+    assert run([{"text": "x", "label": cell} for cell in cells], ONE)[0].labels == labels

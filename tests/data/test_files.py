@@ -1,10 +1,11 @@
+import gzip
 import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from edgekd.data.files import find_files, read_table
+from edgekd.data.files import find_files, read_table, read_tables
 from edgekd.errors import DataError
 
 
@@ -35,7 +36,7 @@ def test_files_are_read_with_their_row_numbers(tmp_path, name, content, rows, nu
 def test_a_folder_named_as_a_split_is_not_overlooked(tmp_path):
     write(tmp_path, "test.jsonl", '{"text": "x"}')
     (tmp_path / "train").mkdir()  # no file's name: somebody's own folder
-    assert list(find_files(tmp_path)) == ["test"]
+    assert list(find_files(tmp_path)[0]) == ["test"]
     (tmp_path / "train.jsonl").mkdir()
     with pytest.raises(DataError, match=r"train\.jsonl: a folder or other thing"):
         find_files(tmp_path)
@@ -98,8 +99,9 @@ def test_a_missing_file_is_named(tmp_path):
 def test_files_are_found_by_the_names_of_splits(tmp_path):
     for name in ("train.csv", "Dev.jsonl", "test.tsv", "unlabelled.txt", "domains.json", ".train.swp"):
         write(tmp_path, name, "x")
-    found = {split: file.name for split, file in find_files(tmp_path).items()}
-    assert found == {
+    files, others = find_files(tmp_path)
+    assert others == ["domains.json"]
+    assert {split: file.name for split, (file,) in files.items()} == {
         "train": "train.csv",
         "validation": "Dev.jsonl",
         "test": "test.tsv",
@@ -121,3 +123,38 @@ def test_folders_that_cannot_be_read(tmp_path):
     write(tmp_path, "train.xlsx", "x")
     with pytest.raises(DataError, match=r"train\.xlsx: unknown extension"):
         find_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["eval.csv", "evaluation.jsonl", "valid.tsv", "val.txt", "development.json"])
+def test_other_names_of_validation(tmp_path, name):
+    write(tmp_path, name, "x")
+    assert list(find_files(tmp_path)[0]) == ["validation"]
+
+
+def test_a_compressed_file_is_read_as_what_it_holds(tmp_path):
+    plain = write(tmp_path, "train.csv", "text,label\nhello,a\n")
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    assert read_table(tmp_path / "train.csv.gz").rows == read_table(plain).rows
+    plain.unlink()
+    assert find_files(tmp_path)[0]["train"] == [tmp_path / "train.csv.gz"]
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(b"x" * 999)[:-9])
+    with pytest.raises(DataError, match=r"train\.csv\.gz: not a whole gzip file"):
+        read_table(tmp_path / "train.csv.gz")
+
+
+def test_shards_are_one_split_and_a_wrong_row_names_its_own(tmp_path):
+    for i in range(2):
+        write(tmp_path, f"train-0000{i}-of-00002.jsonl", f'{{"text": "a{i}"}}\n{{"text": "b{i}"}}\n')
+    (files, others) = find_files(tmp_path)
+    table = read_tables(files["train"])
+    assert ([row["text"] for row in table.rows], others) == (["a0", "b0", "a1", "b1"], [])
+    assert str(table.error(3, "wrong")).endswith("train-00001-of-00002.jsonl, row 2: wrong")
+    assert str(table.error(1, "wrong")).endswith("train-00000-of-00002.jsonl, row 2: wrong")
+    (tmp_path / "train-00000-of-00002.jsonl").unlink()
+    with pytest.raises(DataError, match="of 2 shards of train-00001-of-00002"):
+        find_files(tmp_path)
+
+
+def test_a_field_of_any_length_is_read(tmp_path):
+    long = "word " * 60_000
+    assert read_table(write(tmp_path, "a.csv", f"text,label\n{long},x\n")).rows[0]["text"] == long

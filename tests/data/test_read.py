@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from edgekd.data.read import read_data
@@ -32,7 +34,7 @@ def test_a_whole_folder_is_taken_as_it_is(folder):
         "test": 4,
         "unlabeled": 2,
     }
-    assert data.notes == ()
+    assert data.notes == ("not read, as not named after a split: domains.json",)
     assert data.has_gold
     assert data.test.labels == ["a", "b", "a", "b"]
 
@@ -253,3 +255,14 @@ def test_a_joint_split_may_not_have_a_new_intent(folder):
     new = [row | {"label": "c"} for row in both(4)]
     with pytest.raises(DataError, match='row 1: label "c" does not occur in train'):
         read_data(folder(train=both(40), validation=both(4), test=new), task=JointIntentSlots())
+
+
+def test_nothing_is_silently_unused(tmp_path):
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2], "id": i, "source": "x"} for i in range(40)]
+    for name, part in (("train", rows[:20]), ("eval", rows[20:30]), ("test", rows[30:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    (tmp_path / "notes.md").write_text("x")
+    data = read_data(tmp_path)
+    assert "not read, as not named after a split: notes.md" in data.notes
+    assert "columns not used: id, source" in data.notes
+    assert len(data.validation) == 10

@@ -360,3 +360,36 @@ def test_encoders_are_checked_like_teachers(tmp_path):
     save(make_teacher(head="encoder"), tmp_path, names=None, tokenizer=False)
     with pytest.raises(UsageError, match=r"no tokenizer\.json"):
         load_encoder(tmp_path, ["x", "y"], "sequence")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bert.encoder.layer.0.adapters.down.weight", "bert.encoder.layer.7.output.dense.weight", "prefix.weight"],
+)
+def test_weights_that_transformers_does_not_use_are_refused(folder, name):
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {name: torch.ones(2, 2)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UsageError, match=f"transformers does not use {name} of the weights"):
+        load_teacher(folder)
+
+
+@pytest.mark.parametrize("name", ["bert.embeddings.position_ids", "cls.predictions.bias", "bert.pooler.extra.weight"])
+def test_weights_that_no_model_computes_with_are_left_out(folder, name):
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {name: torch.ones(2)}, folder / "model.safetensors", {"format": "pt"})
+    load_teacher(folder)
+
+
+def test_a_vocabulary_alone_makes_a_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    assert load_teacher(folder).tokenizer.encode("w3 W4").ids == [2, 8, 9, 3]
+
+
+def test_positions_before_the_padding_row_are_not_counted(tmp_path):
+    config = hf.MPNetConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=40, pad_token_id=1,
+    )  # fmt: skip
+    hf.MPNetModel(config).save_pretrained(tmp_path)
+    assert module.encoder_max_length(tmp_path) == 38

@@ -1,4 +1,5 @@
 import json
+import pickle
 import subprocess
 import sys
 
@@ -255,3 +256,24 @@ def test_the_runtime_imports_only_what_it_needs(sentiment):
         for name in edgekd.stdout.split()
     )
     assert {name for name in loaded if not name.startswith("_")} - allowed <= {"huggingface_hub", "mkl"}
+
+
+def test_a_model_is_sent_to_another_process_by_its_folder(sentiment):
+    again = pickle.loads(pickle.dumps(load(sentiment, threads=2)))
+    assert again.predict("good")[0]["label"] == "positive"
+    with pytest.raises(TypeError, match="was not loaded from a folder"):
+        pickle.dumps(model_module.Model(again.config, again._tokenizer, again._session, 1))
+
+
+def test_a_text_may_be_given_as_its_words(slots):
+    model = load(slots)
+    plain, words = model.predict("play jazz")[0]["spans"], model.predict([["play", "jazz"]])[0]["spans"]
+    assert [{**span, "words": [1, 2]} for span in plain] == words
+    assert words[0]["text"] == "jazz"
+
+
+def test_plain_text_is_split_as_the_bundle_says(slots):
+    config = json.loads((slots / "config.json").read_text())
+    config["edgekd"]["words"] = {"left": "#", "right": "", "together": False}
+    (slots / "config.json").write_text(json.dumps(config))
+    assert load(slots).config.words.words("play #jazz!") == ["play", "#jazz", "!"]

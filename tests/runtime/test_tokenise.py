@@ -8,6 +8,8 @@ from edgekd.errors import UsageError
 from edgekd.runtime.tokenise import (
     CHUNK,
     MASKED,
+    cut_at,
+    cut_side,
     encode_raw,
     encode_texts,
     encode_words,
@@ -232,3 +234,42 @@ def test_padding_token_is_found():
     own = wordpiece()
     own.enable_padding(pad_id=7)
     assert pad_id(own) == 7
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("size", [40, 200, 3000])
+@pytest.mark.parametrize("words", ["jazz in paris ,", "jazz", "\u5317\u4eac jazz", "x" * 90])
+def test_a_long_text_gives_the_tokens_of_the_whole(tokenizer, side, size, words):
+    text = (f"{words} " * size)[: 5 * size]
+    cut_at(tokenizer, "right")
+    tokenizer.enable_truncation(12, direction=side)
+    expected = tokenizer.encode(text).ids
+    cut_at(tokenizer, side)
+    for texts in ([text], [text, "jazz", text]):
+        found = encode_texts(tokenizer, texts, max_length=12)
+        assert found.input_ids[: found.offsets[1]].tolist() == expected
+        assert found.truncated == sum(len(text) > 12 for text in texts) or len(expected) < 12
+
+
+def test_what_is_cut_off_is_not_tokenised(tokenizer, monkeypatch):
+    seen = []
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+        def encode(self, text, *rest):
+            seen.append(len(text))
+            return tokenizer.encode(text, *rest)
+
+    encode_texts(Counting(), ["jazz in paris " * 10_000], max_length=16)
+    assert max(seen) < 1000
+
+
+def test_the_side_is_kept_in_the_file(tokenizer, tmp_path):
+    cut_at(tokenizer, "left").save(str(tmp_path / "tokenizer.json"))
+    again = load_tokenizer(tmp_path)
+    assert cut_side(again) == "left"
+    assert len(encode_texts(again, ["jazz " * 50])) == 1
+    assert cut_side(load_tokenizer(tmp_path)) == "left"
+    assert cut_side(cut_at(again, "right")) == "right"
