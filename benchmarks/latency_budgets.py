@@ -18,8 +18,10 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +159,14 @@ def fastest_ms(planner: Planner) -> float:
     return float(np.median([cautious_ms(prove(bench_of(planner), floor, session), 0.07) for _ in range(3)]))
 
 
-def try_budgets(folder: Path, inputs: Path, length: int, count: int) -> dict[str, Any]:
-    """Plan and judge budgets from the fastest student to the quantised teacher, on a store of its own."""
+def try_budgets(
+    folder: Path, inputs: Path, length: int, count: int, keep: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Plan and judge budgets from the fastest student to the quantised teacher, on a store of its own.
+
+    Args:
+        keep: Called with what is known after each budget: a run that is ended early has a record.
+    """
     session = Session.open(Store(folder), ConsoleProgress(error_console()))
     first = planner_for(session, inputs, length, 0.01)
     _ = first.measured, first.exported  # what any plan finds ready: of the teacher, not of the device
@@ -174,6 +182,13 @@ def try_budgets(folder: Path, inputs: Path, length: int, count: int) -> dict[str
         for made in rows[-1].get("tries", ())[:-1]:
             print("  tried", {k: v for k, v in made.items() if k != "session"}, flush=True)
         print({k: v for k, v in rows[-1].items() if k not in ("samples_ms", "session", "tries")}, flush=True)
+        found = figures(rows, floor, slowest, table_seconds)
+        keep(found)
+    return found
+
+
+def figures(rows: list[dict[str, Any]], floor: float, slowest: float, table_seconds: float) -> dict[str, Any]:
+    """What is known after so many budgets."""
     return {
         "fastest_ms": floor, "int8_teacher_ms": slowest, "first_plan_seconds": table_seconds,
         "later_plan_seconds": [row["plan_seconds"] for row in rows],
@@ -181,6 +196,13 @@ def try_budgets(folder: Path, inputs: Path, length: int, count: int) -> dict[str
         "met": sum(row["outcome"] == "met" for row in rows),
         "used_85": sum(row["outcome"] == "met" and row["used"] >= 0.85 for row in rows), "rows": rows,
     }  # fmt: skip
+
+
+def keep_half(content: dict[str, Any], name: str, found: dict[str, Any]) -> None:
+    """Write the record with what is known of one half."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    content[name] = {"date": date, "machine": read_machine().to_json(), **found}
+    write_record("latency_budgets", content)
 
 
 def main() -> None:
@@ -199,11 +221,9 @@ def main() -> None:
         write_inputs(folder, options.length)
         for count in options.busy:
             with busy(count):
-                found = try_budgets(folder / f"store{count}", folder, options.length, options.budgets)
-            date = datetime.now(UTC).isoformat(timespec="seconds")
-            content[f"beside {count} processes"] = {"date": date, "machine": read_machine().to_json(), **found}
+                keep = partial(keep_half, content, f"beside {count} processes")
+                found = try_budgets(folder / f"store{count}", folder, options.length, options.budgets, keep)
             print(count, {k: v for k, v in found.items() if k != "rows"}, flush=True)
-            write_record("latency_budgets", content)
 
 
 if __name__ == "__main__":
