@@ -13,7 +13,7 @@ from edgekd.data.split import TaskData
 from edgekd.errors import UsageError
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.teacher import Teacher, one_line
+from edgekd.models.teacher import Teacher
 from edgekd.runtime.tokenise import encode_texts
 
 # So many of the user's texts are compared, the last of them joined until it is cut.
@@ -35,21 +35,27 @@ def check_reading(teacher: Teacher, data: TaskData, max_length: int, *, trust_re
     """
     if teacher.head == "joint":
         return  # of our own making: transformers has no class for it
+    texts, pairs = _some_texts(data, max_length)
+    ours = encode_texts(teacher.tokenizer, texts, pairs, max_length)
+    theirs = _their_tokenizer(teacher, trust_remote_code)
+    if theirs is not None:
+        given = theirs(texts, pairs, truncation=True, max_length=max_length)["input_ids"]
+        for text, ids, mine in zip(texts, given, np.split(ours.input_ids, ours.offsets[1:-1]), strict=True):
+            if mine.tolist() != list(ids):
+                said = _shown(theirs, ids, mine.tolist())
+                raise UsageError(f"{teacher.folder}: transformers reads {text[:60]!r} as {said}")
+    _compare_logits(teacher, ours.batch(range(len(texts)), pad_to_multiple=1))
+
+
+def _their_tokenizer(teacher: Teacher, trust_remote_code: bool) -> Any:
+    """The tokenizer as transformers makes it; None where it makes none, and tokenizer.json is all there is."""
     try:
         with quiet_transformers():
-            theirs: Any = AutoTokenizer.from_pretrained(
+            return AutoTokenizer.from_pretrained(
                 teacher.folder, local_files_only=True, trust_remote_code=trust_remote_code
             )
-    except Exception as error:  # a faulty file may surface as any class
-        raise UsageError(f"{teacher.folder}: transformers cannot load its tokenizer: {one_line(error)}") from error
-    texts, pairs = _some_texts(data, max_length)
-    given = theirs(texts, pairs, truncation=True, max_length=max_length)["input_ids"]
-    ours = encode_texts(teacher.tokenizer, texts, pairs, max_length)
-    for i, ids in enumerate(given):
-        mine = ours.input_ids[ours.offsets[i] : ours.offsets[i + 1]].tolist()
-        if mine != list(ids):
-            raise UsageError(f"{teacher.folder}: transformers reads {texts[i][:60]!r} as {_shown(theirs, ids, mine)}")
-    _compare_logits(teacher, ours.batch(range(len(texts)), pad_to_multiple=1))
+    except Exception:  # a faulty file may surface as any class
+        return None
 
 
 def _some_texts(data: TaskData, max_length: int) -> tuple[list[str], list[str] | None]:
