@@ -70,6 +70,7 @@ def read_data(
         splits[name], remarks = convert(table, name, task, columns, split)
         notes += remarks
     notes += _unread_columns(tables, task, columns)
+    _hide(splits)
     notes += _settle_gold(splits, tables, task, columns)
     labels = _labels(splits, tables, task)
     notes += _complete(splits, seed)
@@ -159,6 +160,15 @@ def _unread_columns(tables: dict[str, Table], task: TaskSpec, columns: Columns) 
         return []
     more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
     return [f"columns not used: {', '.join(unread[:_NAMED])}{more}"]
+
+
+def _hide(splits: dict[str, Split]) -> None:
+    """Take the labels off a split in which all are -1, as benchmarks hide them, where train knows no such class."""
+    train = splits.get("train")
+    known = set() if train is None or train.labels is None else set(train.labels)
+    for name in ("validation", "test"):
+        if name in splits and set(splits[name].labels or ()) == {"-1"} and known and "-1" not in known:
+            splits[name] = replace(splits[name], labels=None)
 
 
 def _settle_gold(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns) -> list[str]:

@@ -66,6 +66,7 @@ _HARMLESS = re.compile(
     r"(position_ids|token_type_ids|inv_freq)$|(^|\.)pooler\.|predictions\.|seq_relationship\.|sop_classifier\."
     r"|^(cls|lm_head|lm_loss|mlm|generator|vocab|qa_outputs|logits_proj|sequence_summary|head|decoder|classifier|score)[._]"
 )
+_WRAPPED = re.compile(r"(_orig_mod\.|module\.)+")
 # What no hub model states: transformers' "no limit" is 1e30.
 _NO_LIMIT = 1_000_000
 
@@ -328,6 +329,8 @@ def _read_config(path: Path, trust_remote_code: bool) -> dict[str, Any]:
     if not file.is_file():
         raise UsageError(f"{path} has no config.json: name a folder written by save_pretrained")
     config = _read_json(file)
+    if "quantization_config" in config:
+        raise UsageError(f"{file}: its weights are quantised (quantization_config): save the model in full precision")
     if config.get("model_type") not in CONFIG_MAPPING and "auto_map" in config and not trust_remote_code:
         raise UsageError(
             f"{file}: this model runs its own code (auto_map): "
@@ -397,6 +400,11 @@ def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any
         raise UsageError(f"{path}: transformers cannot load this model: {one_line(error)}") from error
     lost = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     if unused := sorted(name for name in report["unexpected_keys"] if not _HARMLESS.search(name)):
+        if wrapped := _WRAPPED.match(unused[0]):
+            raise UsageError(
+                f"{path}: its weights begin with {wrapped.group()!r}: they were saved of a wrapped model "
+                "(torch.compile, DataParallel); save the model inside it with save_pretrained"
+            )
         raise UsageError(
             f"{path}: transformers does not use {unused[0]}{_and_more(unused)} of the weights, so that it is another "
             "model than was trained: merge adapters, or mend config.json, and save it again with save_pretrained"
@@ -423,6 +431,10 @@ def _problem(path: Path, head: HeadKind, config: Any) -> Problem:
     if head == "token":
         return "single_label_classification"
     problem = config.problem_type
+    if problem == "single_label_classification" and config.num_labels == 1:
+        raise UsageError(
+            f"{path / 'config.json'}: one logit is no one class of several; write problem_type regression if it is a value"
+        )
     if problem is None:
         # transformers' own rule: one output is a regression.
         return "regression" if config.num_labels == 1 else "single_label_classification"

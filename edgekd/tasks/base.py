@@ -173,7 +173,8 @@ def totals(counts: NDArray[Any], times: NDArray[Any] | None) -> NDArray[Any]:
 def align_labels(teacher_labels: Sequence[str], data_labels: Sequence[str]) -> tuple[int, ...]:
     """Find the data's labels among the teacher's.
 
-    A teacher may know more labels than the data use. A teacher without names (LABEL_0, LABEL_1, ...) matches
+    A teacher may know more labels than the data use; capitals do not tell labels apart where the names are the same
+    without. A teacher without names (LABEL_0, LABEL_1, ...) matches
     only data whose labels are as many integers.
 
     Returns:
@@ -188,6 +189,10 @@ def align_labels(teacher_labels: Sequence[str], data_labels: Sequence[str]) -> t
     missing = [label for label in data_labels if label not in columns]
     if not missing:
         return tuple(columns[label] for label in data_labels)
+    folded = {label.casefold().strip(): i for label, i in columns.items()}
+    wanted = [label.casefold().strip() for label in data_labels]
+    if len(folded) == len(columns) and len(set(wanted)) == len(wanted) and all(label in folded for label in wanted):
+        return tuple(folded[label] for label in wanted)
     if all(re.fullmatch(r"LABEL_\d+", label) for label in teacher_labels):
         return _align_numbers(teacher_labels, data_labels)
     extra = [label for label in teacher_labels if label not in set(data_labels)]
