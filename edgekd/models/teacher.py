@@ -433,7 +433,7 @@ def _problem(path: Path, head: HeadKind, config: Any) -> Problem:
     problem = config.problem_type
     if problem == "single_label_classification" and config.num_labels == 1:
         raise UsageError(
-            f"{path / 'config.json'}: one logit tells no class of several; if it is a value, write problem_type regression"
+            f"{path / 'config.json'}: one logit tells no class of several; for a value, write problem_type regression"
         )
     if problem is None:
         # transformers' own rule: one output is a regression.
