@@ -8,7 +8,9 @@ permission), it is inside.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,14 +39,14 @@ def check_replaceable(out: Path, reads: Mapping[str, str | Path | None]) -> None
         if source and Path(source).exists() and Path(source).resolve().is_relative_to(out.resolve()):
             raise UsageError(f"--out {out} is or holds {name}, which would be replaced: choose another folder")
     place = out.resolve()
-    parent = place if _inside(place) else next(folder for folder in place.parents if folder.exists())
+    parent = place if _inside(place) else next(folder for folder in place.parents if os.path.exists(folder))
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise UsageError(f"--out {out}: {parent} cannot be written to; choose another folder")
 
 
 def is_empty(out: Path) -> bool:
     """Whether nothing is there, but for what this program is building."""
-    return not out.exists() or not any(not path.name.startswith(_OURS) for path in out.iterdir())
+    return not out.exists() or not any(map(_of_the_user, out.iterdir()))
 
 
 @contextmanager
@@ -56,8 +58,10 @@ def building(out: Path) -> Iterator[Path]:
     """
     check_replaceable(out, {})
     with locked(out):
-        work = hidden(out, "work")
+        work, old = hidden(out, "work"), hidden(out, "old")
         try:
+            if is_empty(out) and old.is_dir():
+                _put_back(old, out)
             emptied(work)
         except OSError as error:
             raise UsageError(f"--out {out}: cannot be written ({error.strerror}); choose another folder") from error
@@ -96,6 +100,8 @@ def publish(work: Path, out: Path) -> None:
     place = out.resolve()
     old = hidden(out, "old")
     shutil.rmtree(old, ignore_errors=True)
+    if old.exists():  # something in it cannot be removed
+        old = hidden(out, f"old-{os.getpid()}")
     if _inside(place):
         old.mkdir()
         _move(place, old)
@@ -126,10 +132,50 @@ def hidden(out: Path, what: str) -> Path:
 
 
 def _inside(place: Path) -> bool:
-    return place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK | os.X_OK))
+    return place.is_dir() and (_is_mount(place) or not _may_rename(place))
+
+
+def _is_mount(place: Path) -> bool:
+    """Whether something is mounted there: also a folder of the same file system, as by `docker run -v`."""
+    if os.path.ismount(place):
+        return True
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    # Blanks and the like are written as octal numbers there.
+    points = (re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), line.split()[4]) for line in mounts)
+    return str(place) in points
+
+
+def _may_rename(place: Path) -> bool:
+    """Whether a folder may be renamed where it lies: not in one that is sticky, as /tmp, and both are another's."""
+    parent = place.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return False
+    sticky = parent.stat().st_mode & stat.S_ISVTX
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return not sticky or user in (0, parent.stat().st_uid, place.stat().st_uid)
+
+
+def _put_back(old: Path, out: Path) -> None:
+    """What a run that was killed while it replaced a result had moved away."""
+    place = out.resolve()
+    if _inside(place):
+        _move(old, place)
+        old.rmdir()
+    else:
+        if place.is_dir():
+            place.rmdir()
+        old.rename(place)
+
+
+def _of_the_user(path: Path) -> bool:
+    """Not ours, and no folder that a file system makes at its root."""
+    return not path.name.startswith(_OURS) and path.name != "lost+found"
 
 
 def _move(source: Path, target: Path) -> None:
     for path in list(source.iterdir()):
-        if not path.name.startswith(_OURS):
+        if _of_the_user(path):
             path.rename(target / path.name)

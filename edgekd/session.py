@@ -22,7 +22,7 @@ from edgekd.latency.machine import usable_cpus
 from edgekd.latency.speed_log import SpeedLog
 from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
-from edgekd.models.teacher import encoder_max_length, encoder_tokenizer, load_body, model_folder
+from edgekd.models.teacher import encoder_max_length, encoder_tokenizer, has_head, load_body, model_folder
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import token_lengths
 from edgekd.settings.columns import Columns
@@ -74,6 +74,10 @@ def teach_from(
         UnavailableError: A hub id, and the hub cannot be reached.
     """
     folder = model_folder(encoder)
+    if has_head(folder):
+        session.engine.progress.say(
+            f"{encoder} is a fine-tuned classifier: its head stays behind, a new one is trained"
+        )
     tokenizer = encoder_tokenizer(folder)
     asked, limit = profile.workload.max_length, encoder_max_length(folder)
     if isinstance(asked, str):

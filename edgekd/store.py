@@ -57,8 +57,7 @@ def default_root() -> Path:
     home = _home()
     named = os.environ.get("XDG_CACHE_HOME") or (None if home is None else str(home / ".cache"))
     root = None if named is None else Path(named) / "edgekd"
-    # A folder that is there may be read even where nothing can be written.
-    return root if root is not None and (root.is_dir() or _writable(root)) else _guest_folder()
+    return root if root is not None and _writable(root) else _guest_folder()
 
 
 def settle_home() -> None:
@@ -77,12 +76,12 @@ def _home() -> Path | None:
         home = Path.home()
     except RuntimeError:
         return None
-    return home if home.is_absolute() and home.is_dir() else None
+    return home if home.is_absolute() and os.path.isdir(home) else None
 
 
 def _writable(folder: Path) -> bool:
-    parent = next((path for path in (folder, *folder.parents) if path.exists()), None)
-    return parent is not None and parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+    parent = next((path for path in (folder, *folder.parents) if os.path.exists(path)), None)
+    return parent is not None and os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)
 
 
 def _guest_folder() -> Path:

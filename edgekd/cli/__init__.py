@@ -80,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    _end_like_an_interrupt()
-    settle_home()
     try:
+        _end_like_an_interrupt()
+        settle_home()
         code = group.main(args=given, prog_name="edgekd", standalone_mode=False)
     except BaseException as error:  # every way out ends in one line and a documented code
         if debug and not isinstance(error, SystemExit):
@@ -109,7 +109,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
         )
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         return ExitCode.USAGE, "error: no folder for temporary files can be written: set TMPDIR to one that can"
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return ExitCode.USAGE, f"error: no permission for {error.filename}: choose another folder"
     kind = type(error).__name__
     return (

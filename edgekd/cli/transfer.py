@@ -52,7 +52,7 @@ def command(**flags: Any) -> None:
     source = named("--data", flags["data"])
     require("torch", "cpu", "build a transfer set")
     from edgekd.inputs.transfer_stage import build_transfer_set
-    from edgekd.output import building, publish
+    from edgekd.output import building, is_empty, publish
     from edgekd.session import Session, read
     from edgekd.store import write_json
 
@@ -65,7 +65,11 @@ def command(**flags: Any) -> None:
         generic = None if made.selection is None else made.selection.model_dump(mode="json")
         about = {"texts": len(made.split), "counts": made.counts, "notes": made.notes, "generic": generic}
         write_json(work / "transfer.json", about)
-        publish(work, out)
+        if is_empty(out):
+            publish(work, out)
+        else:
+            for file in list(work.iterdir()):
+                file.replace(out / file.name)
     for line in _said(made):
         console.print(f"transfer: {line}", markup=False)
     console.print(f"{len(made.split)} texts written to {out}")

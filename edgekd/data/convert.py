@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 from edgekd.data.split import Split
 from edgekd.data.table import Table
 from edgekd.errors import DataError
-from edgekd.runtime.tags import OUTSIDE, begins_with_i, repair_bio, scheme_of
+from edgekd.runtime.tags import OUTSIDE, begins_with_i, repair_bio, scheme_of, unknown_scheme
 from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.columns import Columns
 from edgekd.settings.task import JointIntentSlots, SequenceTask, TaskSpec, TokenClassification, WordTask
@@ -19,7 +20,6 @@ _PREFIXED = re.compile(r"[BILUES]-.+")
 
 # What stands in a table for nothing; a class of such a name needs another.
 _NOTHING = ("", "NaN", "nan", "<NA>", "null", "NULL")
-_WHOLE = re.compile(r"-?\d+(\.0+)?")
 
 # What may lie between the labels of one cell, tried in this order; the first that the column has is its delimiter.
 DELIMITERS = "|;,"
@@ -90,7 +90,7 @@ def _texts_with_gold(table: Table, name: str, task: SequenceTask, columns: Colum
     if task.output == "value":
         numbers = [_value(table, i, found) for i in range(len(texts))]
         return Split(name, texts, pairs, values=_all_or_none(table, numbers, f"no value in column '{found}'")), []
-    values = _whole_numbers([_label(table, i, found) for i in range(len(texts))])
+    values = [_label(table, i, found) for i in range(len(texts))]
     labels = _all_or_none(table, values, f"no label in column '{found}'")
     return Split(name, texts, pairs, labels=labels), []
 
@@ -142,6 +142,8 @@ def _tokens(table: Table, name: str, columns: Columns, split: WordSplit) -> tupl
 def _require_one_scheme(table: Table, tags: list[list[str]]) -> None:
     """Refuse a tag without a prefix among tags that have one, and the ends of two schemes in one column."""
     known = {tag for text in tags for tag in text}
+    if why := unknown_scheme(known):
+        raise DataError(f"{table.origin}: {why}")
     if not any(tag.startswith(("B-", "I-")) for tag in known):
         return
     both = all(any(tag.startswith(marks) for tag in known) for marks in (("L-", "U-"), ("E-", "S-")))
@@ -158,7 +160,8 @@ def _dropped(table: Table, column: str, columns: Columns) -> list[str]:
 
     Data sets of the hub hide a label as -1.
     """
-    given = [i for i, row in enumerate(table.rows) if row.get(column) not in (None, "", -1)]
+    cells = [row.get(column) for row in table.rows]
+    given = [i for i, cell in enumerate(cells) if not is_missing(cell) and cell not in (-1, [])]
     if given and not columns.drop_labels:
         raise table.error(
             given[0], f"unlabelled text with a label (column '{column}'): take the column out, name the file train, "
@@ -222,25 +225,40 @@ def _words(table: Table, column: str) -> list[list[str]]:
 
 
 def _sequence(table: Table, i: int, value: Any, column: str) -> list[Any]:
-    """A list; a string (as in a CSV) is split at white space."""
+    """A list; a string (as in a CSV) is split at white space, unless it is a list written as text."""
     if isinstance(value, str):
-        return value.split()
+        return _written_list(table, i, value.strip(), column) if value.strip().startswith("[") else value.split()
     if not isinstance(value, list):
         raise table.error(i, f"column '{column}' holds {_kind(value)}, not a list")
     return value
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether a cell holds nothing: null, NaN, or nothing but white space, or what pandas writes for these."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str) and value.strip() in _NOTHING)
 
 
+def _written_list(table: Table, i: int, text: str, column: str) -> list[Any]:
+    """A list as pandas and JSON write one into a cell; words that merely begin with a bracket are split."""
+    if not text.endswith("]"):
+        return text.split()
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if isinstance(value, list):
+        return value
+    if any(mark in text for mark in "'\""):
+        raise table.error(i, f'column \'{column}\' holds a list that is no Python or JSON list; write ["a", "b"]')
+    return text.split()
+
+
 def _label(table: Table, i: int, column: str) -> str | None:
     """A label's name, or None where it is missing or hidden (-1 among named classes)."""
     value = table.rows[i].get(column)
-    if _is_missing(value):
+    if is_missing(value):
         return None
     if isinstance(value, bool):
         value = str(value)  # as tables are written with pandas
@@ -260,13 +278,6 @@ def _label(table: Table, i: int, column: str) -> str | None:
     return names[value]
 
 
-def _whole_numbers(labels: list[str | None]) -> list[str | None]:
-    """Labels that are all whole numbers without the ".0" that a gap in the column brings them."""
-    if not all(label is None or _WHOLE.fullmatch(label) for label in labels):
-        return labels
-    return [None if label is None else label.partition(".")[0] for label in labels]
-
-
 def _label_sets(table: Table, column: str) -> list[list[str] | None]:
     """The labels of each row, each once: a list, or a string with a delimiter; None where there is nothing.
 
@@ -276,8 +287,9 @@ def _label_sets(table: Table, column: str) -> list[list[str] | None]:
     delimiter = next((d for d in DELIMITERS if any(isinstance(cell, str) and d in cell for cell in cells)), None)
     names, sets = table.classes.get(column), []
     for i, cell in enumerate(cells):
-        if isinstance(cell, float) and math.isnan(cell):
-            parts: list[Any] | None = None
+        parts: list[Any] | None
+        if not isinstance(cell, list) and is_missing(cell) and cell != "":
+            parts = None
         elif isinstance(cell, str):
             parts = [part.strip() for part in cell.split(delimiter)] if delimiter else [cell.strip()]
             parts = [part for part in parts or [] if part]
@@ -305,7 +317,7 @@ def _one_of_set(table: Table, i: int, value: Any, column: str, names: list[str] 
 def _value(table: Table, i: int, column: str) -> float | None:
     """A number, or None where it is missing."""
     value = table.rows[i].get(column)
-    if _is_missing(value):
+    if is_missing(value):
         return None
     number = as_number(value)
     if number is None:
@@ -327,7 +339,7 @@ def as_number(value: Any) -> float | None:
 
 def _tags(table: Table, i: int, column: str, words: int) -> list[str] | None:
     value = table.rows[i].get(column)
-    if not isinstance(value, list) and _is_missing(value):
+    if not isinstance(value, list) and is_missing(value):
         return None
     names = table.classes.get(column)
     tags = _sequence(table, i, value, column)
@@ -339,7 +351,7 @@ def _tags(table: Table, i: int, column: str, words: int) -> list[str] | None:
 def _tag(table: Table, i: int, value: Any, names: list[str] | None) -> str:
     if isinstance(value, int) and names is not None and 0 <= value < len(names):
         value = names[value]
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or is_missing(value):
         raise table.error(i, f"tag {value!r} is no name of a tag")
     return _encodable(table, i, value)
 

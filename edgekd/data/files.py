@@ -40,7 +40,7 @@ def find_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     for file in files:
         shard = _SHARD.fullmatch(_stem(file))
         split = canonical_split(shard.group(1) if shard else _stem(file))
-        if split is None or (not file.is_file() and _suffix(file) not in READERS):
+        if split is None or (not file.is_file() and suffix_of(file) not in READERS):
             continue
         if not file.is_file():
             raise DataError(f"{file}: a folder or other thing where a file is expected; move it away")
@@ -71,11 +71,18 @@ def _require_whole(folder: Path, shards: list[Path]) -> None:
         raise DataError(f"{folder}: of {whole} shards of {shards[0].name} there are {len(shards)}: copy all of them")
 
 
+def require_no_others(file: Path) -> None:
+    """Refuse a shard that is named alone: it is a part of its split."""
+    shard = _SHARD.fullmatch(_stem(file))
+    if shard and int(shard.group(3)) > 1:
+        raise DataError(f"{file}: one of {int(shard.group(3))} shards; name the folder to read them all")
+
+
 def _stem(file: Path) -> str:
     return (file.with_suffix("") if file.suffix.casefold() == ".gz" else file).stem
 
 
-def _suffix(file: Path) -> str:
+def suffix_of(file: Path) -> str:
     """The extension that tells the format: of "a.jsonl.gz" that is .jsonl."""
     return (file.with_suffix("") if file.suffix.casefold() == ".gz" else file).suffix.casefold()
 
@@ -107,7 +114,7 @@ def read_table(file: Path) -> Table:
 
 
 def _reader(file: Path) -> Callable[[Path], Table]:
-    reader = READERS.get(_suffix(file))
+    reader = READERS.get(suffix_of(file))
     if reader is None:
         raise DataError(f"{file}: unknown extension '{file.suffix}'; known are {EXTENSIONS}")
     return reader

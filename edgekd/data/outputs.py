@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.data.convert import as_number, convert
+from edgekd.data.convert import as_number, convert, is_missing
 from edgekd.data.files import read_table
 from edgekd.data.holdout import hold_out
 from edgekd.data.split import Split, TaskData, ordered_labels
@@ -184,7 +184,7 @@ def _judged(validation: Split | None, outputs: Outputs) -> Split:
 def _said(table: Table, i: int, known: Sequence[str]) -> _Said:
     """Which column row i speaks in, and its values by label; a label alone has probability one."""
     row = table.rows[i]
-    kind = next((kind for kind in _KINDS if row.get(kind) not in (None, "")), None)
+    kind = next((kind for kind in _KINDS if not is_missing(row.get(kind))), None)
     if kind is None:
         raise table.error(i, "no output: give label, probs or logits")
     values = {_label(table, i, row[kind]): 1.0} if kind == "label" else _numbers(table, i, row[kind], kind)
@@ -196,9 +196,11 @@ def _said(table: Table, i: int, known: Sequence[str]) -> _Said:
 
 
 def _label(table: Table, i: int, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
+    if isinstance(value, float) and value.is_integer():  # integers with gaps arrive as floats
+        value = int(value)
+    if not isinstance(value, int | str):
         raise table.error(i, "label must be the name of one label")
-    return str(value)
+    return str(value).strip()
 
 
 def _numbers(table: Table, i: int, cell: Any, kind: str) -> dict[str, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from edgekd.data.convert import as_number, convert, find_column, gold_column
-from edgekd.data.files import find_files, read_table, read_tables
+from edgekd.data.files import find_files, read_table, read_tables, require_no_others
 from edgekd.data.holdout import hold_out
 from edgekd.data.hub import read_hub
 from edgekd.data.split import Split, TaskData, ordered_labels
@@ -28,6 +29,8 @@ from edgekd.settings.task import (
 )
 
 LABELLED = ("train", "validation", "test")
+
+_WHOLE = re.compile(r"-?\d+(\.0+)?")
 
 # Files and columns that are not read are named, so many of them.
 _NAMED = 8
@@ -71,6 +74,7 @@ def read_data(
         notes += remarks
     notes += _unread_columns(tables, task, columns)
     _hide(splits)
+    _as_whole_numbers(splits)
     notes += _settle_gold(splits, tables, task, columns)
     labels = _labels(splits, tables, task)
     notes += _complete(splits, seed)
@@ -88,6 +92,7 @@ def _load(source: str | Path, hub_config: str | None) -> tuple[dict[str, Table],
         notes = [f"not read, as not named after a split: {', '.join(others[:_NAMED])}{more}"] if others else []
         return {name: read_tables(files) for name, files in found.items()}, notes
     if path.is_file():
+        require_no_others(path)
         return {"train": read_table(path)}, []
     if isinstance(source, str) and not path.suffix and is_hub_id(source):
         return read_hub(source, hub_config)
@@ -160,6 +165,15 @@ def _unread_columns(tables: dict[str, Table], task: TaskSpec, columns: Columns) 
         return []
     more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
     return [f"columns not used: {', '.join(unread[:_NAMED])}{more}"]
+
+
+def _as_whole_numbers(splits: dict[str, Split]) -> None:
+    """Take the ".0" off labels that are all whole numbers: a gap in a column, or pandas, brings it."""
+    labelled = {name: split for name, split in splits.items() if split.labels is not None}
+    labels = {label for split in labelled.values() for label in split.labels or ()}
+    if all(map(_WHOLE.fullmatch, labels)):
+        for name, split in labelled.items():
+            splits[name] = replace(split, labels=[label.partition(".")[0] for label in split.labels or ()])
 
 
 def _hide(splits: dict[str, Split]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.runtime.tags import begins_with_i, scheme_of
 from edgekd.runtime.words import WordSplit
 from edgekd.settings.task import TaskSpec
 
@@ -122,6 +123,13 @@ class TaskData:
         return WordSplit.of(text for words in labelled if words is not None for text in words)
 
     @cached_property
+    def tag_scheme(self) -> str:
+        """The scheme of the gold tags, where there are any: see `edgekd.runtime.tags`, and IOB1."""
+        tags = [text for split in self.splits for text in split.tags or ()]
+        known = scheme_of({tag for text in tags for tag in text})
+        return "" if not tags else "IOB1" if known == "BIO" and begins_with_i(tags) else known
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the task, the labels and every row, in order; notes do not count."""
         digest = hashlib.sha256(json.dumps([self.task.model_dump(mode="json"), self.labels]).encode())
@@ -145,7 +153,7 @@ def ordered_labels(classes: set[str], bio: bool = False) -> tuple[str, ...]:
         bio: They are BIO tags; then "O" is always among them.
     """
     if bio:
-        tags = sorted(classes - {"O"}, key=lambda tag: (tag[2:], tag[0]))
+        tags = sorted(classes - {"O"}, key=lambda tag: (tag[2:], tag[0], tag))
         return ("O", *tags)
     if all(label.isascii() and label.isdigit() for label in classes):
         return tuple(sorted(classes, key=lambda label: (int(label), label)))

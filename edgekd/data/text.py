@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.data.convert import convert
-from edgekd.data.files import EXTENSIONS, READERS, read_table
+from edgekd.data.files import EXTENSIONS, READERS, read_table, suffix_of
 from edgekd.errors import DataError
 from edgekd.settings.columns import Columns
 from edgekd.settings.task import TextClassification
@@ -29,7 +29,7 @@ def read_texts(source: str | Path, columns: Columns | None = None) -> tuple[list
     path = Path(source).expanduser()
     files = [path]
     if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.is_file() and f.suffix.casefold() in READERS)
+        files = sorted(f for f in path.iterdir() if f.is_file() and suffix_of(f) in READERS)
         if not files:
             raise DataError(f"{path}: no file with {EXTENSIONS}")
     texts: list[str] = []

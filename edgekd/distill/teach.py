@@ -21,7 +21,7 @@ from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentModel, from_weights
-from edgekd.models.teacher import PROBLEMS, encoder_tokenizer, load_body, load_encoder
+from edgekd.models.teacher import PROBLEMS, TOKENIZER_SIDE_FILES, encoder_tokenizer, load_body, load_encoder
 from edgekd.records.training import TrainingRun
 from edgekd.settings.distill import Stage, Teach
 from edgekd.settings.losses import SoftCE
@@ -29,10 +29,7 @@ from edgekd.store import Artefact, Store
 from edgekd.tasks.build import build_task
 from edgekd.tasks.joint_intent_slots import JointIntentSlotsTask
 
-VERSION = 1
-
-# What a tokenizer may consist of; whatever of it the encoder has goes beside the teacher.
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+VERSION = 2
 
 # The least probability whose logarithm is taken.
 _LEAST = 1e-9
@@ -164,7 +161,8 @@ def _scale_output(model: nn.Module, mean: float, spread: float) -> None:
 
 
 def copy_tokenizer(encoder: Path, folder: Path) -> None:
-    """Copy whatever an encoder's folder has of a tokenizer, byte by byte."""
-    for name in _TOKENIZER_FILES:
+    """Write the tokenizer that transformers makes of an encoder, with the settings that stand beside it."""
+    encoder_tokenizer(encoder).save(str(folder / "tokenizer.json"))
+    for name in TOKENIZER_SIDE_FILES:
         if (encoder / name).is_file():
             shutil.copyfile(encoder / name, folder / name)

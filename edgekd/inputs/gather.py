@@ -26,9 +26,11 @@ from edgekd.inputs.transfer_stage import Embedder, build_transfer_set
 from edgekd.models.checkpoint import load_checkpoint
 from edgekd.models.identity import folder_id
 from edgekd.models.teacher import PROBLEMS, Encoder, Teacher
+from edgekd.runtime.tags import OUTSIDE, scheme_of, unknown_scheme
 from edgekd.runtime.tokenise import Encodings, token_lengths
 from edgekd.settings.distill import Distill
 from edgekd.settings.profile import Profile
+from edgekd.settings.task import WordTask
 from edgekd.store import Store
 from edgekd.tasks.base import Task, align_labels
 from edgekd.tasks.build import build_task, task_class
@@ -87,6 +89,11 @@ class Inputs:
         return self if self.own is None else self.own
 
     @property
+    def tags(self) -> str:
+        """The scheme of the tags, where words are answered; else empty."""
+        return self.task.scheme and (self.data.tag_scheme or self.task.scheme)
+
+    @property
     def metric_name(self) -> str:
         """What is reported: the task's metric, or agreement with the teacher where there are no gold labels."""
         return "agreement with the teacher" if self.test.agreement else self.task.metric_name
@@ -98,7 +105,15 @@ class Inputs:
         )
 
 
-def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, data: TaskData) -> Inputs:
+def prepare(
+    store: Store,
+    engine: Engine,
+    profile: Profile,
+    teacher: Teacher,
+    data: TaskData,
+    *,
+    trust_remote_code: bool = False,
+) -> Inputs:
     """Tokenise everything and have the teacher label it, once.
 
     Raises:
@@ -115,7 +130,7 @@ def prepare(store: Store, engine: Engine, profile: Profile, teacher: Teacher, da
     if profile.distill.stages[-1].loss.family in ("hidden", "attention"):
         engine.progress.say("warning: the last distill stage trains no task head; let one on logits (kl) follow")
     max_length = resolve_length(profile, teacher, data)
-    check_reading(teacher, data, max_length)
+    check_reading(teacher, data, max_length, trust_remote_code=trust_remote_code)
     teacher_id = folder_id(teacher.folder)
     engine.progress.step("transfer set")
     transfer = build_transfer_set(
@@ -256,11 +271,31 @@ def _task(teacher: Teacher, data: TaskData) -> Task:
         raise UsageError(
             f"--teacher {teacher.folder} does {teacher.task}, but the data are for {data.task.name}: {mend}"
         )
+    _require_one_scheme(teacher, data)
     labels = list(teacher.labels)
     if data.labels and data.task.output != "value":
         for column, name in zip(align_labels(teacher.labels, data.labels), data.labels, strict=True):
             labels[column] = name
     return build_task(data.task, labels)
+
+
+def _require_one_scheme(teacher: Teacher, data: TaskData) -> None:
+    """Refuse tags that are marked otherwise in the data than by the teacher, or in a way that is not read."""
+    if not isinstance(data.task, WordTask):
+        return
+    theirs, ours = _tags(teacher.labels, teacher.head), _tags(data.labels, teacher.head)
+    if why := unknown_scheme(theirs):
+        raise UsageError(f"--teacher {teacher.folder}, id2label of its config.json: {why}")
+    first, second = scheme_of(theirs), scheme_of(ours)
+    # I- alone is BIO without spans that touch.
+    near = {first, second} == {"BIO", "IO"} and all(tag == OUTSIDE or tag.startswith(("B-", "I-")) for tag in ours)
+    if ours and first != second and not near:
+        raise UsageError(f"the data's tags are {second}, the teacher's are {first}: write the data's as the teacher's")
+
+
+def _tags(labels: Sequence[str], head: str) -> tuple[str, ...]:
+    """The tags among labels, which follow the intents where there are any."""
+    return tuple(labels[labels.index(OUTSIDE) :]) if head == "joint" and OUTSIDE in labels else tuple(labels)
 
 
 def _judged(task: Task, split: Split, encodings: Encodings, teacher_rows: np.ndarray) -> Judged:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from edgekd.data.split import TaskData
@@ -14,10 +15,12 @@ from edgekd.errors import UsageError
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.teacher import Teacher
-from edgekd.runtime.tokenise import encode_texts
+from edgekd.runtime.tokenise import Encodings, encode_texts
 
 # So many of the user's texts are compared, the last of them joined until it is cut.
 _TEXTS = 64
+
+_BATCH = 8
 
 # Logits differ by less than this, of their largest: the order of additions alone.
 _TOLERANCE = 1e-4
@@ -39,12 +42,21 @@ def check_reading(teacher: Teacher, data: TaskData, max_length: int, *, trust_re
     ours = encode_texts(teacher.tokenizer, texts, pairs, max_length)
     theirs = _their_tokenizer(teacher, trust_remote_code)
     if theirs is not None:
-        given = theirs(texts, pairs, truncation=True, max_length=max_length)["input_ids"]
-        for text, ids, mine in zip(texts, given, np.split(ours.input_ids, ours.offsets[1:-1]), strict=True):
-            if mine.tolist() != list(ids):
-                said = _shown(theirs, ids, mine.tolist())
-                raise UsageError(f"{teacher.folder}: transformers reads {text[:60]!r} as {said}")
-    _compare_logits(teacher, ours.batch(range(len(texts)), pad_to_multiple=1))
+        given = theirs(texts, pairs, truncation=True, max_length=max_length)
+        for text, ids, mine in zip(texts, given["input_ids"], _rows(ours, ours.input_ids), strict=True):
+            if mine != list(ids):
+                raise UsageError(f"{teacher.folder}: transformers reads {text[:60]!r} as {_shown(theirs, ids, mine)}")
+        types = given.get("token_type_ids", [[0] * len(ids) for ids in given["input_ids"]])
+        if "token_type_ids" in teacher.inputs and list(map(list, types)) != _rows(ours, ours.token_type_ids):
+            raise UsageError(f"{teacher.folder}: transformers gives other token types: save the tokenizer again")
+    order = np.argsort(ours.lengths, kind="stable")
+    for start in range(0, len(order), _BATCH):
+        _compare_logits(teacher, ours.batch(order[start : start + _BATCH], pad_to_multiple=1))
+
+
+def _rows(encodings: Encodings, values: NDArray[Any] | None) -> list[list[int]]:
+    assert values is not None
+    return [part.tolist() for part in np.split(values, encodings.offsets[1:-1])]
 
 
 def _their_tokenizer(teacher: Teacher, trust_remote_code: bool) -> Any:

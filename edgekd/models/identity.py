@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+_FILES = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.txt", "vocab.json", "merges.txt",
+)  # fmt: skip
+
 
 def folder_id(folder: Path) -> str:
-    """Identity of a model folder: the SHA-256 of its configuration, weights and tokenizer."""
+    """Identity of a model folder: the SHA-256 of its configuration, weights and whatever makes its tokenizer."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"]):
+    weights = (*folder.glob("*.safetensors"), *folder.glob("*.model"))
+    for path in sorted([*weights, *(folder / name for name in _FILES)]):
         if path.is_file():
             digest.update(path.name.encode())
             with path.open("rb") as handle:

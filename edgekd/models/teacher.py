@@ -19,6 +19,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from optimum.utils import NormalizedConfigManager, NormalizedTextConfig
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -34,7 +35,7 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.models.families import Hosted, host
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel, numpy_weights
-from edgekd.runtime.tokenise import cut_at
+from edgekd.runtime.tokenise import cut_at, cut_side
 from edgekd.settings.request import is_hub_id
 from edgekd.settings.task import Output
 from edgekd.store import read_json
@@ -59,13 +60,15 @@ _SUFFIX: dict[HeadKind, str] = {
     "sequence": "ForSequenceClassification",
     "token": "ForTokenClassification",
 }
-_TOKENIZER_SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _GENERIC = re.compile(r"LABEL_\d+")
 # Weights that a folder may hold beside what the class computes with: buffers, poolers, and heads of other tasks.
 _HARMLESS = re.compile(
     r"(position_ids|token_type_ids|inv_freq)$|(^|\.)pooler\.|predictions\.|seq_relationship\.|sop_classifier\."
-    r"|^(cls|lm_head|lm_loss|mlm|generator|vocab|qa_outputs|logits_proj|sequence_summary|head|decoder|classifier|score)[._]"
+    r"|^(cls|lm_head|lm_loss|mlm|generator|vocab|pred_layer|qa_outputs|logits_proj|sequence_summary|score)[._]"
+    r"|^(loss|loss_fct|criterion)\."
 )
+_HEADS = re.compile(rf"{_HARMLESS.pattern}|^(head|decoder|classifier|discriminator)[._]")
 _WRAPPED = re.compile(r"(_orig_mod\.|module\.)+")
 # What no hub model states: transformers' "no limit" is 1e30.
 _NO_LIMIT = 1_000_000
@@ -102,7 +105,7 @@ class Encoder:
     def save_tokenizer(self, folder: str | Path) -> None:
         """Write tokenizer.json and its side files, as transformers' tokenizers load them."""
         self.tokenizer.save(str(Path(folder) / "tokenizer.json"))
-        for name in _TOKENIZER_SIDE_FILES:
+        for name in TOKENIZER_SIDE_FILES:
             if (self.folder / name).is_file():
                 shutil.copyfile(self.folder / name, Path(folder) / name)
 
@@ -268,9 +271,19 @@ def load_encoder(
     kind = {"problem_type": problem} if head == "sequence" else {}
     model, lost = load_weights(_AUTO[head], path, trust_remote_code, **names, **kind)
     inside = f"{model.base_model_prefix}."
+    if has_head(path):
+        made = _AUTO[head].from_config(model.config, dtype=torch.float32, trust_remote_code=trust_remote_code)
+        made.base_model.load_state_dict(model.base_model.state_dict())
+        model = made.eval()
     _require_body(path, [name for name in lost if name.startswith(inside) and ".pooler." not in name])
     _require_rows(path, _tokenizer(path, trust_remote_code), model)
     return model
+
+
+def has_head(folder: Path) -> bool:
+    """Whether a folder holds a fine-tuned classifier, whose head a new teacher does not take over."""
+    names = _read_json(folder / "config.json").get("architectures") or []
+    return any(str(name).endswith(tuple(_SUFFIX.values())) for name in names)
 
 
 def _require_body(path: Path, lost: Sequence[str]) -> None:
@@ -399,7 +412,9 @@ def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any
     except Exception as error:  # a faulty file may surface as any class
         raise UsageError(f"{path}: transformers cannot load this model: {one_line(error)}") from error
     lost = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
-    if unused := sorted(name for name in report["unexpected_keys"] if not _HARMLESS.search(name)):
+    # An encoder leaves behind whatever head it had; a classifier has one of its own.
+    harmless = _HARMLESS if auto in _AUTO.values() else _HEADS
+    if unused := sorted(name for name in report["unexpected_keys"] if not harmless.search(name)):
         if wrapped := _WRAPPED.match(unused[0]):
             raise UsageError(
                 f"{path}: its weights begin with {wrapped.group()!r}: they were saved of a wrapped model "
@@ -462,13 +477,17 @@ def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:
         if not made.is_fast or len(made) <= len(made.all_special_tokens):
             raise ValueError("no vocabulary that makes a fast tokenizer")
         content = _without_made_up(json.loads(made.backend_tokenizer.to_str()), path)
+        if "token_type_ids" not in made.model_input_names:
+            content["post_processor"] = _of_one_type(content["post_processor"])
         return cut_at(Tokenizer.from_str(json.dumps(content)), made.truncation_side)
     except Exception as error:  # the Rust library raises bare Exception
         why = one_line(error)
     if not file.is_file():
         raise UsageError(f"{path}: no tokenizer.json, and none can be made{_missing(path, why)}")
     try:
-        return cut_at(Tokenizer.from_file(str(file)), "right")
+        tokenizer, side = Tokenizer.from_file(str(file)), path / "tokenizer_config.json"
+        settings = _read_json(side) if side.is_file() else {}
+        return cut_at(tokenizer, settings.get("truncation_side") or cut_side(tokenizer))
     except Exception as error:
         raise UsageError(
             f"{path}: tokenizer.json is broken ({one_line(error)}): save the fast tokenizer again"
@@ -483,6 +502,21 @@ def _without_made_up(content: dict[str, Any], path: Path) -> dict[str, Any]:
         kept = [token for token in content["added_tokens"] if token["id"] < rows or not token["special"]]
         content = content | {"added_tokens": kept}
     return content
+
+
+def _of_one_type(processor: Any) -> Any:
+    """What adds special tokens, for models that transformers gives no token types: the second text's are 0 as well."""
+    if isinstance(processor, list):
+        return [_of_one_type(part) for part in processor]
+    if not isinstance(processor, dict):
+        return processor
+    if processor.get("type") == "BertProcessing":
+        cls, sep = processor["cls"][0], processor["sep"][0]
+        known = [tuple(processor["cls"]), tuple(processor["sep"])]
+        made = TemplateProcessing(single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B {sep}", special_tokens=known)
+        parsed: Any = json.loads(made.__getstate__())
+        return parsed
+    return {name: 0 if name == "type_id" else _of_one_type(part) for name, part in processor.items()}
 
 
 def _missing(path: Path, why: str) -> str:

@@ -41,7 +41,7 @@ def data_summary(inputs: Inputs, name: str) -> DataSummary:
     """The data as the report shows them."""
     notes = [*inputs.data.notes, *inputs.transfer.notes]
     if inputs.task.scheme:
-        notes += [f"tags are {inputs.task.scheme}", _split_note(inputs)]
+        notes += [f"tags are {inputs.tags}", _split_note(inputs)]
     cut = inputs.encodings.truncated
     if cut:
         notes.append(f"{cut} of {len(inputs.encodings)} texts are cut at {inputs.max_length} tokens")

@@ -29,7 +29,7 @@ from edgekd.settings.losses import HardCE
 from edgekd.settings.request import Request
 from edgekd.settings.target import Precision
 from edgekd.store import Artefact
-from edgekd.tasks.base import WordTask
+from edgekd.tasks.base import TaggingTask
 
 ANSWERS_VERSION = 1
 
@@ -139,7 +139,7 @@ def kept_on_plain_text(planner: Planner, exported: Artefact, precision: Precisio
     """
     inputs, task = planner.inputs, planner.inputs.task
     test, words = inputs.test, inputs.test.split.words
-    if not isinstance(task, WordTask) or words is None:
+    if not isinstance(task, TaggingTask) or words is None:
         return None
     there = [joined_spans(text) for text in words]
     here = [inputs.data.word_split.spans(text) for text in test.split.texts]

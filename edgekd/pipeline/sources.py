@@ -29,7 +29,7 @@ def gather(session: Session, request: Request) -> Inputs:
             raise UsageError("--teacher and --data go together: give both, or neither for the demo")
         teacher = load_teacher(request.teacher, trust_remote_code=request.trust_remote_code)
         data = read(session.engine.progress, request.data, request.task, request.columns, request.data_config)
-    return prepare(session.store, session.engine, profile, teacher, data)
+    return prepare(session.store, session.engine, profile, teacher, data, trust_remote_code=request.trust_remote_code)
 
 
 def _from_outputs(session: Session, request: Request, file: str) -> Inputs:

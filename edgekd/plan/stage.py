@@ -67,7 +67,7 @@ def make_plan(planner: Planner, correction: float = 1.0, without: Sequence[Preci
         key["checkpoint"] = folder_id(planner.inputs.checkpoint.folder)
 
     def build(_: Path) -> dict[str, Any]:
-        plan = _make(planner, correction, without).model_copy(update={"tags": planner.inputs.task.scheme})
+        plan = _make(planner, correction, without).model_copy(update={"tags": planner.inputs.tags})
         if plan.chosen is None:
             raise _NothingFitsError(plan)
         return plan.model_dump(mode="json")

@@ -1,7 +1,8 @@
-"""A tag a word, and the spans that tags mean, in every common scheme. Imports nothing."""
+"""A tag a word, and the spans that tags mean, in every common scheme. Imports the standard library alone."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 TagSpan = tuple[str, int, int]
@@ -11,6 +12,12 @@ OUTSIDE = "O"
 
 # First and last word of a span, and a span of one word, where a scheme marks its ends.
 _MARKED = {"BILOU": ("B", "L", "U"), "IOBES": ("B", "E", "S")}
+
+
+# Marks in other writings: "b-per", "B_PER", "PER-B", and M and W for inside and single.
+_BEFORE = re.compile(r"([BILUESMWbiluesmw])[-_].+")
+_AFTER = re.compile(r".+[-_]([BILUESMW])")
+_USUAL = {"M": "I"}
 
 
 def split_tag(tag: str) -> tuple[str, str]:
@@ -23,17 +30,33 @@ def scheme_of(labels: Iterable[str]) -> str:
     """The scheme that a set of tags is of: "BIO", "BILOU", "IOBES", or "IO".
 
     "IO" are types without prefixes, or with I- alone. IOB1 has the tags of BIO, and is read as BIO is: its spans begin
-    with I-, and with B- only after a span of their type.
+    with I-, and with B- only after a span of their type. Beside tags with prefixes, those without ("X", "[PAD]") mark
+    no span.
     """
-    tags = [label for label in labels if label != OUTSIDE]
-    prefixes = {prefix for prefix, kind in map(split_tag, tags) if kind}
-    if not tags or not all(split_tag(tag)[1] for tag in tags) or not prefixes <= set("BILUES"):
+    labels = list(labels)
+    prefixes = {prefix for prefix, kind in map(split_tag, labels) if kind}
+    if not any(tag.startswith(("B-", "I-", "U-", "S-")) for tag in labels) or not prefixes <= set("BILUES"):
         return "IO"
     if prefixes & set("LU"):
         return "BILOU"
     if prefixes & set("ES"):
-        return "IOBES"
+        return "IOBES" if prefixes & set("BS") else "IO"
     return "BIO" if "B" in prefixes else "IO"
+
+
+def unknown_scheme(labels: Iterable[str]) -> str:
+    """What to say of tags that are marked in a way that is not read here; empty for those of a known scheme."""
+    tags = [label for label in labels if label != OUTSIDE]
+    if scheme_of(tags) != "IO" or len(tags) < 2 or all(tag.startswith("I-") for tag in tags):
+        return ""
+    for pattern, where in ((_BEFORE, "before"), (_AFTER, "after")):
+        marks = [found.group(1).upper() for tag in tags if (found := pattern.fullmatch(tag))]
+        if len(marks) == len(tags) and len(set(marks)) > 1 and "I" in {_USUAL.get(mark, mark) for mark in marks}:
+            return (
+                f"tags such as {tags[0]!r} carry a mark {where} their type that is not read: write B-TYPE and I-TYPE "
+                "(BIO), or BILOU or IOBES in the same way"
+            )
+    return ""
 
 
 def spans_of(tags: Sequence[str], scheme: str) -> list[TagSpan]:
@@ -47,7 +70,7 @@ def spans_of(tags: Sequence[str], scheme: str) -> list[TagSpan]:
     """
     if scheme in _MARKED:
         return _whole_spans(tags, *_MARKED[scheme])
-    plain = scheme == "IO" and not all(tag == OUTSIDE or tag.startswith("I-") for tag in tags)
+    plain = scheme == "IO" and not all(tag == OUTSIDE or tag.startswith(("I-", "E-")) for tag in tags)
     spans: list[TagSpan] = []
     kind, start = "", 0
     for i, tag in enumerate([*tags, OUTSIDE]):

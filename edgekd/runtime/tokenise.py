@@ -346,7 +346,9 @@ def _encode(
 ) -> Iterator[Encoding]:
     """Encodings one by one, made in chunks so that a large set never holds all of them."""
     _set_limits(tokenizer, max_length, pair=pairs is not None)
-    # Left out: pairs, of which the longer one is cut first, and the offsets of a text's end.
+    if pairs is not None and max_length is not None:
+        texts, pairs = _parts_of_pairs(tokenizer, texts, pairs, max_length)
+    # Left out: pairs, and the offsets of a text's end.
     whole = max_length is None or pairs is not None or (offsets and cut_side(tokenizer) == "left")
     longest = None if whole or max_length is None else _CHARACTERS * max_length
     if len(texts) == 1 or not parallel:
@@ -388,6 +390,43 @@ def _set_limits(tokenizer: Tokenizer, max_length: int | None, pair: bool) -> Non
     }
     if current is None or any(current[key] != value for key, value in wanted.items()):
         tokenizer.enable_truncation(**wanted)
+
+
+def _parts_of_pairs(
+    tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str], max_length: int
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Pairs whose long texts are parts of themselves, cut to the same tokens.
+
+    The longer text is cut first, so what is kept depends on each text's tokens up to `max_length` alone; but where both
+    have more and one token is left over, the longer one gets it, and both stay whole.
+    """
+    size = _CHARACTERS * max_length
+    if max(map(len, (*texts, *pairs)), default=0) <= size:
+        return texts, pairs
+    odd = (max_length - tokenizer.num_special_tokens_to_add(True)) % 2
+    firsts, seconds = list(texts), list(pairs)
+    for i, both in enumerate(zip(texts, pairs, strict=True)):
+        parts = [_part_of(tokenizer, text, size) if len(text) > size else text for text in both]
+        if not (odd and parts[0] != both[0] and parts[1] != both[1]):
+            firsts[i], seconds[i] = parts
+    _set_limits(tokenizer, max_length, pair=True)
+    return firsts, seconds
+
+
+def _part_of(tokenizer: Tokenizer, text: str, size: int) -> str:
+    """A part of a long text whose tokens are the text's own, more of them than are ever kept, but at its open end."""
+    end, most = cut_side(tokenizer) == "left", size // _CHARACTERS
+    while size < len(text):
+        part = text[-size:] if end else text[:size]
+        cut_at(tokenizer, "left" if end else "right")
+        found = tokenizer.encode(part, add_special_tokens=False)
+        words = [word for word in found.word_ids if word is not None]
+        if words:
+            near = min(words) + _MARGIN if end else max(words) - _MARGIN
+            if sum(word > near if end else word < near for word in words) > most:
+                return part
+        size *= 4
+    return text
 
 
 def _encode_part(tokenizer: Tokenizer, text: str, size: int) -> Encoding:

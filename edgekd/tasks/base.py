@@ -114,7 +114,7 @@ class Task(ABC):
         return self._ids[label]
 
 
-class WordTask(Task):
+class TaggingTask(Task):
     """A task on words, whose spans are found."""
 
     @abstractmethod
@@ -191,6 +191,9 @@ def align_labels(teacher_labels: Sequence[str], data_labels: Sequence[str]) -> t
         return tuple(columns[label] for label in data_labels)
     folded = {label.casefold().strip(): i for label, i in columns.items()}
     wanted = [label.casefold().strip() for label in data_labels]
+    numbers = _by_number(teacher_labels, data_labels)
+    if numbers is not None:
+        return numbers
     if len(folded) == len(columns) and len(set(wanted)) == len(wanted) and all(label in folded for label in wanted):
         return tuple(folded[label] for label in wanted)
     if all(re.fullmatch(r"LABEL_\d+", label) for label in teacher_labels):
@@ -202,6 +205,17 @@ def align_labels(teacher_labels: Sequence[str], data_labels: Sequence[str]) -> t
         f" (the teacher has, among others: {', '.join(extra[:3]) or 'none that the data lack'});"
         " rename them in the data, or in id2label of the teacher's config.json"
     )
+
+
+def _by_number(teacher_labels: Sequence[str], data_labels: Sequence[str]) -> tuple[int, ...] | None:
+    """The teacher's columns where both name their labels by numbers, written otherwise ("1.0" and "1")."""
+    try:
+        columns = {float(label): i for i, label in enumerate(teacher_labels)}
+        found = [columns.get(float(label)) for label in data_labels]
+    except ValueError:
+        return None
+    known = tuple(i for i in found if i is not None)
+    return known if len(set(known)) == len(data_labels) and len(columns) == len(teacher_labels) else None
 
 
 def _align_numbers(teacher_labels: Sequence[str], data_labels: Sequence[str]) -> tuple[int, ...]:

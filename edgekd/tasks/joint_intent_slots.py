@@ -18,10 +18,10 @@ from edgekd.errors import DataError
 from edgekd.runtime.tags import TagSpan, scheme_of
 from edgekd.runtime.tokenise import Encodings, encode_words
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.tasks.base import WordTask, totals
+from edgekd.tasks.base import TaggingTask, totals
 
 
-class JointIntentSlotsTask(WordTask):
+class JointIntentSlotsTask(TaggingTask):
     """Joint intent classification and slot filling; an answer is the intent, then a tag a word."""
 
     head = "joint"

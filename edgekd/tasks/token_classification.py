@@ -14,10 +14,10 @@ from edgekd.errors import DataError
 from edgekd.runtime.tags import TagSpan, scheme_of
 from edgekd.runtime.tokenise import Encodings, encode_words
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.tasks.base import WordTask, totals
+from edgekd.tasks.base import TaggingTask, totals
 
 
-class TokenClassificationTask(WordTask):
+class TokenClassificationTask(TaggingTask):
     """Token classification: one logit row a word, on its first piece."""
 
     head = "token"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgekd.data.convert import read_column
-from edgekd.data.files import EXTENSIONS, READERS, csv_rows, json_object, read_table
+from edgekd.data.files import EXTENSIONS, READERS, csv_rows, json_object, read_table, suffix_of
 from edgekd.data.table import Row, Table
 from edgekd.errors import DataError, require
 from edgekd.settings.columns import Columns
@@ -51,13 +52,13 @@ class Pool:
 
 def _files(root: Path) -> list[Path]:
     if root.is_file():
-        if root.suffix.casefold() not in READERS:
+        if suffix_of(root) not in READERS:
             raise DataError(f"{root}: unknown extension '{root.suffix}'; known are {EXTENSIONS}")
         return [root]
     if not root.is_dir():
         raise DataError(f"{root}: no such file or folder")
     found = sorted(file for file in root.rglob("*") if file.is_file() and not _hidden(file.relative_to(root)))
-    files = [file for file in found if file.suffix.casefold() in READERS]
+    files = [file for file in found if suffix_of(file) in READERS]
     if not files:
         names = ", ".join(file.name for file in found[:5]) or "nothing"
         raise DataError(f"{root}: no file with {EXTENSIONS} (found {names})")
@@ -71,9 +72,7 @@ def _hidden(path: Path) -> bool:
 def _file_texts(file: Path, columns: Columns, chunk: int) -> Iterator[list[str]]:
     if file.stat().st_size == 0:
         raise DataError(f"{file}: empty file")
-    rows = (
-        (number, row) for number, row in _STREAMS[file.suffix.casefold()](file, columns) if not _blank(row, columns)
-    )
+    rows = ((number, row) for number, row in _STREAMS[suffix_of(file)](file, columns) if not _blank(row, columns))
     part = list(islice(rows, chunk))
     if not part:
         raise DataError(f"{file}: no rows")
@@ -89,7 +88,7 @@ def _blank(row: Row, columns: Columns) -> bool:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    with file.open("rb") as stream:
+    with gzip.open(file) if file.suffix.casefold() == ".gz" else file.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
