@@ -83,3 +83,31 @@ def test_where_nothing_can_be_written_is_refused_before_the_first_step(tmp_path,
 
 def test_hidden_files_lie_beside_or_inside(out):
     assert hidden(out, "work").parent in (out, out.parent)
+
+
+def test_what_a_killed_run_had_moved_away_is_put_back(out):
+    made(out, "old")
+    aside = hidden(out, "old")
+    aside.mkdir()
+    for file in [file for file in out.iterdir() if file != aside]:
+        file.rename(aside / file.name)
+    with building(out):
+        assert (out / "file").read_text() == "old"
+
+
+def test_what_a_file_system_makes_at_its_root_is_nothing_of_the_users(out):
+    (out / "lost+found").mkdir()
+    assert is_empty(out)
+    made(out, "new")
+    assert (out / "file").read_text() == "new"
+
+
+def test_a_folder_bound_from_the_same_file_system_is_a_mount(tmp_path, monkeypatch):
+    place = tmp_path / "with blank"
+    place.mkdir()
+    line = f"36 35 98:0 /a {str(place).replace(' ', chr(92) + '040')} rw - ext4 /dev/a rw\n"
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, **_: line if str(self).endswith("mountinfo") else read(self, encoding="utf-8")
+    )
+    assert hidden(place, "work").parent == place

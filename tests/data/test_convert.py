@@ -219,7 +219,6 @@ def test_what_stands_for_nothing_is_no_class(nothing):
     [
         ([True, False], ["True", "False"]),
         ([1.0, 2.0], ["1", "2"]),
-        (["1.0", "0.0"], ["1", "0"]),
         (["1.0", "a"], ["1.0", "a"]),
         (["1.5", "2.0"], ["1.5", "2.0"]),
         ([1, 0], ["1", "0"]),
@@ -227,3 +226,19 @@ def test_what_stands_for_nothing_is_no_class(nothing):
 )
 def test_labels_that_look_like_numbers(cells, labels):
     assert run([{"text": "x", "label": cell} for cell in cells], ONE)[0].labels == labels
+
+
+@pytest.mark.parametrize("hidden", [None, -1, float("nan"), "", "nan", []])
+def test_hidden_labels_of_unlabelled_text_are_no_labels(hidden):
+    split, notes = run([{"text": "x", "label": hidden}], ONE, name="unlabeled")
+    assert (split.labels, notes) == (None, [])
+
+
+@pytest.mark.parametrize("cell", ["['play', 'jazz']", '["play", "jazz"]', "play jazz"])
+def test_a_list_that_a_table_holds_as_text_is_a_list(cell):
+    assert run([{"tokens": cell, "tags": "O B-genre"}], TOKENS)[0].words == [["play", "jazz"]]
+
+
+def test_half_a_list_is_refused():
+    with pytest.raises(DataError, match="row 10: column 'tokens' holds a list that is no Python or JSON list"):
+        run([{"tokens": "['play', 'jazz]", "tags": "O O"}], TOKENS)

@@ -266,3 +266,17 @@ def test_nothing_is_silently_unused(tmp_path):
     assert "not read, as not named after a split: notes.md" in data.notes
     assert "columns not used: id, source" in data.notes
     assert len(data.validation) == 10
+
+
+def test_whole_numbers_are_the_same_label_in_every_split(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"t{i},{i % 2}.0\n" for i in range(20)))
+    (tmp_path / "validation.csv").write_text("text,label\n" + "".join(f"v{i},{i % 2}\n" for i in range(20)))
+    (tmp_path / "test.csv").write_text("text,label\n" + "".join(f"w{i},{i % 2}.0\n" for i in range(20)))
+    assert read_data(tmp_path).labels == ("0", "1")
+
+
+def test_a_shard_alone_is_not_a_split(tmp_path):
+    file = tmp_path / "train-00000-of-00002.jsonl"
+    file.write_text('{"text": "x", "label": "a"}\n')
+    with pytest.raises(DataError, match="one of 2 shards; name the folder"):
+        read_data(file)

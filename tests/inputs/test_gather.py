@@ -1,17 +1,25 @@
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgekd.data.augment.apply import Augmented
 from edgekd.data.read import read_data
-from edgekd.data.split import Split
+from edgekd.data.split import Split, TaskData
 from edgekd.errors import UsageError
-from edgekd.inputs.gather import _same_answers, prepare, resolve_length, round_up_length, unknown_tokens
+from edgekd.inputs.gather import (
+    _require_one_scheme,
+    _same_answers,
+    prepare,
+    resolve_length,
+    round_up_length,
+    unknown_tokens,
+)
 from edgekd.models.teacher import load_teacher
 from edgekd.settings.distill import Stage
 from edgekd.settings.profile import override
-from edgekd.settings.task import JointIntentSlots, MultiLabelClassification, TextClassification
+from edgekd.settings.task import JointIntentSlots, MultiLabelClassification, TextClassification, TokenClassification
 from edgekd.tasks.build import build_task
 
 
@@ -79,3 +87,23 @@ def test_consistency_compares_intent_and_moved_tags():
     answers = [["go", "B-x", "O"], ["go", "O", "B-x"], ["stop", "O", "B-x"], ["go", "B-x", "O"]]
     made = Augmented(Split("x", ["n"] * 3), np.array([0, 0, 0]), ["swap"] * 3, 0, [[1, 0], [1, 0], [1, 0]])
     assert _same_answers(task, answers, np.zeros((4, 5)), made).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "message"),
+    [
+        ("O B-x I-x L-x U-x", "O B-x I-x", "the data's tags are BIO, the teacher's are BILOU"),
+        ("O B-x I-x", "O x", "the data's tags are IO, the teacher's are BIO"),
+        ("O B_x I_x", "O B_x I_x", "id2label of its config.json: tags such as 'B_x'"),
+    ],
+)
+def test_tags_of_two_schemes_are_refused(theirs, ours, message):
+    teacher = SimpleNamespace(folder="t", labels=tuple(theirs.split()), head="token")
+    with pytest.raises(UsageError, match=message):
+        _require_one_scheme(teacher, TaskData(TokenClassification(), tuple(ours.split())))
+
+
+@pytest.mark.parametrize("ours", ["O I-x", "O B-x I-x", "O B-x", ""])
+def test_tags_of_one_scheme_go_together(ours):
+    teacher = SimpleNamespace(folder="t", labels=("O", "B-x", "I-x"), head="token")
+    _require_one_scheme(teacher, TaskData(TokenClassification(), tuple(ours.split())))

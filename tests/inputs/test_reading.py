@@ -67,3 +67,20 @@ def test_other_logits_are_refused(folder):
 
 def test_the_longest_input_is_known_without_the_weights(folder):
     assert encoder_max_length(folder) == load_teacher(folder).max_length
+
+
+@pytest.mark.parametrize("kind", ["template", "bert"])
+def test_token_types_are_those_that_transformers_gives(folder, kind):
+    """A tokenizer of no family gives a model none, whatever its template says of the second text."""
+    configure(folder, tokenizer_class="PreTrainedTokenizerFast")
+    if kind == "bert":
+        content = json.loads((folder / "tokenizer.json").read_text())
+        names = [(name, content["model"]["vocab"][name]) for name in ("[SEP]", "[CLS]")]
+        content["post_processor"] = {"type": "BertProcessing", "sep": names[0], "cls": names[1]}
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+    teacher = load_teacher(folder)
+    assert "token_type_ids" in teacher.inputs
+    check_reading(teacher, data(TEXTS), 12)
+    theirs = AutoTokenizer.from_pretrained(folder)("a lamp", "on", return_token_type_ids=False)
+    assert "token_type_ids" not in theirs
+    assert not encode_texts(teacher.tokenizer, ["a lamp"], ["on"]).token_type_ids.any()

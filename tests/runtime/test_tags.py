@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from edgekd.runtime.tags import begins_with_i, repair_bio, scheme_of, spans_of
+from edgekd.runtime.tags import begins_with_i, repair_bio, scheme_of, spans_of, unknown_scheme
 from edgekd.settings.task import TokenClassification
 from edgekd.tasks.build import build_task
 
@@ -100,3 +100,30 @@ def test_repair_keeps_the_spans():
 )
 def test_tags_whose_spans_begin_with_i_are_told(texts, iob1):
     assert begins_with_i([text.split() for text in texts]) is iob1
+
+
+@pytest.mark.parametrize("odd", ["X", "[PAD]", "[CLS]"])
+def test_a_label_without_a_type_beside_prefixes_marks_no_span(odd):
+    labels = ["O", odd, "B-x", "I-x"]
+    assert scheme_of(labels) == "BIO"
+    assert spans_of(["B-x", "I-x", odd, "B-x"], "BIO") == [("x", 0, 2), ("x", 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("O B_PER I_PER", "'B_PER' carry a mark before their type"),
+        ("O b-per i-per", "'b-per' carry a mark before their type"),
+        ("O PER-B PER-I", "'PER-B' carry a mark after their type"),
+        ("O B-x M-x E-x W-x", "'B-x' carry a mark before"),
+        ("O e-mail s-bahn", ""),
+        ("O person city", ""),
+        ("O I-x I-y", ""),
+        ("O B-x I-x", ""),
+        ("O", ""),
+    ],
+)
+def test_tags_in_another_writing_are_not_taken_for_types(labels, said):
+    found = unknown_scheme(labels.split())
+    assert said in found
+    assert bool(said) == bool(found)
