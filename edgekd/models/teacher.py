@@ -398,17 +398,14 @@ def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any
     Raises:
         UsageError: transformers cannot load it, or leaves out weights that are there.
     """
+    wanted = {"local_files_only": True, "trust_remote_code": trust_remote_code, "dtype": torch.float32}
+    wanted |= {"output_loading_info": True, "ignore_mismatched_sizes": True, **settings}
     try:
         with quiet_transformers():
-            model, report = auto.from_pretrained(
-                path,
-                local_files_only=True,
-                trust_remote_code=trust_remote_code,
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **settings,
-            )
+            try:
+                model, report = auto.from_pretrained(path, **wanted)
+            except ImportError:  # an attention that the configuration names, and that is not installed here
+                model, report = auto.from_pretrained(path, **wanted, attn_implementation="eager")
     except Exception as error:  # a faulty file may surface as any class
         raise UsageError(f"{path}: transformers cannot load this model: {one_line(error)}") from error
     lost = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
@@ -446,10 +443,6 @@ def _problem(path: Path, head: HeadKind, config: Any) -> Problem:
     if head == "token":
         return "single_label_classification"
     problem = config.problem_type
-    if problem == "single_label_classification" and config.num_labels == 1:
-        raise UsageError(
-            f"{path / 'config.json'}: one logit tells no class of several; for a value, write problem_type regression"
-        )
     if problem is None:
         # transformers' own rule: one output is a regression.
         return "regression" if config.num_labels == 1 else "single_label_classification"

@@ -79,7 +79,7 @@ def test_parquet_holds_objects_as_maps_or_structs(tmp_path, kind):
         ({"probs": {}}, "row 2: probs names no label"),
         ({"probs": [0.5, 0.5]}, "row 2: probs must be an object from label to number"),
         ({"logits": {"a": 1.0}}, 'row 2: logits lack "b"'),
-        ({"label": True}, "row 2: label must be the name of one label"),
+        ({"label": ["a"]}, "row 2: label must be the name of one label"),
         ({}, "row 2: no output: give label, probs or logits"),
     ],
 )

@@ -40,7 +40,7 @@ class Reader:
     """What `write_core` takes of a teacher: its configuration and its tokenizer."""
 
     def __init__(self, folder):
-        self.folder = folder
+        self.folder, self.tokenizer = folder, Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def save_tokenizer(self, folder):
         for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -124,7 +124,7 @@ def test_saved_padding_and_truncation_are_not_the_bundles(shared_session, folder
     tokenizer.enable_truncation(6)
     tokenizer.save(str(teacher / "tokenizer.json"))
     model = unchanged(shared_session, teacher, folders / "data", tmp_path / "bundle")
-    text = "turn the lamp on please " * 4
+    text = "turn the lamp on please " * 9
     encodings, *_ = model._encode([text])
     assert encodings.lengths.tolist() == [LENGTH]
     np.testing.assert_allclose(
@@ -133,7 +133,7 @@ def test_saved_padding_and_truncation_are_not_the_bundles(shared_session, folder
 
 
 # huggingface/transformers#34528: RoBERTa that numbers positions from another padding id than 1.
-@pytest.mark.parametrize("pad", [0, 3])
+@pytest.mark.parametrize("pad", [3, 4])
 def test_positions_are_numbered_from_the_models_padding_id(shared_session, folders, tmp_path, pad, monkeypatch):
     from . import test_same_as_transformers as same
 
@@ -181,7 +181,7 @@ def test_one_logit_is_no_classification(teacher):
     cut = {name: value[:1] if name.startswith("classifier") else value for name, value in weights.items()}
     save_file(cut, teacher / "model.safetensors", {"format": "pt"})
     edit(teacher / "config.json", id2label={"0": "yes"}, label2id={"yes": 0}, num_labels=1)
-    with pytest.raises(UsageError, match="one logit"):
+    with pytest.raises(UsageError, match="num_labels > 1"):
         load_teacher(teacher)
 
 
