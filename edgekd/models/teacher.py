@@ -269,7 +269,7 @@ def load_encoder(
     _require_safetensors(path, _read_config(path, trust_remote_code))
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     kind = {"problem_type": problem} if head == "sequence" else {}
-    model, lost = load_weights(_AUTO[head], path, trust_remote_code, **names, **kind)
+    model, lost = load_weights(_AUTO[head], path, trust_remote_code, new_head=True, **names, **kind)
     inside = f"{model.base_model_prefix}."
     if has_head(path):
         made = _AUTO[head].from_config(model.config, dtype=torch.float32, trust_remote_code=trust_remote_code)
@@ -387,13 +387,16 @@ def _head_kind(path: Path, config: dict[str, Any]) -> HeadKind:
     )
 
 
-def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any) -> tuple[Any, list[str]]:
+def load_weights(
+    auto: Any, path: Path, trust_remote_code: bool, *, new_head: bool = False, **settings: Any
+) -> tuple[Any, list[str]]:
     """The model in eval mode, and the names of its weights that the files lack or hold in another size.
 
     Args:
         auto: The transformers class that loads it, such as `AutoModel`.
         trust_remote_code: Run model code that comes with the files.
-        **settings: More for `from_pretrained`.
+        new_head: The head that the folder may have is not wanted.
+        **settings: Fields of the configuration, and more for `from_pretrained`.
 
     Raises:
         UsageError: transformers cannot load it, or leaves out weights that are there.
@@ -405,12 +408,12 @@ def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any
             try:
                 model, report = auto.from_pretrained(path, **wanted)
             except ImportError:  # an attention that the configuration names, and that is not installed here
-                model, report = auto.from_pretrained(path, **wanted, attn_implementation="eager")
+                model, report = auto.from_pretrained(path, **wanted | {"config": _with_eager_attention(path)})
     except Exception as error:  # a faulty file may surface as any class
         raise UsageError(f"{path}: transformers cannot load this model: {one_line(error)}") from error
     lost = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     # An encoder leaves behind whatever head it had; a classifier has one of its own.
-    harmless = _HARMLESS if auto in _AUTO.values() else _HEADS
+    harmless = _HARMLESS if auto in _AUTO.values() and not new_head else _HEADS
     if unused := sorted(name for name in report["unexpected_keys"] if not harmless.search(name)):
         if wrapped := _WRAPPED.match(unused[0]):
             raise UsageError(
@@ -422,6 +425,14 @@ def load_weights(auto: Any, path: Path, trust_remote_code: bool, **settings: Any
             "model than was trained: merge adapters, or mend config.json, and save it again with save_pretrained"
         )
     return model.eval(), sorted(lost)
+
+
+def _with_eager_attention(path: Path) -> Any:
+    """The folder's configuration, whatever attention it names."""
+    config = {
+        name: value for name, value in _read_json(path / "config.json").items() if "attn_implementation" not in name
+    }
+    return CONFIG_MAPPING[config["model_type"]].from_dict(config, attn_implementation="eager")
 
 
 def one_line(error: Exception) -> str:
