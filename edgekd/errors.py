@@ -74,6 +74,11 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         raise UnavailableError(f"{module} is needed to {purpose}: pip install 'edgekd[{extra}]'") from error
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def meant(name: str, known: Iterable[str]) -> str | None:
     """What a wrong name was meant to be, as the end of an error's line; None where nothing is near it."""
     import difflib  # a deployed runtime starts without it

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from edgekd.errors import EdgekdError, UsageError
+from edgekd.errors import EdgekdError, UsageError, first_line
 
 LARGEST_BYTES = 2**31 - 2**20
 """Weights that one ONNX file may hold: protobuf's limit, less room for the graph."""
@@ -29,6 +29,5 @@ def read_model(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise EdgekdError(f"{path}: not a whole ONNX model ({reason}); export it again") from error
+        raise EdgekdError(f"{path}: not a whole ONNX model ({first_line(error)}); export it again") from error
     return model

@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from edgekd.errors import EdgekdError, UsageError
+from edgekd.errors import EdgekdError, UsageError, first_line
 from edgekd.graph.check import LARGEST_BYTES
 from edgekd.graph.parity import compare_logits, run_onnx
 from edgekd.graph.quiet import quiet
@@ -101,8 +101,10 @@ def _export(model: nn.Module, inputs: Sequence[str], opset: int) -> onnx.ModelPr
         assert program is not None
         proto = program.model_proto
     except Exception as error:  # the exporter lets through whatever the model's own code raises
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise EdgekdError(f"torch cannot export {type(model).__name__} to ONNX: {reason}") from error
+        raise EdgekdError(
+            f"torch cannot export {type(model).__name__} to ONNX, which a bundle is made of ({_reason(error)}): use a"
+            " teacher of another family"
+        ) from error
     # Stale shapes stop onnxruntime's quantiser.
     del proto.graph.value_info[:]
     _fold_transposes(proto.graph)
@@ -112,6 +114,13 @@ def _export(model: nn.Module, inputs: Sequence[str], opset: int) -> onnx.ModelPr
         for axis, name in zip(axes[: len(axes) if value.name != "logits" else len(axes) - 1], _AXES, strict=False):
             axis.dim_param = name
     return proto
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what stopped the exporter, which wraps it in advice on how to debug torch."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 def _fold_transposes(graph: onnx.GraphProto) -> None:
@@ -148,14 +157,18 @@ def _prove(model: nn.Module, inputs: Sequence[str], path: Path) -> None:
 
 
 def _example(model: nn.Module, inputs: Sequence[str], batch: int, length: int) -> dict[str, Tensor]:
-    """A batch of any tokens, the first text padded by a third."""
+    """A batch of any tokens, the first text padded by a third, each ended as some families need it to be."""
     device = next(model.parameters()).device
     config: Any = model.config
     generator = torch.Generator().manual_seed(batch * length)
     mask = torch.ones(batch, length, dtype=torch.int64)
     mask[0, length - length // 3 :] = 0
+    ids = torch.randint(config.vocab_size, (batch, length), generator=generator)
+    if isinstance(end := getattr(config, "eos_token_id", None), int) and end < config.vocab_size:
+        ids[ids == end] = (end + 1) % config.vocab_size
+        ids[torch.arange(batch), mask.sum(1) - 1] = end
     values = {
-        "input_ids": torch.randint(config.vocab_size, (batch, length), generator=generator),
+        "input_ids": ids,
         "attention_mask": mask,
         "token_type_ids": torch.zeros_like(mask),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.errors import EdgekdError, UsageError, require
+from edgekd.errors import EdgekdError, UsageError, first_line, require
 from edgekd.onnx_session import session_options
 from edgekd.records.export import Parity
 
@@ -60,8 +60,7 @@ def load_session(path: Path, threads: int = 1) -> Any:
     try:
         return ort.InferenceSession(str(path), session_options(threads=threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class but this
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise EdgekdError(f"{path}: onnxruntime cannot load it ({reason}); export it again") from error
+        raise EdgekdError(f"{path}: onnxruntime cannot load it ({first_line(error)}); export it again") from error
 
 
 def run_onnx(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]], threads: int = 1) -> list[NDArray[np.float32]]:
@@ -76,7 +75,7 @@ def run_onnx(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]], threads:
 
     Raises:
         UsageError: There is no such file.
-        EdgekdError: onnxruntime cannot load it, or a batch lacks one of its inputs.
+        EdgekdError: onnxruntime cannot load or run it, or a batch lacks one of its inputs.
         UnavailableError: onnxruntime is not installed.
     """
     session = load_session(path, threads)
@@ -86,5 +85,8 @@ def run_onnx(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]], threads:
         missing = [name for name in names if name not in batch]
         if missing:
             raise EdgekdError(f"{path}: the batch lacks the model's input {missing[0]}")
-        outputs.append(session.run(None, {name: batch[name] for name in names})[0])
+        try:
+            outputs.append(session.run(None, {name: batch[name] for name in names})[0])
+        except Exception as error:  # as above
+            raise EdgekdError(f"{path}: onnxruntime cannot run it ({first_line(error)})") from error
     return outputs

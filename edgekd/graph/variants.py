@@ -10,7 +10,7 @@ from typing import Literal
 
 import onnx
 
-from edgekd.errors import EdgekdError, require
+from edgekd.errors import EdgekdError, first_line, require
 from edgekd.graph.check import read_model
 from edgekd.graph.quiet import quiet
 from edgekd.graph.writer import save_model
@@ -58,8 +58,9 @@ def optimise(source: Path, destination: Path, level: Literal[0, 1, 2]) -> None:
                 str(source), model_type="bert", num_heads=0, hidden_size=0, opt_level=level
             ).model
         except Exception as error:  # it lets through whatever its fusions raise
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise EdgekdError(f"{source}: onnxruntime's transformer optimiser fails on it ({reason})") from error
+            raise EdgekdError(
+                f"{source}: onnxruntime's transformer optimiser fails on it ({first_line(error)})"
+            ) from error
     used = {node.domain for node in made.graph.node} | {""}
     versions = {opset.domain: opset.version for opset in made.opset_import if opset.domain in used}
     # It leaves out its own domain at some levels, and names many others that no node is of.
@@ -88,8 +89,7 @@ def fused_nodes(model: Path) -> dict[str, int]:
         try:
             ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class but this
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise EdgekdError(f"{model}: onnxruntime cannot load it ({reason}); export it again") from error
+            raise EdgekdError(f"{model}: onnxruntime cannot load it ({first_line(error)}); export it again") from error
         made = onnx.load(options.optimized_model_filepath, load_external_data=False)
     written = {node.op_type for node in onnx.load(model, load_external_data=False).graph.node if node.domain == ""}
     kinds = Counter(

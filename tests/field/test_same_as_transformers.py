@@ -38,11 +38,15 @@ FAMILIES = {
     "convbert": ("wordpiece", hf.ConvBertConfig, SIZES | {"embedding_size": 32, "conv_kernel_size": 3}),
     "roformer": ("wordpiece", hf.RoFormerConfig, SIZES | {"embedding_size": 32}),
     "squeezebert": ("wordpiece", hf.SqueezeBertConfig, SIZES | {"embedding_size": 32}),
-    "roberta": ("bpe", hf.RobertaConfig, SIZES | FROM_PADDING | {"type_vocab_size": 1}),
-    "longformer": (
-        "bpe", hf.LongformerConfig,
-        SIZES | FROM_PADDING | {"type_vocab_size": 1, "attention_window": [8, 8], "sep_token_id": 2},
+    "mobilebert": (
+        "wordpiece", hf.MobileBertConfig,
+        SIZES | {"embedding_size": 32, "intra_bottleneck_size": 32, "true_hidden_size": 32},
     ),
+    "deberta": (
+        "bpe", hf.DebertaConfig,
+        SIZES | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pad_token_id": 1, "type_vocab_size": 0},
+    ),
+    "roberta": ("bpe", hf.RobertaConfig, SIZES | FROM_PADDING | {"type_vocab_size": 1}),
     "mpnet": ("bpe", hf.MPNetConfig, SIZES | FROM_PADDING),
     "modernbert": (
         "wordpiece", hf.ModernBertConfig,
