@@ -5,6 +5,9 @@ canonical JSON of everything that decides the result (the ids of its inputs incl
 result (device index, paths, worker counts) never enters a key. Work happens in `<id>.work`, which survives a
 crash and is handed back to the same stage; the manifest is written last, then one rename: a finished folder is
 finished. Failures are never stored. One lock an id, which a kill frees.
+
+A store carries a tag file; nothing is listed or deleted in a folder without one, nor what has not the form of an
+artefact, nor a file that its manifest does not name. Files are known by their SHA-256.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ import contextlib
 import getpass
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,6 +30,17 @@ from typing import Any
 from edgekd.errors import EdgekdError, UsageError
 
 MANIFEST = "manifest.json"
+
+TAG = "CACHEDIR.TAG"
+"""The file that makes a folder a store; backup tools leave out folders with such a file (bford.info/cachedir)."""
+
+_TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# EdgeKD keeps finished steps here: `edgekd cache`.\n"
+_DIGEST = re.compile(r"[0-9a-f]{24}")
+
+# Artefacts whose files this process has read whole.
+_CHECKED: set[Path] = set()
+
+log = logging.getLogger("edgekd.store")
 
 # Given by the user, or learned of the machine, not made by a stage: never listed as a stage, never cleared.
 _DEVICES, _SPEED = "devices", "speed"
@@ -131,6 +147,7 @@ class Store:
         if found is not None:
             return found
         final.parent.mkdir(parents=True, exist_ok=True)
+        self._tag()
         with _locked(final, stage):
             found = self._find(stage, digest)  # another process may have finished it meanwhile
             if found is not None:
@@ -142,8 +159,9 @@ class Store:
             seconds = time.monotonic() - started
             _write_manifest(work, json.loads(text) | {"result": result, "seconds": seconds})
             if final.exists():
-                shutil.rmtree(final)  # damaged: its files no longer match its manifest
+                _set_aside(final)
             work.rename(final)
+            _CHECKED.add(final)
         return Artefact(f"{stage}-{digest}", final, result, seconds, reused=False)
 
     def _find(self, stage: str, digest: str) -> Artefact | None:
@@ -151,16 +169,48 @@ class Store:
         manifest = read_manifest(path)
         if manifest is None:
             return None
+        if path not in _CHECKED:
+            # Once a process: what lies on a disk may have changed since it was written.
+            if not _whole(path, manifest):
+                log.warning("note: %s is damaged, and is made again", path)
+                return None
+            _CHECKED.add(path)
         return Artefact(f"{stage}-{digest}", path, manifest["result"], manifest["seconds"], reused=True)
 
+    def _tag(self) -> None:
+        tag = self.root / TAG
+        if not tag.is_file():
+            tag.write_text(_TAG_TEXT, encoding="utf-8")
+
+    def _require_tag(self) -> None:
+        """Refuse a folder that edgekd has not made a store; an empty one, or none, is a store without entries."""
+        if not (self.root / TAG).is_file() and self.root.is_dir() and any(self.root.iterdir()):
+            raise UsageError(f"{self.root} is no store of edgekd's: it has no {TAG}; name another --cache-dir")
+
     def entries(self) -> list[tuple[str, Path, int]]:
-        """List (stage, folder, bytes) of everything stored, unfinished work included."""
+        """List (stage, folder, bytes) of everything stored, unfinished work included.
+
+        Raises:
+            UsageError: The folder is no store.
+        """
+        self._require_tag()
         found = []
-        for stage in sorted(p for p in self.root.glob("*") if p.is_dir() and p.name not in (_DEVICES, _SPEED)):
-            for folder in sorted(p for p in stage.iterdir() if p.is_dir()):
-                size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-                found.append((stage.name, folder, size))
+        for stage in sorted(self.root.glob("*")):
+            if stage.is_symlink() or not stage.is_dir() or stage.name in (_DEVICES, _SPEED):
+                continue
+            for folder in sorted(stage.iterdir()):
+                if _is_artefact(folder):
+                    size = sum(f.lstat().st_size for f in folder.rglob("*") if not f.is_dir())
+                    found.append((stage.name, folder, size))
         return found
+
+    def verify(self) -> tuple[int, list[Path]]:
+        """Read every file of every finished artefact: how many are whole, and the folders of those that are not."""
+        folders = [folder for _, folder, _ in self.entries() if _DIGEST.fullmatch(folder.name)]
+        damaged = [
+            folder for folder in folders if (found := read_manifest(folder)) is None or not _whole(folder, found)
+        ]
+        return len(folders) - len(damaged), damaged
 
     @property
     def speed_folder(self) -> Path:
@@ -176,7 +226,11 @@ class Store:
         return sorted(path.parent.name for path in self.root.glob(f"{_DEVICES}/*/profile.yaml"))
 
     def clear(self) -> int:
-        """Delete everything stored that no running process holds; return the bytes freed."""
+        """Delete everything stored that no running process holds; return the bytes freed.
+
+        Raises:
+            UsageError: The folder is no store.
+        """
         freed = 0
         for stage, folder, size in self.entries():
             with contextlib.suppress(EdgekdError), _locked(folder, stage):
@@ -185,15 +239,46 @@ class Store:
         return freed
 
 
+def _is_artefact(folder: Path) -> bool:
+    """Whether `Store.make` has made a folder: by its name, and a finished one by its manifest."""
+    name, _, rest = folder.name.partition(".")
+    if folder.is_symlink() or not folder.is_dir() or not _DIGEST.fullmatch(name):
+        return False
+    return (folder / MANIFEST).is_file() if not rest else rest == "work" or rest.startswith("damaged")
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep what no longer is what its manifest says, for whoever wants to know how; it is cleared like all else."""
+    for number in range(1000):
+        aside = folder.with_suffix(f".damaged{number}")
+        if not aside.exists():
+            folder.rename(aside)
+            return
+
+
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """Return the manifest of a finished artefact, or None if it is absent or its files do not match it."""
+    """Return the manifest of a finished artefact, or None where there is none that can be read."""
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        files = manifest["files"]
-        whole = all((path / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return None
-    return manifest if whole else None
+    known = isinstance(manifest, dict) and {"files", "result", "seconds"} <= manifest.keys()
+    return manifest if known and isinstance(manifest["files"], dict) else None
+
+
+def _whole(folder: Path, manifest: Mapping[str, Any] | None) -> bool:
+    """Whether every file holds the bytes that were written, by its SHA-256."""
+    if manifest is None:
+        return False
+    try:
+        return all(_sum_of(folder / name) == expected for name, expected in manifest["files"].items())
+    except OSError:
+        return False
+
+
+def _sum_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -231,9 +316,7 @@ def read_json(path: Path, mend: str = "make it again") -> Any:
 
 def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:
     files = {
-        str(f.relative_to(work)): f.stat().st_size
-        for f in sorted(work.rglob("*"))
-        if f.is_file() and f.name != MANIFEST
+        str(f.relative_to(work)): _sum_of(f) for f in sorted(work.rglob("*")) if f.is_file() and f.name != MANIFEST
     }
     write_json(work / MANIFEST, manifest | {"files": files})
 

@@ -3,7 +3,8 @@ import threading
 
 import pytest
 
-from edgekd.errors import EdgekdError
+import edgekd.store
+from edgekd.errors import EdgekdError, UsageError
 from edgekd.store import Store, canonical
 
 
@@ -46,6 +47,7 @@ def test_damaged_artefact_is_made_again(tmp_path):
     store = Store(tmp_path)
     made = store.make("s", 1, {}, lambda work: (work / "x").write_text("whole") and None)
     (made.path / "x").write_text("cut")
+    edgekd.store._CHECKED.clear()
     again = store.make("s", 1, {}, lambda work: (work / "x").write_text("whole") and None)
     assert not again.reused
     assert (again.path / "x").read_text() == "whole"
@@ -75,6 +77,47 @@ def test_two_at_once_are_refused(tmp_path):
     finally:
         leave.set()
         thread.join()
+
+
+@pytest.mark.parametrize("how", ["same size", "gone"])
+def test_changed_bytes_are_set_aside_and_made_again(tmp_path, how, caplog):
+    store = Store(tmp_path)
+    made = store.make("s", 1, {}, lambda work: (work / "x").write_text("whole") and None)
+    (made.path / "x").write_text("whore") if how == "same size" else (made.path / "x").unlink()
+    assert store.verify() == (0, [made.path])
+    edgekd.store._CHECKED.clear()  # as in the next process
+    again = store.make("s", 1, {}, lambda work: (work / "x").write_text("whole") and None)
+    assert not again.reused
+    assert (again.path / "x").read_text() == "whole"
+    assert caplog.text.count("is damaged, and is made again") >= 1
+    assert made.path.with_suffix(".damaged0").is_dir()
+    assert store.verify() == (1, [])
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+def test_what_is_not_ours_is_not_touched(tmp_path, tagged):
+    photos = tmp_path / "photos" / "2020"
+    photos.mkdir(parents=True)
+    (photos / "a.jpg").write_bytes(b"x")
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / ("a" * 24)).symlink_to(photos)
+    (tmp_path / "linked").symlink_to(photos.parent)
+    store = Store(tmp_path)
+    if tagged:
+        store.make("s", 1, {}, lambda work: None)
+        assert [stage for stage, _, _ in store.entries()] == ["s"]
+        store.clear()
+        assert store.entries() == []
+    else:
+        for ask in (store.entries, store.clear, store.verify):
+            with pytest.raises(UsageError, match=r"is no store of edgekd's: it has no CACHEDIR\.TAG"):
+                ask()
+    assert (photos / "a.jpg").read_bytes() == b"x"
+
+
+def test_a_store_that_is_not_there_is_empty(tmp_path):
+    assert Store(tmp_path / "none").entries() == []
+    assert Store(tmp_path).clear() == 0
 
 
 def test_clear_frees_and_counts(tmp_path):
