@@ -137,8 +137,7 @@ class Store:
             build: Called with a folder to work in, which may hold what an interrupted earlier call left.
                 Whatever it leaves there is the artefact; it returns a small JSON-able result or None.
 
-        Raises:
-            EdgekdError: Another process is making the same artefact.
+        Another process that is making the same artefact is waited for, and what it made is used.
         """
         text = canonical({"stage": stage, "version": version, "key": key})
         digest = hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -148,7 +147,7 @@ class Store:
             return found
         final.parent.mkdir(parents=True, exist_ok=True)
         self._tag()
-        with _locked(final, stage):
+        with _awaited(final, stage):
             found = self._find(stage, digest)  # another process may have finished it meanwhile
             if found is not None:
                 return found
@@ -341,7 +340,20 @@ def held(path: Path, refusal: EdgekdError) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def _awaited(folder: Path, stage: str) -> Iterator[None]:
+    """Hold an artefact's lock, once whoever holds it has finished or died."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(folder, stage))
+        except EdgekdError:
+            from filelock import FileLock
+
+            log.warning("note: another run is making the same %s step; waiting for it", stage)
+            stack.enter_context(FileLock(folder.with_suffix(".lock")).acquire(poll_interval=0.2))
+        yield
+
+
 def _locked(folder: Path, stage: str) -> contextlib.AbstractContextManager[None]:
     path = folder.with_suffix(".lock")
-    why = f"another edgekd process is working on the same {stage} step ({path}): "
-    return held(path, EdgekdError(f"{why}wait for it, or give this run its own --cache-dir"))
+    return held(path, EdgekdError(f"another edgekd process is working on the same {stage} step ({path})"))

@@ -1,5 +1,7 @@
+import contextlib
 import json
 import threading
+import time
 
 import pytest
 
@@ -61,22 +63,35 @@ def test_half_written_manifest_counts_as_unfinished(tmp_path):
     assert not store.make("s", 1, {}, lambda work: None).reused
 
 
-def test_two_at_once_are_refused(tmp_path):
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_second_of_two_waits_for_the_first_and_uses_it(tmp_path, fails, caplog):
     store, inside, leave = Store(tmp_path), threading.Event(), threading.Event()
+    made, calls = [], []
 
-    def slow(work):
-        inside.set()
-        leave.wait(10)
+    def build(work):
+        calls.append(work)
+        if len(calls) == 1:
+            inside.set()
+            leave.wait(10)
+            if fails:
+                raise RuntimeError("the first died")
 
-    thread = threading.Thread(target=lambda: store.make("s", 1, {}, slow))
-    thread.start()
-    assert inside.wait(10)
-    try:
-        with pytest.raises(EdgekdError, match="another edgekd process"):
-            store.make("s", 1, {}, lambda work: None)
-    finally:
-        leave.set()
+    def first():
+        with contextlib.suppress(RuntimeError):
+            made.append(store.make("s", 1, {}, build))
+
+    threads = [threading.Thread(target=first)]
+    threads[0].start()
+    inside.wait(10)
+    threads.append(threading.Thread(target=lambda: made.append(store.make("s", 1, {}, build))))
+    threads[1].start()
+    while "waiting for it" not in caplog.text:
+        time.sleep(0.01)
+    leave.set()
+    for thread in threads:
         thread.join()
+    assert len(calls) == 1 + fails
+    assert [artefact.reused for artefact in made] == ([False] if fails else [False, True])
 
 
 @pytest.mark.parametrize("how", ["same size", "gone"])

@@ -133,14 +133,20 @@ def _full_disk(error: BaseException | None) -> str | None:
 
 
 def _end_like_an_interrupt() -> None:
-    """SIGTERM, as of `docker stop` or Slurm, ends a run as Ctrl-C does; PID 1 would ignore it without a handler."""
+    """SIGTERM (`docker stop`, Slurm) and SIGHUP (a closed terminal) end a run as Ctrl-C does.
+
+    PID 1 would ignore them without a handler.
+    """
 
     def interrupt(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # the second must not strike the clean-up of the first
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
+        for name in ("SIGTERM", "SIGHUP"):
+            # `nohup` has it ignored, and Windows has no SIGHUP.
+            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+                signal.signal(getattr(signal, name), interrupt)
 
 
 def _one_line(error: object) -> str:

@@ -239,6 +239,13 @@ def _ms(nanoseconds: Sequence[int]) -> tuple[float, ...]:
     return tuple(ns / 1e6 for ns in nanoseconds)
 
 
+# No module is taken from the folder that a user happens to stand in (-P), and this package from where it is here.
+_CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import edgekd; del sys.path[0];"
+    " from edgekd.latency.child import main; main()"
+)
+
+
 class ChildProcess:
     """One child and its pipes."""
 
@@ -247,7 +254,7 @@ class ChildProcess:
         # A file, not a pipe: a chatty library would fill a pipe that nobody reads, and block.
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgekd.latency.child"],
+            [sys.executable, "-P", "-c", _CHILD, str(Path(edgekd.__file__).parent.parent)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
