@@ -6,7 +6,7 @@ import time
 import pytest
 
 import edgekd.store
-from edgekd.errors import EdgekdError, UsageError
+from edgekd.errors import UsageError
 from edgekd.store import Store, canonical
 
 
