@@ -10,7 +10,7 @@ LAYERS = (
     "errors", "store", "output", "progress", "resources", "onnx_session", "settings", "profiles", "records", "runtime",
     "models",
     "graph", "bundle", "data", "latency", "tasks", "distill", "proof", "export", "inputs", "session", "remote", "plan",
-    "assistants", "report", "pipeline", "api", "cli", "__main__",
+    "assistants", "report", "pipeline", "serving", "api", "cli", "__main__",
 )  # fmt: skip
 
 PACKAGE = Path(edgekd.__file__).parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import re
 import signal
 import sys
@@ -31,6 +32,8 @@ COMMANDS = {
     "distill": ("edgekd.cli.distill", "Train the student of a plan."),
     "export": ("edgekd.cli.export", "Write a student as ONNX, FP32 and INT8, proven equal."),
     "validate": ("edgekd.cli.validate", "Measure a bundle against its budget, here and now."),
+    "predict": ("edgekd.cli.predict", "Answer texts with a bundle."),
+    "serve": ("edgekd.cli.serve", "Serve a bundle over HTTP."),
     "report": ("edgekd.cli.report", "Write the report of a bundle again."),
     "probe": ("edgekd.cli.probe", "Measure a device that is elsewhere, and plan for it here."),
     "profiles": ("edgekd.cli.profiles", "List the profiles, or show one."),
@@ -62,10 +65,14 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_LazyGroup, invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)  # fmt: skip
 @click.version_option(__version__, prog_name="edgekd")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def group(debug: bool) -> None:
+@click.pass_context
+def group(context: click.Context, debug: bool) -> None:
     """Compress a fine-tuned Transformer encoder to a latency budget, and prove it.
 
     edgekd compress --teacher ./my-bert --data ./data --latency-ms 10 --out ./bundle
@@ -73,6 +80,8 @@ def group(debug: bool) -> None:
     Exit codes: 0 budget and quality met, 1 missed, 2 usage or data, 3 hardware or library missing,
     4 other error, 5 inconclusive, 6 unmeasured, 130 interrupted.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,6 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, SystemExit):
         return int(error.code) if isinstance(error.code, int) else 0, ""
+    if isinstance(error, BrokenPipeError):
+        # Who read our output has seen enough, as `head` does; nothing more is to be flushed into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.MET, ""
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return ExitCode.INTERRUPTED, "interrupted: finished steps are kept; run the same command again"
     if isinstance(error, EdgekdError):

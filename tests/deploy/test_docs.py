@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
+
+from edgekd.serving.limits import Limits
+from edgekd.serving.server import create_app
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
 
@@ -19,35 +23,38 @@ def blocks(language):
 
 def test_every_file_it_names_is_in_the_bundle(bundle):
     named = set(re.findall(r"(?:bundle/)?(deploy/[\w./-]*\w)", PAGE))
-    assert {"deploy/docker/serve.py", "deploy/node/client.mjs", "deploy/tensorrt/build.py", "deploy/web"} <= named
+    assert {"deploy/docker/Dockerfile", "deploy/node/client.mjs", "deploy/tensorrt/build.py", "deploy/web"} <= named
     assert not [name for name in named if not (bundle / name).exists()]
 
 
-@pytest.mark.parametrize("script", ["docker/serve.py", "tensorrt/build.py"])
-def test_every_flag_of_a_script_exists(bundle, script):
+@pytest.mark.parametrize(
+    ("script", "section"), [(["-m", "edgekd.serving"], "## HTTP"), (["tensorrt/build.py"], "## TensorRT")]
+)
+def test_every_flag_of_a_script_exists(bundle, script, section):
     run = subprocess.run(
-        [sys.executable, str(bundle / "deploy" / script), "--help"], capture_output=True, text=True, check=True,
+        [sys.executable, *script, "--help"], cwd=bundle / "deploy", capture_output=True, text=True, check=True,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
-    start = PAGE.index("## HTTP" if script.startswith("docker") else "## TensorRT")
+    start = PAGE.index(section)
     section = PAGE[start : PAGE.find("\n## ", start + 5)]
     flags = set(re.findall(r"--[a-z][a-z0-9-]+", section)) - {"--rm", "--cpus", "--bundle"}
     assert len(flags) > 3
     assert not [flag for flag in flags if flag not in run.stdout]
 
 
-def test_the_limits_it_states_are_the_defaults(serve):
-    limits = serve.Limits()
+def test_the_limits_it_states_are_the_defaults():
+    limits = Limits()
     stated = re.search(r"([\d,]+) MiB `--max-body-bytes`, ([\d,]+) `--max-texts`, ([\d,]+) `--max-characters`", PAGE)
     mib, texts, characters = (int(number.replace(",", "")) for number in stated.groups())
     assert (mib * 2**20, texts, characters) == (limits.body_bytes, limits.texts, limits.characters)
     assert f"{limits.waiting} `--max-waiting`" in PAGE
     assert f"longer than {limits.body_seconds:g} s" in PAGE
+    assert f"{limits.seconds:g} s `--max-seconds`" in PAGE
 
 
-def test_its_metrics_are_those_of_the_server(serve, bundle):
-    registry = serve.create_app(bundle).state.server.metrics.registry
-    exported = serve.generate_latest(registry).decode()
+def test_its_metrics_are_those_of_the_server(bundle):
+    registry = create_app(bundle).state.server.metrics.registry
+    exported = generate_latest(registry).decode()
     named = set(re.findall(r"`((?:edgekd|process)_\w+)", PAGE))
     assert len(named) >= 8
     assert not [name for name in named if name not in exported]
