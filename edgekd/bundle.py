@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -60,8 +60,17 @@ class Core:
 
 def write_core(folder: Path, core: Core) -> None:
     """Write model.onnx, config.json and the tokenizer: enough for `edgekd.runtime.load`."""
+    from edgekd.graph.stamp import write_stamped
+    from edgekd.models.identity import folder_id
+
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(core.model, folder / "model.onnx")
+    facts = {
+        "task": core.task.name,
+        "labels": json.dumps(list(core.labels), ensure_ascii=False),
+        "max_length": str(core.max_length),
+        "source_sha256": folder_id(core.reader.folder),
+    }
+    write_stamped(core.model, folder / "model.onnx", facts)
     write_json(folder / "config.json", config_of(core))
     core.reader.save_tokenizer(folder)
     tokenizer = folder / "tokenizer_config.json"

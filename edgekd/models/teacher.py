@@ -323,7 +323,7 @@ def model_folder(folder: str | Path, trust_remote_code: bool = False) -> Path:
 
 def _fetch(name: str, trust_remote_code: bool) -> Path:
     # Weights in other formats are left out, code is taken only if it may run.
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"] + (["*.py"] if trust_remote_code else [])
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"] + (["*.py"] if trust_remote_code else [])
     try:
         with quiet_transformers():
             return Path(snapshot_download(name, allow_patterns=patterns))

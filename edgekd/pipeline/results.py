@@ -31,16 +31,15 @@ def result_of(
 ) -> Result:
     """Everything that the run found, as the report and the verdict tell it."""
     inputs, probe = planner.inputs, planner.device.probe
-    source = "embedded demo" if request.demo else Path(str(request.data or request.teacher_outputs)).name
     return Result(
         name=name,
         demo=request.demo,
         request=request.model_dump(mode="json"),
         budget_ms=planner.budget_ms,
         percentile=inputs.profile.budget.percentile,
-        data=collect.data_summary(inputs.of_student, source),
+        data=collect.data_summary(inputs.of_student, request),
         transfer=collect.transfer_summary(inputs.transfer),
-        teacher=collect.teacher_summary(inputs, f"made of {Path(request.encoder).name}" if request.encoder else None),
+        teacher=collect.teacher_summary(inputs, request),
         calibration=calibrate(inputs.task, inputs.validation, inputs.validation_rows),
         outputs=_outputs(request, planner, final),
         plan=final.plan,

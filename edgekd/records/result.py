@@ -54,6 +54,7 @@ class DataSummary(Record):
 
     Attributes:
         name: The folder's or hub set's name, without its path.
+        hub_id: Its name on the hub, where it was taken from there.
         task: The task's Hugging Face name.
         metric: What every score of the result is; scores are between 0 and 1.
         labels: Number of labels.
@@ -62,6 +63,7 @@ class DataSummary(Record):
     """
 
     name: str = ""
+    hub_id: str | None = None
     task: str
     metric: str
     labels: int
@@ -73,7 +75,9 @@ class TeacherSummary(Record):
     """The model to be compressed.
 
     Attributes:
-        name: Its folder's name.
+        name: Its folder's name, or what it was made of.
+        hub_id: Its name on the hub, where it was taken from there.
+        license: As its own card names it.
         family: Its `model_type`.
         shape: Its shape in words.
         parameters: All parameters.
@@ -82,6 +86,8 @@ class TeacherSummary(Record):
     """
 
     name: str
+    hub_id: str | None = None
+    license: str | None = None
     family: str
     shape: str
     parameters: int

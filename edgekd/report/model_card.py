@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-import yaml
-
 from edgekd.records.result import Result
 from edgekd.report import wording
 
@@ -44,12 +42,29 @@ def model_card(result: Result) -> str:
 
 
 def _front_matter(result: Result) -> str:
-    tags = ["edgekd", "onnx", "onnxruntime", "knowledge-distillation", result.data.task]
-    content: dict[str, Any] = {"library_name": "onnx", "pipeline_tag": _pipeline(result), "tags": tags}
-    metric = _HUB_METRIC.get(result.data.metric)
-    if metric is not None:
-        content["metrics"] = [metric]
-    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+    from huggingface_hub import EvalResult, ModelCardData
+
+    metric, shipped = _HUB_METRIC.get(result.data.metric), result.shipped
+    found = []
+    if metric is not None and shipped is not None:
+        found = [
+            EvalResult(
+                task_type=_pipeline(result), dataset_type=result.data.hub_id or "own", dataset_name=result.data.name,
+                dataset_split="test", metric_type=metric, metric_value=round(shipped.score, 6), metric_name=result.data.metric,
+            )
+        ]  # fmt: skip
+    data = ModelCardData(
+        library_name="onnx",
+        pipeline_tag=_pipeline(result),
+        license=result.teacher.license,
+        base_model=result.teacher.hub_id,
+        datasets=None if result.data.hub_id is None else [result.data.hub_id],
+        tags=["edgekd", "onnx", "onnxruntime", "knowledge-distillation", result.data.task],
+        metrics=None if metric is None else [metric],
+        model_name=result.name if found else None,
+        eval_results=found or None,
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _pipeline(result: Result) -> str:
