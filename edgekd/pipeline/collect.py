@@ -18,8 +18,8 @@ from edgekd.inputs.gather import Inputs
 from edgekd.latency.interval import Estimate, estimate
 from edgekd.latency.measure import Measurement
 from edgekd.latency.targets.base import Target
-from edgekd.proof.validate import Retained, retained
 from edgekd.models.identity import card_license
+from edgekd.proof.validate import Retained, retained
 from edgekd.records.base import record_of
 from edgekd.records.result import (
     Contender,

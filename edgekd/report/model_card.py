@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from edgekd.records.result import Result
 from edgekd.report import wording
@@ -50,7 +49,8 @@ def _front_matter(result: Result) -> str:
         found = [
             EvalResult(
                 task_type=_pipeline(result), dataset_type=result.data.hub_id or "own", dataset_name=result.data.name,
-                dataset_split="test", metric_type=metric, metric_value=round(shipped.score, 6), metric_name=result.data.metric,
+                dataset_split="test", metric_type=metric, metric_value=round(shipped.score, 6),
+                metric_name=result.data.metric,
             )
         ]  # fmt: skip
     data = ModelCardData(
