@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgekd.settings.target import Clock
 
 
-LOOKS_SECONDS = (30.0, 60.0, 90.0)
+LOOKS_SECONDS = (30.0, 60.0, 88.0)
 """After so many seconds of measuring the verdict is looked at; one that is open after the last stays open."""
 
 
