@@ -13,7 +13,7 @@ from edgekd.errors import UsageError
 from edgekd.export.deploy import write_deploy
 from edgekd.latency.clocks import no_thread_clock
 from edgekd.pipeline.demo import kept_request
-from edgekd.pipeline.keep import keep_answers, keep_evidence, write_kit
+from edgekd.pipeline.keep import keep_answers, keep_evidence, speedup_of, write_kit
 from edgekd.pipeline.quality import quality_rows
 from edgekd.pipeline.results import result_of
 from edgekd.pipeline.sources import gather
@@ -69,7 +69,8 @@ def compress(
             rows = quality_rows(session, request, planner, final, with_baselines)
         with clock.stage("evidence"):
             keep_evidence(served, final, work, own_texts=request.bundle_texts)
-        result = result_of(request, out.name, planner, final, tries, rows, clock.seconds, started)
+            speedup = speedup_of(planner, final, work)
+        result = result_of(request, out.name, planner, final, tries, rows, speedup, clock.seconds, started)
         if final.elastic:
             result = result.model_copy(update={"origin": planned.origin})
         if device.probe is not None:

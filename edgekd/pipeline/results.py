@@ -15,7 +15,7 @@ from edgekd.pipeline.blackbox import compare
 from edgekd.pipeline.quality import shipped_answers
 from edgekd.plan.planner import Planner
 from edgekd.records.labels import OutputsSummary
-from edgekd.records.result import QualityRow, Result, Try
+from edgekd.records.result import QualityRow, Result, Speedup, Try
 from edgekd.settings.request import Request
 
 
@@ -26,6 +26,7 @@ def result_of(
     final: Attempt,
     tries: Sequence[Try],
     rows: Sequence[QualityRow],
+    speedup: Speedup | None,
     seconds: dict[str, float],
     started: datetime,
 ) -> Result:
@@ -47,6 +48,7 @@ def result_of(
         training=tuple(collect.curves(final.stages)),
         quality=tuple(rows),
         latency=final.latency,
+        speedup=speedup,
         export=exported_of(final.exported),
         criteria=final.criteria,
         speed=planner.session.log.summary() if probe is None else None,

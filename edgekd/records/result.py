@@ -187,6 +187,18 @@ class Latency(Record):
         return self.fixed if self.judge == "fixed" else self.replay
 
 
+class Speedup(Record):
+    """How many times as long the unchanged FP32 teacher takes: the ratio of medians, measured in turns.
+
+    Attributes:
+        value: Teacher over bundle.
+        interval: Of it.
+    """
+
+    value: float
+    interval: Interval
+
+
 class Criterion(Record):
     """One thing that was asked for, and what was found.
 
@@ -243,6 +255,7 @@ class Result(Record):
         origin: Where the student came from, if it was not trained alone.
         quality: The quality table.
         latency: The exported model's, where it was measured.
+        speedup: Against the FP32 teacher; None where that is shipped itself, or the device is elsewhere.
         export: The files, proven and judged.
         criteria: What was asked for, and what was found.
         tries: In the order of time.
@@ -274,6 +287,7 @@ class Result(Record):
     origin: str = ""
     quality: tuple[QualityRow, ...] = ()
     latency: Latency = Latency()
+    speedup: Speedup | None = None
     export: Exported | None = None
     criteria: tuple[Criterion, ...] = ()
     tries: tuple[Try, ...] = ()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from html import unescape
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from edgekd.report import wording
 from edgekd.report.assistants_section import assistants
 from edgekd.report.export_section import export_section
 from edgekd.report.labels_section import calibration_section, outputs_section
-from edgekd.report.markup import Html, Node, bullets, facts, fold, join, section, table, tag
+from edgekd.report.markup import Html, Node, bullets, contents, facts, fold, join, section, table, tag
 from edgekd.report.transfer_section import transfer_section
 
 _SHOWN_CANDIDATES = 8
@@ -49,9 +52,7 @@ def render(result: Result) -> str:
         tag("title", f"{result.name}: {wording.BADGE[result.outcome].lower()} – EdgeKD report"),
         tag("style", Html(style)),
     )
-    body = tag(
-        "main",
-        _verdict(result),
+    sections = [
         _criteria(result),
         _latency(result, plots.latency(result)),
         _quality(result, plots.quality(result)),
@@ -64,8 +65,14 @@ def render(result: Result) -> str:
         _data(result),
         _machine(result),
         _again(result),
-    )
+    ]
+    body = tag("main", _verdict(result), contents(_titles(sections)), *sections)
     return "<!DOCTYPE html>\n" + tag("html", head, tag("body", body), lang="en")
+
+
+def _titles(sections: Sequence[Html | None]) -> list[str]:
+    found = (re.search(r"<h2>(.*?)</h2>", part) for part in sections if part)
+    return [unescape(title[1]) for title in found if title]
 
 
 def _verdict(result: Result) -> Html:
@@ -107,9 +114,9 @@ def _tiles(result: Result) -> Html | None:
         told = teacher is not None and result.data.metric != "agreement with the teacher"
         aside = f"teacher {wording.percent(teacher.score)}" if teacher is not None and told else ""
         tiles.append((wording.metric(result), wording.percent(shipped.score), aside))
-    faster = wording.speedup(result)
-    if faster is not None and teacher is not None:
-        tiles.append(("Speed-up, p95", f"{faster:.1f}×", f"teacher FP32 {wording.ms(teacher.p95_ms)}"))
+    if result.speedup is not None:
+        ends = wording.interval(result.speedup.interval)
+        tiles.append(("Speed-up", f"{result.speedup.value:.1f}×", f"{ends}, median, in turns with the FP32 teacher"))
     if shipped is not None and shipped.size_mb is not None:
         aside = f"teacher FP32 {wording.megabytes(teacher.size_mb)}" if teacher and teacher.size_mb else ""
         tiles.append(("Model file", wording.megabytes(shipped.size_mb), aside))
@@ -155,7 +162,7 @@ def _latency(result: Result, figure: Html | None) -> Html | None:
         f"greatest length, “replay” real texts at their own; the verdict rests on “{latency.judge}”. "
         f"{wording.clock_words(result)}"
     )
-    band = f"The shaded band is the interval of the judged {wording.quantile(result.percentile)}."
+    band = f"The shaded band is the interval of the judged {wording.quantile(result.percentile)}.{_beyond(result)}"
     return section(
         "Latency against the budget",
         lead,
@@ -165,6 +172,17 @@ def _latency(result: Result, figure: Html | None) -> Html | None:
         if timings
         else None,
     )
+
+
+def _beyond(result: Result) -> str:
+    """How many calls the figure's axis leaves out; empty where it shows all."""
+    timings = [t for t in (result.latency.fixed, result.latency.replay) if t is not None and t.samples_ms]
+    end = wording.latency_axis(result)[1]
+    share = max((sum(ms > end for ms in t.samples_ms) / len(t.samples_ms) for t in timings), default=0.0)
+    slowest = max((t.samples_ms[-1] for t in timings), default=0.0)
+    if not share:
+        return ""
+    return f" The axis ends at {wording.ms(end)}: {wording.percent(share)} of calls took longer, {wording.ms(slowest)} at most."
 
 
 def _timing_rows(timings: list[Timing]) -> list[list[Node]]:
@@ -219,7 +237,10 @@ def _chosen_by_accuracy(result: Result) -> bool:
 
 def _choice(result: Result, figure: Html | None) -> Html | None:
     measured = any(c.measured_ms is not None for c in result.candidates)
-    note = tag("p", "The bar beside a point marks what was measured.", class_="note") if measured else None
+    said = "“Kept” is the share of the importance of the teacher’s heads and neurons that the cut leaves, before any training: "
+    said += "it ranks candidates of one teacher, and says nothing of accuracy, most of which training brings back (see Quality)."
+    said += " The bar beside a point marks what was measured." if measured else ""
+    note = tag("p", said, class_="note") if result.candidates else None
     lead = (
         "Those that keep most of the teacher within the budget less headroom were compared by accuracy in short runs."
         if _chosen_by_accuracy(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
@@ -28,11 +29,24 @@ def tag(name: str, *children: Node, **attributes: str) -> Html:
 
 
 def section(title: str, lead: str, *body: Node) -> Html | None:
-    """A section with a title and a lead sentence, or None where it has no body."""
+    """A section with a title and a lead sentence, or None where it has no body; see `contents`."""
     parts = [part for part in body if part]
     if not parts:
         return None
-    return tag("section", tag("h2", title), tag("p", lead, class_="lead") if lead else None, *parts)
+    lead_in = tag("p", lead, class_="lead") if lead else None
+    return tag("section", tag("h2", title), lead_in, *parts, id=_anchor(title))
+
+
+def contents(titles: Sequence[str]) -> Html | None:
+    """Links to the sections of these titles, or None where there are too few to look for one."""
+    if len(titles) < 4:
+        return None
+    items = [tag("li", tag("a", title, href=f"#{_anchor(title)}")) for title in titles]
+    return tag("nav", tag("ul", *items), class_="contents", aria_label="Contents")
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z]+", "-", title.lower()).strip("-")
 
 
 def table(
@@ -62,7 +76,10 @@ def table(
         for i, row in enumerate(rows)
     ]
     wide = "scroll few" if len(heads) == 2 and numeric else "scroll many" if len(heads) > 4 else "scroll"
-    return tag("div", tag("table", tag("thead", top), tag("tbody", *lines)), class_=wide, tabindex="0")
+    body = tag("table", tag("thead", top), tag("tbody", *lines))
+    named = ", ".join(head for head in heads if head)
+    # Whoever has no mouse scrolls with the keyboard, and is told what there is to scroll.
+    return tag("div", body, class_=wide, tabindex="0", role="region", aria_label=f"Table: {named}")
 
 
 def facts(pairs: Iterable[tuple[str, Node]]) -> Html | None:

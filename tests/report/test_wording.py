@@ -55,7 +55,7 @@ def test_what_is_shipped_is_named_for_what_it_is(sample):
     rows = tuple(r.model_copy(update={"shipped": r.name == "teacher"}) for r in sample.quality)
     unchanged = sample.model_copy(update={"quality": rows})
     assert wording.pitch(unchanged) == "the unchanged teacher"
-    assert wording.speedup(unchanged) is None
+    assert wording.shrinkage(unchanged) is None
 
 
 def test_the_machine_is_the_gpu_where_that_ran(sample):
