@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -49,7 +49,11 @@ OVERRIDES = {
 }
 
 
-class Length(click.ParamType[Any]):
+# Generic since click 8.4 only.
+_ParamType = click.ParamType[Any] if TYPE_CHECKING else click.ParamType
+
+
+class Length(_ParamType):
     """A number of tokens, or "auto"."""
 
     name = "auto|tokens"
