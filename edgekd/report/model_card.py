@@ -29,7 +29,7 @@ def model_card(result: Result) -> str:
     """
     parts = [
         _front_matter(result),
-        f"# {_plain(result.name)}",
+        f"# {plain(result.name)}",
         f"> **Demo.** {wording.DEMO_WARNING}" if result.demo else "",
         _about(result),
         _quality(result),
@@ -75,16 +75,16 @@ def _pipeline(result: Result) -> str:
 def _about(result: Result) -> str:
     teacher = result.teacher
     lines = [
-        _plain(wording.headline(result)),
+        plain(wording.headline(result)),
         "",
-        f"- Model: {_plain(wording.pitch(result))}; the validated file is `{result.model_file}`",
-        f"- Teacher: {_plain(teacher.name)} ({_plain(teacher.family)}, {_plain(teacher.shape)}, "
+        f"- Model: {plain(wording.pitch(result))}; the validated file is `{result.model_file}`",
+        f"- Teacher: {plain(teacher.name)} ({plain(teacher.family)}, {plain(teacher.shape)}, "
         f"{wording.count(teacher.parameters)} parameters)",
         f"- Task: {result.data.task}, {result.data.labels:,} labels",
         f"- Verdict: **{wording.BADGE[result.outcome].lower()}** ({wording.day(result.finished)}); see `verdict.json` "
         "for the raw figures and `report.html` for the whole story",
-        *[f"  - {_plain(reason)}" for reason in wording.reasons(result)],
-        *[f"- {_plain(note)}" for note in result.data.notes],
+        *[f"  - {plain(reason)}" for reason in wording.reasons(result)],
+        *[f"- {plain(note)}" for note in result.data.notes],
     ]
     return "\n".join(lines)
 
@@ -96,14 +96,14 @@ def _quality(result: Result) -> str:
     ]
     heads = ("Model", *wording.quality_heads(result))
     lead = " ".join(["On the test split.", *wording.notes(result)])
-    return f"## Quality\n\n{lead}\n\n{_table(heads, rows)}" if rows else ""
+    return f"## Quality\n\n{lead}\n\n{table(heads, rows)}" if rows else ""
 
 
 def _latency(result: Result) -> str:
     rows = [
         [
             name,
-            _plain(timing.texts),
+            plain(timing.texts),
             wording.quantile(p.q),
             wording.ms(p.value_ms),
             wording.interval(p.interval) or wording.NONE,
@@ -116,11 +116,11 @@ def _latency(result: Result) -> str:
         return ""
     machine = wording.machine_line(result)
     lead = (
-        f"End to end, measured {wording.day(result.finished)}{f' on {_plain(machine)}' if machine else ''}. "
+        f"End to end, measured {wording.day(result.finished)}{f' on {plain(machine)}' if machine else ''}. "
         f"Budget: {wording.limit_ms(result)} at {wording.quantile(result.percentile)}, "
         f"judged on “{result.latency.judge}”. {wording.clock_words(result)}"
     )
-    return f"## Latency\n\n{lead}\n\n{_table(('Judge', 'Texts', 'Percentile', 'Latency', 'Interval'), rows)}"
+    return f"## Latency\n\n{lead}\n\n{table(('Judge', 'Texts', 'Percentile', 'Latency', 'Interval'), rows)}"
 
 
 def _usage(result: Result) -> str:
@@ -157,12 +157,12 @@ def _limits(result: Result) -> str:
     return "## Limits\n\n" + "\n".join(lines) + f"\n\nMade with `{result.command}`."
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """User text that Markdown cannot take for markup, on one line."""
     return re.sub(r"([\\`*_\[\]|#$])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
