@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from html import unescape
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from edgekd.report import wording
 from edgekd.report.assistants_section import assistants
 from edgekd.report.export_section import export_section
 from edgekd.report.labels_section import calibration_section, outputs_section
-from edgekd.report.markup import Html, Node, bullets, contents, facts, fold, join, section, table, tag
+from edgekd.report.markup import Html, Node, Section, bullets, contents, facts, fold, join, section, table, tag
 from edgekd.report.transfer_section import transfer_section
 
 _SHOWN_CANDIDATES = 8
@@ -66,13 +63,9 @@ def render(result: Result) -> str:
         _machine(result),
         _again(result),
     ]
-    body = tag("main", _verdict(result), contents(_titles(sections)), *sections)
+    shown = [part for part in sections if part]
+    body = tag("main", _verdict(result), contents(shown), *shown)
     return "<!DOCTYPE html>\n" + tag("html", head, tag("body", body), lang="en")
-
-
-def _titles(sections: Sequence[Html | None]) -> list[str]:
-    found = (re.search(r"<h2>(.*?)</h2>", part) for part in sections if part)
-    return [unescape(title[1]) for title in found if title]
 
 
 def _verdict(result: Result) -> Html:
@@ -131,7 +124,7 @@ def _tiles(result: Result) -> Html | None:
     return tag("dl", *shown, class_="tiles") if shown else None
 
 
-def _criteria(result: Result) -> Html | None:
+def _criteria(result: Result) -> Section | None:
     rows = [_criterion(criterion) for criterion in result.criteria]
     heads = ("Criterion", "Limit", "Found", "Outcome")
     lead = "What was asked for and what was found. An outcome follows from the interval, not from the value alone."
@@ -154,7 +147,7 @@ def _with_interval(value: str, ends: Interval | None, unit: str = "") -> Node:
     return value if ends is None else join([value, tag("span", wording.interval(ends, unit), class_="below")])
 
 
-def _latency(result: Result, figure: Html | None) -> Html | None:
+def _latency(result: Result, figure: Html | None) -> Section | None:
     latency = result.latency
     timings = {n: t for n, t in (("fixed", latency.fixed), ("replay", latency.replay)) if t is not None}
     lead = (
@@ -213,7 +206,7 @@ def _percentile(point: Percentile | None) -> Node:
     return None if point is None else _with_interval(wording.ms(point.value_ms), point.interval)
 
 
-def _quality(result: Result, figure: Html | None) -> Html | None:
+def _quality(result: Result, figure: Html | None) -> Section | None:
     rows = wording.quality_rows(result)
     cells: list[list[Node]] = [
         [
@@ -235,7 +228,7 @@ def _chosen_by_accuracy(result: Result) -> bool:
     return isinstance(search, dict) and search.get("select") == "accuracy"
 
 
-def _choice(result: Result, figure: Html | None) -> Html | None:
+def _choice(result: Result, figure: Html | None) -> Section | None:
     measured = any(c.measured_ms is not None for c in result.candidates)
     said = "“Kept” is the share of the importance of the teacher’s heads and neurons that the cut leaves, before any training: "
     said += "it ranks candidates of one teacher, and says nothing of accuracy, most of which training brings back (see Quality)."
@@ -292,12 +285,12 @@ def _tries(result: Result) -> list[Html | None]:
     return [tag("h3", "Tries"), table(heads, rows, numeric=(2, 3))] if rows else []
 
 
-def _training(result: Result, figure: Html | None) -> Html | None:
+def _training(result: Result, figure: Html | None) -> Section | None:
     lead = "The weights kept are those of the best validation score."
     return section("Training", f"{result.origin} {lead}" if result.origin else lead, figure)
 
 
-def _data(result: Result) -> Html | None:
+def _data(result: Result) -> Section | None:
     data, teacher = result.data, result.teacher
     rows = [(f"{split} rows", f"{n:,}") for split, n in data.rows.items()]
     about = facts([("task", data.task), ("data", data.name), ("labels", f"{data.labels:,}"), *rows])
@@ -312,7 +305,7 @@ def _data(result: Result) -> Html | None:
     return section("Data and teacher", "", about, bullets(data.notes), tag("h3", "Teacher"), facts(pairs))
 
 
-def _machine(result: Result) -> Html | None:
+def _machine(result: Result) -> Section | None:
     seconds = [(stage, wording.duration(value)) for stage, value in result.timings.items()]
     total = wording.duration((result.finished - result.started).total_seconds())
     # Its own checksum is known only once it is written: left out, so that it is the same when it is written again.
@@ -328,7 +321,7 @@ def _machine(result: Result) -> Html | None:
     )
 
 
-def _again(result: Result) -> Html | None:
+def _again(result: Result) -> Section | None:
     request = yaml.safe_dump(result.request, sort_keys=False, allow_unicode=True) if result.request else ""
     return section(
         "How to run it again",

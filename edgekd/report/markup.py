@@ -13,6 +13,12 @@ class Html(str):
     __slots__ = ()
 
 
+class Section(Html):
+    """Markup of a section that knows its title."""
+
+    title: str
+
+
 Node = str | Html | None
 """Text to be escaped, markup, or nothing."""
 
@@ -28,20 +34,22 @@ def tag(name: str, *children: Node, **attributes: str) -> Html:
     return Html(f"<{name}{given}>{join(children)}</{name}>")
 
 
-def section(title: str, lead: str, *body: Node) -> Html | None:
+def section(title: str, lead: str, *body: Node) -> Section | None:
     """A section with a title and a lead sentence, or None where it has no body; see `contents`."""
     parts = [part for part in body if part]
     if not parts:
         return None
     lead_in = tag("p", lead, class_="lead") if lead else None
-    return tag("section", tag("h2", title), lead_in, *parts, id=_anchor(title))
+    made = Section(tag("section", tag("h2", title), lead_in, *parts, id=_anchor(title)))
+    made.title = title
+    return made
 
 
-def contents(titles: Sequence[str]) -> Html | None:
-    """Links to the sections of these titles, or None where there are too few to look for one."""
-    if len(titles) < 4:
+def contents(sections: Sequence[Section]) -> Html | None:
+    """Links to sections, or None where there are too few to look for one."""
+    if len(sections) < 4:
         return None
-    items = [tag("li", tag("a", title, href=f"#{_anchor(title)}")) for title in titles]
+    items = [tag("li", tag("a", part.title, href=f"#{_anchor(part.title)}")) for part in sections]
     return tag("nav", tag("ul", *items), class_="contents", aria_label="Contents")
 
 
