@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -52,6 +53,15 @@ class _LazyGroup(click.Group):
         command: click.Command = importlib.import_module(COMMANDS[name][0]).command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Who read our output has seen enough, as `head` does; nothing more is to be flushed into it. Here, since
+            # click would end with 1, which is a verdict.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.MET
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -74,7 +84,7 @@ class _LazyGroup(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Say how long each step and task took.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
-def group(context: click.Context, **_: bool) -> None:
+def group(context: click.Context, /, **_: bool) -> None:
     """Compress a fine-tuned Transformer encoder to a latency budget, and prove it.
 
     edgekd compress --teacher ./my-bert --data ./data --latency-ms 10 --out ./bundle
@@ -120,10 +130,6 @@ def _spoken(arguments: Sequence[str]) -> tuple[list[str], set[str]]:
 def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, SystemExit):
         return int(error.code) if isinstance(error.code, int) else 0, ""
-    if isinstance(error, BrokenPipeError):
-        # Who read our output has seen enough, as `head` does; nothing more is to be flushed into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.MET, ""
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return ExitCode.INTERRUPTED, "interrupted: finished steps are kept; run the same command again"
     if isinstance(error, EdgekdError):

@@ -33,7 +33,6 @@ from edgekd.profiles import load_request
 from edgekd.settings.profile import Profile
 from edgekd.settings.request import Request, is_hub_id
 
-
 _DEMO = (
     "demo, on synthetic data: makes a teacher, plans a student, distils, exports and proves it, in seven steps; four"
     " minutes on two idle cores, longer beside other load. Ctrl-C ends it, and the same command goes on from there."

@@ -49,8 +49,11 @@ OVERRIDES = {
 }
 
 
-# Generic since click 8.4 only.
-_ParamType = click.ParamType[Any] if TYPE_CHECKING else click.ParamType
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    # Generic since click 8.4 only.
+    _ParamType = click.ParamType
 
 
 class Length(_ParamType):

@@ -26,7 +26,9 @@ from edgekd.remote.kit import check_out
 @click.option("--percentile", type=float, help="Another than the bundle's: 95, not 0.95; implies --judge-here.")
 @clock_option
 @click.option("--measured", type=click.Path(path_type=Path), help="Judge what verify-kit.zip wrote on its device.")
-@click.option("--markdown", type=click.Path(path_type=Path), help="Add the outcome to this file, as a table for people.")
+@click.option(
+    "--markdown", type=click.Path(path_type=Path), help="Add the outcome to this file, as a table for people."
+)
 @store_option
 @json_option
 def command(bundle: Path, markdown: Path | None, **flags: Any) -> int:

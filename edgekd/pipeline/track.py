@@ -87,7 +87,7 @@ def track(result: Result, name: str, folder: Path | None = None, bundle: Path | 
 
 def _keep_in_mlflow(_: Any, bundle: Path) -> None:
     """As a model of the run that is active, with the flavour python_function: MLflow loads, registers and serves it."""
-    import mlflow
+    import mlflow  # type: ignore[import-not-found]
 
     mlflow.pyfunc.log_model(
         name=_slug(bundle.name), python_model=str(resource("export") / "mlflow" / "model.py"),
@@ -96,7 +96,7 @@ def _keep_in_mlflow(_: Any, bundle: Path) -> None:
 
 
 def _keep_in_wandb(run: Any, bundle: Path) -> None:
-    import wandb
+    import wandb  # type: ignore[import-not-found]
 
     artefact = wandb.Artifact(_slug(bundle.name), type="model")
     artefact.add_dir(str(bundle))

@@ -175,7 +175,8 @@ def _beyond(result: Result) -> str:
     slowest = max((t.samples_ms[-1] for t in timings), default=0.0)
     if not share:
         return ""
-    return f" The axis ends at {wording.ms(end)}: {wording.percent(share)} of calls took longer, {wording.ms(slowest)} at most."
+    beyond = f"{wording.percent(share)} of calls took longer, {wording.ms(slowest)} at most"
+    return f" The axis ends at {wording.ms(end)}: {beyond}."
 
 
 def _timing_rows(timings: list[Timing]) -> list[list[Node]]:
@@ -230,8 +231,11 @@ def _chosen_by_accuracy(result: Result) -> bool:
 
 def _choice(result: Result, figure: Html | None) -> Section | None:
     measured = any(c.measured_ms is not None for c in result.candidates)
-    said = "“Kept” is the share of the importance of the teacher’s heads and neurons that the cut leaves, before any training: "
-    said += "it ranks candidates of one teacher, and says nothing of accuracy, most of which training brings back (see Quality)."
+    said = (
+        "“Kept” is the share of the importance of the teacher’s heads and neurons that the cut leaves, before any "
+        "training: it ranks candidates of one teacher, and says little of accuracy, most of which training brings back "
+        "(see Quality)."
+    )
     said += " The bar beside a point marks what was measured." if measured else ""
     note = tag("p", said, class_="note") if result.candidates else None
     lead = (

@@ -14,9 +14,9 @@ class Html(str):
 
 
 class Section(Html):
-    """Markup of a section that knows its title."""
+    """Markup of a section that knows its heading."""
 
-    title: str
+    heading: str
 
 
 Node = str | Html | None
@@ -41,7 +41,7 @@ def section(title: str, lead: str, *body: Node) -> Section | None:
         return None
     lead_in = tag("p", lead, class_="lead") if lead else None
     made = Section(tag("section", tag("h2", title), lead_in, *parts, id=_anchor(title)))
-    made.title = title
+    made.heading = title
     return made
 
 
@@ -49,7 +49,7 @@ def contents(sections: Sequence[Section]) -> Html | None:
     """Links to sections, or None where there are too few to look for one."""
     if len(sections) < 4:
         return None
-    items = [tag("li", tag("a", part.title, href=f"#{_anchor(part.title)}")) for part in sections]
+    items = [tag("li", tag("a", part.heading, href=f"#{_anchor(part.heading)}")) for part in sections]
     return tag("nav", tag("ul", *items), class_="contents", aria_label="Contents")
 
 

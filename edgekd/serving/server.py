@@ -170,8 +170,9 @@ class Server:
             raise RefusedError(429, "too many requests are waiting: try again")
         job = self.turns.submit(texts, all_scores)
         gone = asyncio.ensure_future(_gone(request))
+        waited: set[asyncio.Future[Any]] = {job.done, gone}
         try:
-            await asyncio.wait({job.done, gone}, timeout=self.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waited, timeout=self.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
             if job.done.done():
                 return job.done.result()
             if gone.done():
@@ -281,7 +282,8 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
         """Answer texts."""
         return await server.respond(request)
 
-    @app.api_route("/healthz", methods=["GET", "HEAD"])
+    @app.get("/healthz")
+    @app.head("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str | int]:
         """Say that it is there, and what it serves."""
         return {

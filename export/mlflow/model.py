@@ -2,8 +2,8 @@
 
     mlflow.pyfunc.log_model(name="intents", python_model="model.py", artifacts={"bundle": "bundle"})
 
-The input is a list of texts, or a table with the column "text" (pairs: "text_pair" too); the output a list with an answer
-each, as of `edgekd.load(bundle).predict(texts)`. MLflow keeps this file as it is: nothing is pickled.
+The input is a list of texts, or a table with the column "text" (pairs: "text_pair" too); the output a list with an
+answer each, as of `edgekd.load(bundle).predict(texts)`. MLflow keeps this file as it is: nothing is pickled.
 """
 
 import mlflow

@@ -137,7 +137,8 @@ def test_dry_run_prints_the_request_and_measures_nothing(capsys, tmp_path):
 def test_a_dry_run_imports_no_torch():
     script = (
         "import sys\nfrom edgekd.cli import main\n"
-        "try:\n    main(['compress', '--latency-ms', '7', '--dry-run'])\nexcept SystemExit as end:\n    code = end.code\n"
+        "try:\n    main(['compress', '--latency-ms', '7', '--dry-run'])\n"
+        "except SystemExit as end:\n    code = end.code\n"
         "heavy = {'torch', 'transformers', 'datasets', 'matplotlib', 'pyarrow'} & set(sys.modules)\n"
         "sys.exit(f'{code}, imported {heavy}' if code or heavy else 0)"
     )

@@ -1,5 +1,6 @@
 """docs/deploy.md says what is there: files, flags, limits, and code that runs."""
 
+import json
 import os
 import re
 import shlex
@@ -65,7 +66,16 @@ def test_python_and_the_command_run_as_they_stand(bundle, tmp_path):
     code = next(block for block in blocks("python") if "edgekd.runtime" in block)
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "'label'" in run.stdout
-    (line,) = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("edgekd ")]
-    subprocess.run([sys.executable, "-m", *shlex.split(line)], cwd=tmp_path, capture_output=True, check=True)
+    (tmp_path / "texts.csv").write_text("message\nwill it rain\n")
+    lines = [
+        line for block in blocks("bash") for line in block.splitlines() if re.match("edgekd (export|predict)", line)
+    ]
+    assert len(lines) == 2
+    for line in lines:
+        command = line.partition(" > ")[0]
+        run = subprocess.run(
+            [sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert command == line or "'label'" in str(json.loads(run.stdout))
     for name in ("config.pbtxt", "labels.txt", "1/model.onnx"):
         assert (tmp_path / "models" / "bundle" / name).is_file()

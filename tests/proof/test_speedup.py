@@ -2,12 +2,11 @@
 
 import shutil
 
-from tests.proof.test_evidence import make_bundle
-
 from edgekd.latency.targets.build import build_target
 from edgekd.progress import Progress
 from edgekd.proof import speedup
 from edgekd.settings.target import FakeTarget
+from tests.proof.test_evidence import make_bundle
 
 
 def test_a_bundle_beside_itself_is_as_fast(tmp_path, tiny_encoder, monkeypatch):
