@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.errors import UsageError
 from edgekd.output import building, check_replaceable, is_empty, publish
 from edgekd.profiles import load_request
+from edgekd.runtime.model import SCHEMA_VERSION
 from edgekd.runtime.tokenise import cut_side
 from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.request import Request
@@ -22,8 +23,6 @@ from edgekd.store import read_json, write_json
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder
-
-SCHEMA_VERSION = 1
 
 # Families whose tokenizers differ enough that a loader must see the right name; all others pass as BERT.
 _FAMILIES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra",

@@ -34,6 +34,7 @@ from edgekd.records.training import Curve, TrainingRun
 from edgekd.records.transfer import TransferSummary
 from edgekd.runtime.words import joined_spans
 from edgekd.settings.request import Request, is_hub_id
+from edgekd.settings.target import Precision
 from edgekd.store import Artefact
 from edgekd.tasks.base import Task
 
@@ -124,6 +125,7 @@ def quality_row(
     latency: tuple[float, float] | None = None,
     file: Path | None = None,
     shipped: bool = False,
+    precision: Precision | None = None,
 ) -> tuple[QualityRow, Retained]:
     """One line of the quality table, and how it compares with the teacher.
 
@@ -133,6 +135,7 @@ def quality_row(
         reference: The teacher's logits.
         latency: Median and 95th percentile in ms.
         shipped: Whether it is the bundle's model.
+        precision: Of its file.
     """
     kept = retained(task, judged.counts(task, rows), judged.counts(task, reference))
     row = QualityRow(
@@ -143,6 +146,7 @@ def quality_row(
         p95_ms=None if latency is None else latency[1],
         size_mb=None if file is None else file.stat().st_size / 1e6,
         shipped=shipped,
+        precision=precision,
     )
     return row, kept
 

@@ -16,6 +16,7 @@ from edgekd.records.labels import CalibrationSummary, OutputsSummary
 from edgekd.records.plan import Candidate, Plan
 from edgekd.records.training import Curve
 from edgekd.records.transfer import TransferSummary
+from edgekd.settings.target import Precision
 
 # What is told otherwise since schema 2: a result of schema 1 is read without it.
 _OF_SCHEMA_1 = ("candidates", "chain", "chain_summary", "training", "parity", "quantisation", "graphs")
@@ -27,10 +28,8 @@ Kind = Literal["latency", "quality", "plain text", "size", "memory", "files", "a
 Contender = Literal[
     "teacher",
     "teacher, INT8",
-    "teacher, FP16",
     "teacher outputs, as given",
     "student INT8",
-    "student FP16",
     "student FP32",
     "student, no assistant at the same compute",
     "student, fine-tuned without distillation",
@@ -106,6 +105,7 @@ class QualityRow(Record):
         p95_ms: 95th percentile.
         size_mb: Size of the file.
         shipped: Whether it is the bundle's model.onnx.
+        precision: Of the file; None where there is none.
     """
 
     name: Contender
@@ -115,6 +115,7 @@ class QualityRow(Record):
     p95_ms: float | None = None
     size_mb: float | None = None
     shipped: bool = False
+    precision: Precision | None = None
 
 
 def speed_words(speeds: tuple[float, float]) -> str:

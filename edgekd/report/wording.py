@@ -127,9 +127,7 @@ def subject(result: Result) -> str:
     row = result.shipped
     if row is None or row.name.startswith("student"):
         return "the student"
-    return {"teacher, INT8": "the quantised teacher", "teacher, FP16": "the teacher in FP16"}.get(
-        row.name, "the unchanged teacher"
-    )
+    return "the quantised teacher" if row.name == "teacher, INT8" else "the unchanged teacher"
 
 
 def judged(result: Result) -> Percentile | None:
@@ -236,7 +234,9 @@ def pitch(result: Result) -> str:
     chosen = result.chosen
     if chosen is None or not subject(result).endswith("student"):
         return subject(result)
-    return f"{chosen.shape_words}, {precision_name(chosen.precision)}"
+    # INT8 that costs too much quality is shipped as FP32, whatever was planned.
+    row = result.shipped
+    return f"{chosen.shape_words}, {precision_name((row and row.precision) or chosen.precision)}"
 
 
 def _latency_fact(result: Result) -> str:

@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.onnx_session import session_options
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
+from edgekd.runtime.encodings import Encodings, joined_logits
 from edgekd.runtime.tags import OUTSIDE, scheme_of, spans_of
-from edgekd.runtime.tokenise import Encodings, encode_raw, encode_texts, joined_logits, load_tokenizer
+from edgekd.runtime.tokenise import encode_raw, encode_texts, load_tokenizer
 from edgekd.runtime.words import PLAIN, Span, WordSplit, joined_spans
 
 SCHEMA_VERSION = 1
