@@ -4,9 +4,10 @@
 #   docker build -t edgekd:gpu --build-arg RUNTIME=gpu .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/workspace" edgekd compress --latency-ms 10 --out bundle
 #
-# PyPI gives Linux the CUDA build of torch. For the CPU image, leave several GB out with
-#   --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# The GPU image runs with `docker run --gpus all`.
+# The CPU image takes torch's CPU build from TORCH_INDEX: PyPI gives Linux the CUDA build, several GB. With
+#   --build-arg TORCH_INDEX=
+# everything comes from PyPI, or from the index that pip is told of. The GPU image runs with `docker run --gpus all`.
+# Rootless and daemonless builders take the same file: `podman build -t edgekd .`, `buildah build -t edgekd .`
 
 ARG RUNTIME=cpu
 
@@ -20,7 +21,7 @@ RUN apt-get update \
 
 FROM base-${RUNTIME} AS builder
 ARG RUNTIME
-ARG TORCH_INDEX=
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY constraints.txt ./
@@ -31,7 +32,8 @@ COPY edgekd edgekd
 COPY profiles profiles
 COPY export export
 RUN /opt/edgekd/bin/pip wheel --no-deps --wheel-dir /wheels .
-RUN /opt/edgekd/bin/pip install -c constraints.txt \
+RUN [ "$RUNTIME" = cpu ] || TORCH_INDEX=; \
+    /opt/edgekd/bin/pip install -c constraints.txt \
         ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
         "$(echo /wheels/edgekd-*.whl)[${RUNTIME},demo]"
 
@@ -43,12 +45,14 @@ LABEL org.opencontainers.image.title="edgekd" \
 RUN useradd --create-home --uid 10001 edgekd \
     && install -d -o edgekd -g edgekd /workspace
 COPY --from=builder /opt/edgekd /opt/edgekd
-# Every cache lies in the folder that the user mounts: it outlives the container, and any --user may write it.
+# Every cache lies in the folder that the user mounts: it outlives the container, any --user may write it, and with a
+# read-only root file system it is all that need be writable.
 ENV ORT_DISABLE_TELEMETRY=1 PATH=/opt/edgekd/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     XDG_CACHE_HOME=/workspace/.cache \
     EDGEKD_CACHE=/workspace/.cache/edgekd
-USER edgekd
+# A number: Kubernetes' runAsNonRoot cannot tell who a name is.
+USER 10001:10001
 WORKDIR /workspace
 HEALTHCHECK NONE
 ENTRYPOINT ["edgekd"]

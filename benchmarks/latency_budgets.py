@@ -112,7 +112,7 @@ def try_budget(session: Session, folder: Path, length: int, budget_ms: float) ->
 
 
 def shipped(planner: Planner, plan: Plan) -> dict[str, Any]:
-    """The row of what `compress` would ship, whatever its quality: `edgekd.pipeline.tries._attempts` for latency."""
+    """The row of what `compress` would ship, whatever its quality: `tries.make_attempts` for latency alone."""
     tried: list[str] = []
     tries: list[dict[str, Any]] = []
     correction, set_aside = 1.0, None

@@ -81,7 +81,7 @@ def main() -> None:
                 content[name] = judge_times(job, log, clock, truth, options.times, options.percentile)
             shown = {k: v for k, v in content[name].items() if k != "rows"}
             print(name, shown, flush=True)
-    print("written:", write_record("latency_live", content | {"first_truth_ms": truth}))
+            print("written:", write_record("latency_live", content | {"first_truth_ms": truth}), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,6 @@ from cold_start import read_texts
 from record import write_record
 
 from edgekd.errors import UsageError
-from edgekd.resources import resource
 
 GOALS = {"p99_ms": 50.0, "load": 0.6, "errors": 0}
 WARM_UP, CLOSED_LOOP = 200, 1000
@@ -83,15 +82,12 @@ class Client:
 
 @contextmanager
 def server(bundle: Path, cpus: set[int]) -> Iterator[int]:
-    """Start the bundle's own serve.py (the checkout's, where it has none) on these CPUs; give its port."""
-    script = bundle / "deploy" / "docker" / "serve.py"
-    if not script.is_file():
-        script = resource("export") / "docker" / "serve.py"
+    """Start `edgekd.serving` on these CPUs; give its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.sched_setaffinity(0, cpus)  # which the child inherits
-    running = subprocess.Popen([sys.executable, str(script), "--bundle", str(bundle), "--port", str(port)])
+    running = subprocess.Popen([sys.executable, "-m", "edgekd.serving", str(bundle), "--port", str(port)])
     try:
         for _ in range(200):
             with socket.socket() as probe:

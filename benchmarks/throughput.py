@@ -39,7 +39,7 @@ from edgekd.models.initialize import random_initial
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentModel, from_weights
-from edgekd.runtime.tokenise import Encodings, ragged_offsets
+from edgekd.runtime.encodings import Encodings, ragged_offsets
 from edgekd.settings.distill import Stage, Training
 from edgekd.settings.shape import EncoderShape
 

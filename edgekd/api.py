@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgekd.settings.profile import Profile
     from edgekd.settings.request import Request
     from edgekd.settings.target import Clock
-    from edgekd.store import Artefact
+    from edgekd.store import Artefact, Store
 
 __all__ = ["compress", "distill", "export", "load", "plan", "request", "teach", "validate"]
 
@@ -64,13 +64,13 @@ def request(
     from edgekd.profiles import load_profile
     from edgekd.settings.base import validated
     from edgekd.settings.profile import override
-    from edgekd.settings.request import Request
+    from edgekd.settings.request import Request, is_demo
 
     resolved = override(
         load_profile(profile, _store(cache_dir)), {**(settings or {}), "budget.latency_ms": latency_ms}, "settings"
     )
     given = {name: None if value is None else str(value) for name, value in (("teacher", teacher), ("data", data))}
-    demo = teacher is None and data is None and named.get("encoder") is None
+    demo = is_demo(given["teacher"], given["data"], named.get("encoder"), named.get("teacher_outputs"))
     return validated(Request, {"demo": demo, **given, "profile": resolved, **named}, "request")
 
 
@@ -101,14 +101,15 @@ def compress(
 
 def plan(request: Request, *, cache_dir: str | Path | None = None, progress: Progress | None = None) -> Plan:
     """Choose the student for the request's budget on this machine; see `compress` for the arguments."""
+    from edgekd.assistants.by_accuracy import choose_student
     from edgekd.pipeline.sources import gather
     from edgekd.plan.device import device_of
     from edgekd.plan.planner import planner_of
-    from edgekd.plan.stage import make_plan
 
+    request.profile.budget.asked_ms  # noqa: B018 - refuses one that is missing, before the teacher labels a text
     session = _session(cache_dir, progress)
     device = device_of(session, request.profile.target)
-    return make_plan(planner_of(session, gather(session, request), device))
+    return choose_student(planner_of(session, gather(session, request), device))
 
 
 def teach(
@@ -284,7 +285,7 @@ def load(bundle: str | Path, **options: Any) -> Model:
     return load_bundle(bundle, **options)
 
 
-def _store(cache_dir: str | Path | None) -> Any:
+def _store(cache_dir: str | Path | None) -> Store:
     from edgekd.store import Store, default_root
 
     return Store(default_root() if cache_dir is None else Path(cache_dir))

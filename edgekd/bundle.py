@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.errors import UsageError
 from edgekd.output import building, check_replaceable, is_empty, publish
 from edgekd.profiles import load_request
+from edgekd.runtime.model import SCHEMA_VERSION
 from edgekd.runtime.tokenise import cut_side
 from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.request import Request
@@ -22,8 +23,6 @@ from edgekd.store import read_json, write_json
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder
-
-SCHEMA_VERSION = 1
 
 # Families whose tokenizers differ enough that a loader must see the right name; all others pass as BERT.
 _FAMILIES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra",
@@ -60,8 +59,17 @@ class Core:
 
 def write_core(folder: Path, core: Core) -> None:
     """Write model.onnx, config.json and the tokenizer: enough for `edgekd.runtime.load`."""
+    from edgekd.graph.stamp import write_stamped
+    from edgekd.models.identity import folder_id
+
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(core.model, folder / "model.onnx")
+    facts = {
+        "task": core.task.name,
+        "labels": json.dumps(list(core.labels), ensure_ascii=False),
+        "max_length": str(core.max_length),
+        "source_sha256": folder_id(core.reader.folder),
+    }
+    write_stamped(core.model, folder / "model.onnx", facts)
     write_json(folder / "config.json", config_of(core))
     core.reader.save_tokenizer(folder)
     tokenizer = folder / "tokenizer_config.json"

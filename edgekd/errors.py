@@ -12,6 +12,7 @@ Budget met (0), missed (1), inconclusive (5) and unmeasured (6) are verdicts, no
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from enum import IntEnum
 from types import ModuleType
@@ -71,7 +72,21 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] != module.partition(".")[0]:
             raise
-        raise UnavailableError(f"{module} is needed to {purpose}: pip install 'edgekd[{extra}]'") from error
+        raise UnavailableError(_missing(module, extra, purpose)) from error
+
+
+def check_installed(module: str, extra: str, purpose: str) -> None:
+    """Say which extra brings a dependency that is missing, without the seconds that importing it may take.
+
+    Raises:
+        UnavailableError: The module is not installed.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise UnavailableError(_missing(module, extra, purpose))
+
+
+def _missing(module: str, extra: str, purpose: str) -> str:
+    return f"{module} is needed to {purpose}: pip install 'edgekd[{extra}]'"
 
 
 def first_line(error: BaseException) -> str:

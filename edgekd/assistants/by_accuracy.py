@@ -12,12 +12,19 @@ from edgekd.assistants.choose import standard_error
 from edgekd.assistants.one_run import train_together
 from edgekd.errors import UsageError
 from edgekd.plan.planner import Planner
+from edgekd.plan.stage import make_plan
 from edgekd.records.plan import Candidate, Plan
 from edgekd.settings.shape import Slice
+from edgekd.settings.target import Precision
 
 # Students that compete at most; and what share of the student's training each round has, the last one ever after.
 _MOST = 8
 _ROUNDS = (0.25, 0.5)
+
+
+def choose_student(planner: Planner, correction: float = 1.0, without: Sequence[Precision] = ()) -> Plan:
+    """The plan, its choice made as `search.select` asks for; see `make_plan` and `by_accuracy`."""
+    return by_accuracy(planner, make_plan(planner, correction, without))
 
 
 def by_accuracy(planner: Planner, plan: Plan) -> Plan:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -31,6 +33,8 @@ COMMANDS = {
     "distill": ("edgekd.cli.distill", "Train the student of a plan."),
     "export": ("edgekd.cli.export", "Write a student as ONNX, FP32 and INT8, proven equal."),
     "validate": ("edgekd.cli.validate", "Measure a bundle against its budget, here and now."),
+    "predict": ("edgekd.cli.predict", "Answer texts with a bundle."),
+    "serve": ("edgekd.cli.serve", "Serve a bundle over HTTP."),
     "report": ("edgekd.cli.report", "Write the report of a bundle again."),
     "probe": ("edgekd.cli.probe", "Measure a device that is elsewhere, and plan for it here."),
     "profiles": ("edgekd.cli.profiles", "List the profiles, or show one."),
@@ -49,6 +53,15 @@ class _LazyGroup(click.Group):
         command: click.Command = importlib.import_module(COMMANDS[name][0]).command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Who read our output has seen enough, as `head` does; nothing more is to be flushed into it. Here, since
+            # click would end with 1, which is a verdict.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.MET
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -62,28 +75,37 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_LazyGroup, invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)  # fmt: skip
 @click.version_option(__version__, prog_name="edgekd")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr: results and errors alone.")
+@click.option("-v", "--verbose", is_flag=True, help="Say how long each step and task took.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def group(debug: bool) -> None:
+@click.pass_context
+def group(context: click.Context, /, **_: bool) -> None:
     """Compress a fine-tuned Transformer encoder to a latency budget, and prove it.
 
     edgekd compress --teacher ./my-bert --data ./data --latency-ms 10 --out ./bundle
 
     Exit codes: 0 budget and quality met, 1 missed, 2 usage or data, 3 hardware or library missing,
     4 other error, 5 inconclusive, 6 unmeasured, 130 interrupted.
+
+    Completion: eval "$(_EDGEKD_COMPLETE=bash_source edgekd)", or zsh_source, or fish_source.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the right code; an error is one line on stderr."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    given, spoken = _spoken(sys.argv[1:] if arguments is None else arguments)
+    debug = "debug" in spoken
     try:
         _end_like_an_interrupt()
         settle_home()
-        code = group.main(args=given, prog_name="edgekd", standalone_mode=False)
+        code = group.main(args=given, prog_name="edgekd", standalone_mode=False, obj=spoken)
     except BaseException as error:  # every way out ends in one line and a documented code
         if debug and not isinstance(error, SystemExit):
             traceback.print_exc()
@@ -91,6 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if line:
             click.echo(line, err=True)
     sys.exit(int(code or 0))
+
+
+# How much is said; wherever one of these stands, it is the whole command's.
+_SPOKEN = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose", "--debug": "debug"}
+
+
+def _spoken(arguments: Sequence[str]) -> tuple[list[str], set[str]]:
+    """The arguments without those that say how much is said, and these by name."""
+    given = list(arguments)
+    end = given.index("--") if "--" in given else len(given)
+    spoken = {_SPOKEN[one] for one in given[:end] if one in _SPOKEN}
+    return [one for one in given[:end] if one not in _SPOKEN] + given[end:], spoken
 
 
 def _explain(error: BaseException) -> tuple[int, str]:

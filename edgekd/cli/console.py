@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichBars
@@ -31,40 +32,56 @@ def error_console() -> Console:
     return console
 
 
+def _spoken() -> set[str]:
+    """Which of quiet and verbose the command was given."""
+    context = click.get_current_context(silent=True)
+    return (context.obj if context is not None else None) or set()
+
+
 class ConsoleProgress(Progress):
     """Bars with the step and the time left on a terminal; elsewhere a line at each step, and at least every 30 s."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._step = ""
-        self._said = time.monotonic()
+        self._said = self._began = time.monotonic()
+        spoken = _spoken()
+        self._quiet, self._verbose = "quiet" in spoken, "verbose" in spoken
 
     def step(self, name: Step) -> None:
         """See `Progress.step`."""
+        if self._verbose and self._step:
+            self.say(f"{self._step.rstrip(': ')} took {time.monotonic() - self._began:.1f} s")
+        self._began = time.monotonic()
         self._step = f"step {STEPS.index(name) + 1} of {len(STEPS)}: "
         self.say(f"{self._step}{name}")
 
     @contextlib.contextmanager
     def bar(self, title: str, total: float) -> Iterator[Bar]:
-        """See `Progress.bar`; without a title nothing is shown."""
-        if not title:
+        """See `Progress.bar`; without a title, or with --quiet, nothing is shown."""
+        if not title or self._quiet:
             with super().bar(title, total) as silent:
                 yield silent
-        elif not self.console.is_terminal:
-            with self._plain(title, total) as plain:
-                yield plain
-        else:
-            columns = (
-                TextColumn("  {task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            with RichBars(*columns, console=self.console, transient=True, refresh_per_second=4) as bars:
-                yield _RichBar(bars, f"{self._step}{title}", total)
+            return
+        started = time.monotonic()
+        with self._plain(title, total) if not self.console.is_terminal else self._rich(title, total) as shown:
+            yield shown
+        if self._verbose:
+            self.say(f"{self._step}{title}: {time.monotonic() - started:.1f} s")
+
+    @contextlib.contextmanager
+    def _rich(self, title: str, total: float) -> Iterator[Bar]:
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with RichBars(*columns, console=self.console, transient=True, refresh_per_second=4) as bars:
+            yield _RichBar(bars, f"{self._step}{title}", total)
 
     @contextlib.contextmanager
     def _plain(self, title: str, total: float) -> Iterator[Bar]:
@@ -90,7 +107,8 @@ class ConsoleProgress(Progress):
     def say(self, text: str) -> None:
         """Print one line that stays."""
         self._said = time.monotonic()
-        self.console.print(text, soft_wrap=True, markup=False)
+        if not self._quiet:
+            self.console.print(text, soft_wrap=True, markup=False)
 
 
 class _PlainBar:

@@ -51,7 +51,7 @@ def run(flags: dict[str, Any], request: Request, budgets: tuple[float, ...], con
     if flags["as_json"]:
         verdicts = {m.folder: verdict_json(r) for m, r in zip(family.members, results, strict=True)}
         click.echo(json.dumps({"family": family.model_dump(mode="json"), "verdicts": verdicts}))
-    log_runs(flags, results, console)
+    log_runs(flags, [(r, flags["out"] / m.folder) for m, r in zip(family.members, results, strict=True)], console)
     return int(EXIT_CODES[overall([criterion for result in results for criterion in result.criteria])])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -49,7 +49,14 @@ OVERRIDES = {
 }
 
 
-class Length(click.ParamType[Any]):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    # Generic since click 8.4 only.
+    _ParamType = click.ParamType
+
+
+class Length(_ParamType):
     """A number of tokens, or "auto"."""
 
     name = "auto|tokens"
@@ -108,7 +115,7 @@ def profile_options(function: F) -> F:
             click.option("--max-length", type=Length(), help="Tokens a text; longer ones are cut.  [default: auto]"),
             click.option("--batch-size", type=int, help="Texts a call.  [default: 1]"),
             click.option("--judge", type=click.Choice(["fixed", "replay"]), help="Texts the budget is judged on."),
-            click.option("--precision", type=click.Choice(["fp32", "int8", "fp16"]), help="Deploy only this."),
+            click.option("--precision", type=click.Choice(["fp32", "int8"]), help="Deploy only this."),
             click.option("--min-retained", type=float, help="Share of the teacher's metric to keep."),
             click.option("--max-mb", type=float, help="Largest model.onnx."),
             click.option("--max-memory-mb", type=float, help="Most memory of the process that runs the bundle."),
@@ -193,17 +200,6 @@ def overridden(profile: Profile, flags: dict[str, Any]) -> Profile:
     return _with_transfer(profile, flags)
 
 
-def budget_of(profile: Profile) -> float:
-    """The budget in milliseconds.
-
-    Raises:
-        UsageError: None was given.
-    """
-    if profile.budget.latency_ms is None:
-        raise UsageError("--latency-ms is missing: how many milliseconds may a call take?")
-    return profile.budget.latency_ms
-
-
 def _with_transfer(profile: Profile, flags: dict[str, Any]) -> Profile:
     """The profile with what `transfer_options` ask for."""
     transfer = profile.transfer.model_dump(mode="json")
@@ -265,7 +261,7 @@ def request_of(flags: dict[str, Any], *, budget: bool) -> Request:
     """
     profile = resolve_profile(flags.get("profile"), flags)
     if budget:
-        budget_of(profile)
+        profile.budget.asked_ms  # noqa: B018 - refuses one that is missing
     return Request(
         teacher=named("--teacher", flags["teacher"]),
         data=named("--data", flags["data"]),

@@ -12,6 +12,7 @@ from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import json_option, resolve_profile, store_of, store_option
 from edgekd.errors import UsageError, require
 from edgekd.settings.profile import Profile
+from edgekd.settings.target import planned_precisions
 
 
 @click.group(name="probe")
@@ -40,9 +41,7 @@ def make(kit: Path, **flags: Any) -> None:
 
     console = error_console()
     teachers = STANDARD if flags["teacher"] is None else [_shape_of(flags["teacher"])]
-    precisions = [p for p in profile.target.precisions if p in ("fp32", "int8")]
-    if not precisions:
-        raise UsageError(f"--profile {flags['profile']}: neither fp32 nor int8 is deployed there")
+    precisions = planned_precisions(profile.target)
     longest = min(teacher.positions for teacher in teachers)
     size = make_plan_kit(
         kit,

@@ -41,15 +41,15 @@ def check_tracking(flags: dict[str, Any]) -> None:
     check_tracker(flags["track"], flags["track_dir"])
 
 
-def log_runs(flags: dict[str, Any], results: Sequence[Result], console: Console) -> None:
+def log_runs(flags: dict[str, Any], made: Sequence[tuple[Result, Path]], console: Console) -> None:
     """Log what was made, if that was asked for; the bundles are done, so a tracker that fails costs one line."""
     if flags["track"] is None:
         return
     from edgekd.pipeline.track import track
 
-    for result in results:
+    for result, bundle in made:
         try:
-            track(result, flags["track"], flags["track_dir"])
+            track(result, flags["track"], flags["track_dir"], bundle)
         except Exception as error:  # any library's own
             line = " ".join(str(error).split()) or type(error).__name__
             console.print(

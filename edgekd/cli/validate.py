@@ -11,6 +11,7 @@ from edgekd import api
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import clock_option, json_option, store_option
 from edgekd.errors import require
+from edgekd.remote.kit import check_out
 
 
 @click.command(name="validate")
@@ -25,16 +26,23 @@ from edgekd.errors import require
 @click.option("--percentile", type=float, help="Another than the bundle's: 95, not 0.95; implies --judge-here.")
 @clock_option
 @click.option("--measured", type=click.Path(path_type=Path), help="Judge what verify-kit.zip wrote on its device.")
+@click.option(
+    "--markdown", type=click.Path(path_type=Path), help="Add the outcome to this file, as a table for people."
+)
 @store_option
 @json_option
-def command(bundle: Path, **flags: Any) -> int:
+def command(bundle: Path, markdown: Path | None, **flags: Any) -> int:
     """Check BUNDLE on any host: its files, its answers to stored texts, and its latency.
 
     On the machine that it was made on, latency is judged by the budget. On another one it is compared with a small
     anchor graph that the bundle brings. Nothing is answered from an earlier run: every call measures.
     """
     require("onnxruntime", "runtime", "run a bundle")
+    from edgekd.report.recheck import recheck_table
     from edgekd.report.wording import BADGE, MARK
+
+    if markdown is not None:
+        check_out(markdown)
 
     console, as_json = error_console(), flags.pop("as_json")
     found = api.validate(bundle, progress=ConsoleProgress(console), **flags)
@@ -46,6 +54,10 @@ def command(bundle: Path, **flags: Any) -> int:
         mark = f"{MARK[criterion.outcome]} {BADGE[criterion.outcome].lower()}"
         _say(console, f"{mark}: {criterion.name}: {criterion.explanation}")
     _say(console, f"{found.outcome}: {bundle}")
+    if markdown is not None:
+        # Added, not replaced: a pipeline's summary is one file for all its steps.
+        with markdown.open("a", encoding="utf-8") as file:
+            file.write(recheck_table(found, bundle.resolve().name))
     if as_json:
         click.echo(found.model_dump_json())
     return found.exit_code

@@ -16,7 +16,7 @@ from edgekd.data.table import Table
 from edgekd.errors import DataError
 from edgekd.runtime.words import WordSplit
 from edgekd.settings.columns import Columns
-from edgekd.settings.request import is_hub_id
+from edgekd.settings.request import is_hub_data
 from edgekd.settings.task import (
     JointIntentSlots,
     MultiLabelClassification,
@@ -94,7 +94,7 @@ def _load(source: str | Path, hub_config: str | None) -> tuple[dict[str, Table],
     if path.is_file():
         require_no_others(path)
         return {"train": read_table(path)}, []
-    if isinstance(source, str) and not path.suffix and is_hub_id(source):
+    if isinstance(source, str) and is_hub_data(source):
         return read_hub(source, hub_config)
     raise DataError(f"{source}: no such file or folder (a data set of the hub is named owner/name)")
 

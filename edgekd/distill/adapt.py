@@ -27,8 +27,9 @@ from edgekd.distill.teach import copy_tokenizer
 from edgekd.errors import DataError
 from edgekd.models.fill_in import load_masked_lm
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.teacher import encoder_tokenizer, load_body
-from edgekd.runtime.tokenise import Encodings
+from edgekd.models.teacher import load_body
+from edgekd.models.tokenizer import folder_tokenizer
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.distill import MaskedLM
 from edgekd.settings.transfer import Transfer
 from edgekd.store import Artefact, Store
@@ -72,7 +73,7 @@ def adapt(
     """
     if data.validation is None or not len(data.validation):
         raise DataError("teach.adapt mlm needs validation texts: give more rows, or a file validation.jsonl")
-    task, tokenizer = build_task(data.task, data.labels), encoder_tokenizer(encoder)
+    task, tokenizer = build_task(data.task, data.labels), folder_tokenizer(encoder)
     learn = task.encode(tokenizer, target_texts(data, Transfer(), seed).split, max_length)
     judges = data.validation.take(range(min(_MOST_JUDGES, len(data.validation))))
     judge = task.encode(tokenizer, judges, max_length)

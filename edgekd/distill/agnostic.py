@@ -25,7 +25,8 @@ from edgekd.models.online import OnlineTeacher
 from edgekd.models.stock import save_stock
 from edgekd.models.student import from_weights, numpy_weights
 from edgekd.models.teacher import Encoder
-from edgekd.runtime.tokenise import Encodings, encode_texts, pad_id
+from edgekd.runtime.encodings import Encodings
+from edgekd.runtime.tokenise import encode_texts, pad_id
 from edgekd.settings.distill import Agnostic, Stage
 from edgekd.settings.losses import MlmLogits
 from edgekd.settings.shape import EncoderShape, Slice

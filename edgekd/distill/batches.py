@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 
 # Texts are sorted by length inside pools of this many batches: long enough that a batch holds texts of like
 # length (little padding), short enough that the order stays random.

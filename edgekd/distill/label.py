@@ -11,7 +11,7 @@ from edgekd.distill.batches import fingerprint
 from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
 from edgekd.models.teacher import Teacher
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.store import Artefact, Store
 
 VERSION = 1

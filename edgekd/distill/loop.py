@@ -20,7 +20,7 @@ from edgekd.distill.engine import Engine
 from edgekd.distill.losses.prediction import is_finite
 from edgekd.distill.objective import Batch, Objective
 from edgekd.errors import EdgekdError
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.distill import Training
 
 # Seconds between two checkpoints, what a kill can cost; more where saving is slow, so that it takes at most 3%.

@@ -20,7 +20,7 @@ from edgekd.distill.on_the_fly import Augmentation
 from edgekd.errors import UsageError
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.student import Mix, StudentOutput
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.distill import Mixup, Stage
 from edgekd.settings.losses import AttentionMaps, HardCE, HiddenStates, MiniLM, MiniLMv2, MutualInformation
 from edgekd.settings.shape import EncoderShape

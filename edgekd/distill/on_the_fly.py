@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from edgekd.errors import UsageError
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.teacher import Encoder, one_line
+from edgekd.models.teacher import Encoder
+from edgekd.models.tokenizer import one_line
 from edgekd.settings.distill import TokenChange
 
 

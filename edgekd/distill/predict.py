@@ -10,7 +10,7 @@ from torch import nn
 
 from edgekd.distill.batches import inputs_of, logit_rows
 from edgekd.distill.engine import Engine
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.store import replacing
 
 # Batches between two parts saved: an interrupted labelling loses at most this much.

@@ -11,7 +11,7 @@ from torch import nn
 from edgekd.data.split import Split
 from edgekd.distill.engine import Engine
 from edgekd.distill.predict import predict_rows
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.tasks.base import Answer, Task
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from edgekd.distill.batches import inputs_of
 from edgekd.distill.engine import Engine
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 
 # States kept, over all layers.
 _STATES = 20_000

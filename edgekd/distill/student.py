@@ -26,7 +26,7 @@ from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentModel, from_weights, numpy_weights
 from edgekd.models.teacher import Teacher
 from edgekd.records.training import TrainingRun
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.distill import Distill, Stage
 from edgekd.settings.shape import EncoderShape
 from edgekd.store import Artefact, Store

@@ -21,7 +21,8 @@ from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentModel, from_weights
-from edgekd.models.teacher import PROBLEMS, TOKENIZER_SIDE_FILES, encoder_tokenizer, load_body, load_encoder
+from edgekd.models.teacher import PROBLEMS, TOKENIZER_SIDE_FILES, load_body, load_encoder
+from edgekd.models.tokenizer import folder_tokenizer
 from edgekd.records.training import TrainingRun
 from edgekd.settings.distill import Stage, Teach
 from edgekd.settings.losses import SoftCE
@@ -89,7 +90,7 @@ def _fine_tune(
     assert data.train is not None
     assert data.validation is not None
     task = build_task(data.task, data.labels)
-    tokenizer = encoder_tokenizer(encoder)
+    tokenizer = folder_tokenizer(encoder)
     torch.manual_seed(spec.seed)
     if isinstance(task, JointIntentSlotsTask):
         model = _joint_model(encoder, task, spec.seed)
@@ -162,7 +163,7 @@ def _scale_output(model: nn.Module, mean: float, spread: float) -> None:
 
 def copy_tokenizer(encoder: Path, folder: Path) -> None:
     """Write the tokenizer that transformers makes of an encoder, with the settings that stand beside it."""
-    encoder_tokenizer(encoder).save(str(folder / "tokenizer.json"))
+    folder_tokenizer(encoder).save(str(folder / "tokenizer.json"))
     for name in TOKENIZER_SIDE_FILES:
         if (encoder / name).is_file():
             shutil.copyfile(encoder / name, folder / name)

@@ -17,9 +17,12 @@ from edgekd.runtime.model import CPU, BundleConfig, read_config
 
 FOLDER = "deploy"
 
-# What serve.py needs of this package: the runtime, and what a container may use of its host.
-_SERVING = ("__init__.py", "errors.py", *ANSWERING, "latency/__init__.py", "latency/machine.py")
-_AS_THEY_ARE = ("node", "tensorrt", "web")
+# What the server needs of this package: the runtime, and what a container may use of its host.
+_SERVING = (
+    "__init__.py", "errors.py", *ANSWERING, "latency/__init__.py", "latency/machine.py", "serving/__init__.py",
+    "serving/__main__.py", "serving/limits.py", "serving/schema.py", "serving/server.py", "serving/turns.py",
+)  # fmt: skip
+_AS_THEY_ARE = ("mlflow", "node", "tensorrt", "web")
 _TRITON_TYPES = {"INT64": "TYPE_INT64", "INT32": "TYPE_INT32", "FLOAT": "TYPE_FP32", "FLOAT16": "TYPE_FP16"}
 _TRITON_BATCH = 32
 # Their answers hang on words, which only the whole runtime finds: Triton's client leaves them out.
@@ -44,6 +47,7 @@ def write_deploy(bundle: Path) -> Path:
     for name in _AS_THEY_ARE:
         shutil.copytree(resource("export") / name, out / name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_docker(out / "docker", config)
+    _write_kubernetes(out / "kubernetes", config)
     _write_triton(out / "triton", bundle / "model.onnx", config)
     return out
 
@@ -88,6 +92,8 @@ def _write_docker(out: Path, config: BundleConfig) -> None:
         "NUMPY": metadata.version("numpy"),
         "TOKENIZERS": metadata.version("tokenizers"),
         "ONNXRUNTIME": f"onnxruntime{'-gpu' if gpu else ''}=={_runtime_version()}",
+        "TASK": config.task,
+        "VERSION": edgekd.__version__,
     }
     out.mkdir(parents=True)
     for source in sorted(path for path in (resource("export") / "docker").iterdir() if path.is_file()):
@@ -97,6 +103,12 @@ def _write_docker(out: Path, config: BundleConfig) -> None:
         target = out / "edgekd" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / name, target)
+
+
+def _write_kubernetes(out: Path, config: BundleConfig) -> None:
+    out.mkdir()
+    text = _fill(resource("export") / "kubernetes" / "deployment.yaml", {"THREADS": str(config.threads)})
+    (out / "deployment.yaml").write_text(text, encoding="utf-8")
 
 
 def _write_triton(out: Path, model: Path, config: BundleConfig) -> None:

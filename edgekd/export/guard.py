@@ -18,7 +18,7 @@ from edgekd.graph.sensitivity import find_repair, most_evaluations
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.progress import Progress
 from edgekd.records.export import Quantisation
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.export import Export
 from edgekd.tasks.base import Task
 

@@ -31,7 +31,7 @@ from edgekd.models.teacher import Teacher
 from edgekd.progress import Progress
 from edgekd.records.base import record_of
 from edgekd.records.export import Exported, Form, Half, Parity
-from edgekd.runtime.tokenise import MASKED, Encodings, joined_logits
+from edgekd.runtime.encodings import MASKED, Encodings, joined_logits
 from edgekd.settings.export import Export, GraphOptions
 from edgekd.settings.target import Precision
 from edgekd.store import Artefact, Store

@@ -26,8 +26,9 @@ from edgekd.inputs.transfer_stage import Embedder, build_transfer_set
 from edgekd.models.checkpoint import load_checkpoint
 from edgekd.models.identity import folder_id
 from edgekd.models.teacher import PROBLEMS, Encoder, Teacher
+from edgekd.runtime.encodings import Encodings
 from edgekd.runtime.tags import OUTSIDE, scheme_of, unknown_scheme
-from edgekd.runtime.tokenise import Encodings, token_lengths
+from edgekd.runtime.tokenise import token_lengths
 from edgekd.settings.distill import Distill
 from edgekd.settings.profile import Profile
 from edgekd.settings.task import WordTask

@@ -15,7 +15,8 @@ from edgekd.errors import UsageError
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.teacher import Teacher
-from edgekd.runtime.tokenise import Encodings, encode_texts
+from edgekd.runtime.encodings import Encodings
+from edgekd.runtime.tokenise import encode_texts
 
 # So many of the user's texts are compared, the last of them joined until it is cut.
 _TEXTS = 64

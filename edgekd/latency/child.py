@@ -255,13 +255,12 @@ class Child:
         loaded = time.perf_counter_ns()
         call()
         first = time.perf_counter_ns()
-        calls = warm_up(call)
+        warm_up(call)
         self._calls[job["name"]] = call
         return {
             "provider": call.provider,
             "load_ms": (loaded - start) / 1e6,
             "first_call_ms": (first - loaded) / 1e6,
-            "warm_up_calls": calls,
         }
 
     def _round(self, command: dict[str, Any]) -> dict[str, Any]:

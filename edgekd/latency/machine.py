@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -266,6 +267,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+@cache
 def _gpu() -> tuple[str | None, str | None]:
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:

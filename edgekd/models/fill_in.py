@@ -9,7 +9,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from edgekd.errors import UsageError
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.teacher import load_weights, one_line
+from edgekd.models.teacher import load_weights
+from edgekd.models.tokenizer import one_line
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,3 +21,17 @@ def folder_id(folder: Path) -> str:
             with path.open("rb") as handle:
                 digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()[:24]
+
+
+def card_license(folder: Path) -> str | None:
+    """The licence that a model's own card (README.md) names, None where it has none or cannot be read."""
+    from huggingface_hub import ModelCard
+
+    file = folder / "README.md"
+    if not file.is_file():
+        return None
+    try:
+        found = ModelCard.load(file, ignore_metadata_errors=True).data.license
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if isinstance(found, str) else None

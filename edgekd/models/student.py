@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from edgekd.runtime.tokenise import MASKED
+from edgekd.runtime.encodings import MASKED
 from edgekd.settings.shape import Activation, EncoderShape, HeadShape
 
 # Queries, keys and values of one layer before the scores, each (texts, tokens, heads * head size).

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import json
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from textwrap import shorten
 from typing import Any, Literal
 
 import torch
@@ -19,7 +16,6 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from optimum.utils import NormalizedConfigManager, NormalizedTextConfig
 from tokenizers import Tokenizer
-from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -27,7 +23,6 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     PreTrainedModel,
 )
 
@@ -35,10 +30,9 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.models.families import Hosted, host
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel, numpy_weights
-from edgekd.runtime.tokenise import cut_at, cut_side
+from edgekd.models.tokenizer import folder_tokenizer, one_line, read_settings, require_rows
 from edgekd.settings.request import is_hub_id
 from edgekd.settings.task import Output
-from edgekd.store import read_json
 
 HeadKind = Literal["sequence", "token", "joint"]
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -182,8 +176,8 @@ def _joint_teacher(path: Path) -> Teacher:
     shape = model.config.encoder_shape
     if lost or shape.head is None or shape.head.kind != "joint":
         raise UsageError(f"{path}: no whole joint model; make one with `edgekd teach --task joint-intent-slots`")
-    tokenizer = _tokenizer(path, False)
-    _require_rows(path, tokenizer, model)
+    tokenizer = folder_tokenizer(path, False)
+    require_rows(path, tokenizer, model)
     return Teacher(
         folder=path,
         model=model,
@@ -221,8 +215,8 @@ def load_body(folder: str | Path, *, trust_remote_code: bool = False) -> Encoder
 
 def _described(path: Path, model: PreTrainedModel, trust_remote_code: bool) -> dict[str, Any]:
     """The fields of `Encoder`."""
-    tokenizer = _tokenizer(path, trust_remote_code)
-    _require_rows(path, tokenizer, model)
+    tokenizer = folder_tokenizer(path, trust_remote_code)
+    require_rows(path, tokenizer, model)
     hosted = host(model)
     width, depth, heads, ffn = _sizes(model.config)
     return {
@@ -276,13 +270,13 @@ def load_encoder(
         made.base_model.load_state_dict(model.base_model.state_dict())
         model = made.eval()
     _require_body(path, [name for name in lost if name.startswith(inside) and ".pooler." not in name])
-    _require_rows(path, _tokenizer(path, trust_remote_code), model)
+    require_rows(path, folder_tokenizer(path, trust_remote_code), model)
     return model
 
 
 def has_head(folder: Path) -> bool:
     """Whether a folder holds a fine-tuned classifier, whose head a new teacher does not take over."""
-    names = _read_json(folder / "config.json").get("architectures") or []
+    names = read_settings(folder / "config.json").get("architectures") or []
     return any(str(name).endswith(tuple(_SUFFIX.values())) for name in names)
 
 
@@ -323,7 +317,7 @@ def model_folder(folder: str | Path, trust_remote_code: bool = False) -> Path:
 
 def _fetch(name: str, trust_remote_code: bool) -> Path:
     # Weights in other formats are left out, code is taken only if it may run.
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"] + (["*.py"] if trust_remote_code else [])
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"] + (["*.py"] if trust_remote_code else [])
     try:
         with quiet_transformers():
             return Path(snapshot_download(name, allow_patterns=patterns))
@@ -341,7 +335,7 @@ def _read_config(path: Path, trust_remote_code: bool) -> dict[str, Any]:
         raise UsageError(f"{path} is empty: name the folder that holds config.json and the weights")
     if not file.is_file():
         raise UsageError(f"{path} has no config.json: name a folder written by save_pretrained")
-    config = _read_json(file)
+    config = read_settings(file)
     if "quantization_config" in config:
         raise UsageError(f"{file}: its weights are quantised (quantization_config): save the model in full precision")
     if config.get("model_type") not in CONFIG_MAPPING and "auto_map" in config and not trust_remote_code:
@@ -350,13 +344,6 @@ def _read_config(path: Path, trust_remote_code: bool) -> dict[str, Any]:
             "read that code, then pass --trust-remote-code if you trust it"
         )
     return config
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    content = read_json(file, "save the model again with save_pretrained")
-    if not isinstance(content, dict):
-        raise UsageError(f"{file} must hold a JSON object, not {type(content).__name__}")
-    return content
 
 
 def _require_safetensors(path: Path, config: dict[str, Any]) -> None:
@@ -430,14 +417,9 @@ def load_weights(
 def _with_eager_attention(path: Path) -> Any:
     """The folder's configuration, whatever attention it names."""
     config = {
-        name: value for name, value in _read_json(path / "config.json").items() if "attn_implementation" not in name
+        name: value for name, value in read_settings(path / "config.json").items() if "attn_implementation" not in name
     }
     return CONFIG_MAPPING[config["model_type"]].from_dict(config, attn_implementation="eager")
-
-
-def one_line(error: Exception) -> str:
-    """A library's error as a part of one of ours."""
-    return shorten(str(error) or type(error).__name__, width=200, placeholder="...")
 
 
 def _labels(path: Path, config: Any) -> tuple[str, ...]:
@@ -461,84 +443,6 @@ def _problem(path: Path, head: HeadKind, config: Any) -> Problem:
         raise UsageError(f"{path / 'config.json'}: a regression of {config.num_labels} values; only one can be taught")
     found: Problem = problem
     return found
-
-
-def encoder_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of an encoder's folder, without loading its weights."""
-    return _tokenizer(folder, False)
-
-
-def _tokenizer(path: Path, trust_remote_code: bool) -> Tokenizer:
-    """The tokenizer that transformers makes of the folder: its settings count beside tokenizer.json.
-
-    A folder that transformers cannot make one of is read by its tokenizer.json alone.
-    """
-    file = path / "tokenizer.json"
-    try:
-        with quiet_transformers():
-            made = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust_remote_code)
-        # From a folder without a vocabulary transformers makes a tokenizer that knows nothing.
-        if not made.is_fast or len(made) <= len(made.all_special_tokens):
-            raise ValueError("no vocabulary that makes a fast tokenizer")
-        content = _without_made_up(json.loads(made.backend_tokenizer.to_str()), path)
-        if "token_type_ids" not in made.model_input_names:
-            content["post_processor"] = _of_one_type(content["post_processor"])
-        return cut_at(Tokenizer.from_str(json.dumps(content)), made.truncation_side)
-    except Exception as error:  # the Rust library raises bare Exception
-        why = one_line(error)
-    if not file.is_file():
-        raise UsageError(f"{path}: no tokenizer.json, and none can be made{_missing(path, why)}")
-    try:
-        tokenizer, side = Tokenizer.from_file(str(file)), path / "tokenizer_config.json"
-        settings = _read_json(side) if side.is_file() else {}
-        return cut_at(tokenizer, settings.get("truncation_side") or cut_side(tokenizer))
-    except Exception as error:
-        raise UsageError(
-            f"{path}: tokenizer.json is broken ({one_line(error)}): save the fast tokenizer again"
-        ) from error
-
-
-def _without_made_up(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A tokenizer less the special tokens that transformers adds by their usual names and the model has no row for."""
-    config = path / "config.json"
-    rows = _read_json(config).get("vocab_size") if config.is_file() else None
-    if isinstance(rows, int):
-        kept = [token for token in content["added_tokens"] if token["id"] < rows or not token["special"]]
-        content = content | {"added_tokens": kept}
-    return content
-
-
-def _of_one_type(processor: Any) -> Any:
-    """What adds special tokens, for models that transformers gives no token types: the second text's are 0 as well."""
-    if isinstance(processor, list):
-        return [_of_one_type(part) for part in processor]
-    if not isinstance(processor, dict):
-        return processor
-    if processor.get("type") == "BertProcessing":
-        cls, sep = processor["cls"][0], processor["sep"][0]
-        known = [tuple(processor["cls"]), tuple(processor["sep"])]
-        made = TemplateProcessing(single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B {sep}", special_tokens=known)
-        parsed: Any = json.loads(made.__getstate__())
-        return parsed
-    return {name: 0 if name == "type_id" else _of_one_type(part) for name, part in processor.items()}
-
-
-def _missing(path: Path, why: str) -> str:
-    """What a folder lacks for a fast tokenizer, and what helps."""
-    if list(path.glob("*.model")) and importlib.util.find_spec("sentencepiece") is None:
-        name = next(path.glob("*.model")).name
-        return f" of {name} without sentencepiece: pip install sentencepiece, or save the fast tokenizer there"
-    return f" ({why}): save the model's fast tokenizer there"
-
-
-def _require_rows(path: Path, tokenizer: Tokenizer, model: PreTrainedModel) -> None:
-    rows, ids = model.get_input_embeddings().num_embeddings, tokenizer.get_vocab().values()
-    highest = max(ids, default=-1)
-    if highest >= rows:
-        raise UsageError(
-            f"{path}: the tokenizer gives ids up to {highest}, the model has {rows} word embeddings: "
-            "they do not belong together"
-        )
 
 
 def _sizes(config: Any) -> tuple[int, int, int, int | None]:
@@ -579,7 +483,7 @@ def _shortest(path: Path, limits: list[Any]) -> int:
     """The least of some limits and what the tokenizer is set to."""
     side = path / "tokenizer_config.json"
     if side.is_file():
-        limits.append(_read_json(side).get("model_max_length"))
+        limits.append(read_settings(side).get("model_max_length"))
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _NO_LIMIT]
     return min(known, default=512)
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from edgekd import __version__
+from edgekd.data.demo.generate import DEMO_ENCODER
 from edgekd.data.transfer_set import TransferSet
 from edgekd.distill.scoring import Judged
 from edgekd.inputs.gather import Inputs
 from edgekd.latency.interval import Estimate, estimate
 from edgekd.latency.measure import Measurement
 from edgekd.latency.targets.base import Target
+from edgekd.models.identity import card_license
 from edgekd.proof.validate import Retained, retained
 from edgekd.records.base import record_of
 from edgekd.records.result import (
@@ -31,13 +33,15 @@ from edgekd.records.result import (
 from edgekd.records.training import Curve, TrainingRun
 from edgekd.records.transfer import TransferSummary
 from edgekd.runtime.words import joined_spans
+from edgekd.settings.request import Request, is_hub_id
+from edgekd.settings.target import Precision
 from edgekd.store import Artefact
 from edgekd.tasks.base import Task
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
 
 
-def data_summary(inputs: Inputs, name: str) -> DataSummary:
+def data_summary(inputs: Inputs, request: Request) -> DataSummary:
     """The data as the report shows them."""
     notes = [*inputs.data.notes, *inputs.transfer.notes]
     if inputs.task.scheme:
@@ -46,8 +50,10 @@ def data_summary(inputs: Inputs, name: str) -> DataSummary:
     if cut:
         notes.append(f"{cut} of {len(inputs.encodings)} texts are cut at {inputs.max_length} tokens")
     rows = {split.name: len(split) for split in inputs.data.splits} | {"transfer set": len(inputs.transfer.split)}
+    source = Path(str(request.data or request.teacher_outputs)).name
     return DataSummary(
-        name=name,
+        name="embedded demo" if request.demo else source,
+        hub_id=_hub_id(request.data),
         task=inputs.task.spec.name,
         metric=inputs.metric_name,
         labels=len(inputs.task.labels),
@@ -71,18 +77,28 @@ def transfer_summary(transfer: TransferSet) -> TransferSummary:
     return TransferSummary(counts=transfer.counts, policies=dict(policies), generic=transfer.selection)
 
 
-def teacher_summary(inputs: Inputs, name: str | None = None) -> TeacherSummary:
-    """The teacher as the report shows it; its name is its folder's where none is given."""
+def teacher_summary(inputs: Inputs, request: Request) -> TeacherSummary:
+    """The teacher as the report shows it."""
     teacher = inputs.teacher
+    name = request.teacher if (hub_id := _hub_id(request.teacher)) else teacher.folder.name
+    if request.demo or request.encoder:
+        # Its folder is the store's, whose names mean nothing.
+        name = f"made of {Path(request.encoder).name if request.encoder else DEMO_ENCODER}"
     ffn = "" if teacher.ffn is None else f", FFN {teacher.ffn}"
     return TeacherSummary(
-        name=name or teacher.folder.name,
+        name=str(name),
+        hub_id=hub_id,
+        license=card_license(teacher.folder),
         family=str(teacher.model.config.model_type),
         shape=f"{teacher.depth} layers x {teacher.width}, heads {teacher.heads}{ffn}",
         parameters=sum(p.numel() for p in teacher.model.parameters()),
         validation=inputs.validation.score(inputs.task, inputs.validation_rows),
         test=inputs.test.score(inputs.task, inputs.test_rows),
     )
+
+
+def _hub_id(name: str | None) -> str | None:
+    return name if name and is_hub_id(name) and not Path(name).exists() else None
 
 
 def curves(stages: Sequence[Artefact]) -> list[Curve]:
@@ -109,6 +125,7 @@ def quality_row(
     latency: tuple[float, float] | None = None,
     file: Path | None = None,
     shipped: bool = False,
+    precision: Precision | None = None,
 ) -> tuple[QualityRow, Retained]:
     """One line of the quality table, and how it compares with the teacher.
 
@@ -118,6 +135,7 @@ def quality_row(
         reference: The teacher's logits.
         latency: Median and 95th percentile in ms.
         shipped: Whether it is the bundle's model.
+        precision: Of its file.
     """
     kept = retained(task, judged.counts(task, rows), judged.counts(task, reference))
     row = QualityRow(
@@ -128,6 +146,7 @@ def quality_row(
         p95_ms=None if latency is None else latency[1],
         size_mb=None if file is None else file.stat().st_size / 1e6,
         shipped=shipped,
+        precision=precision,
     )
     return row, kept
 

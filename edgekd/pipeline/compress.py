@@ -6,21 +6,19 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgekd.assistants.by_accuracy import by_accuracy
-from edgekd.assistants.shapes import check_shapes
+from edgekd.assistants.by_accuracy import choose_student
 from edgekd.bundle import claimed, publish_bundle
 from edgekd.errors import UsageError
 from edgekd.export.deploy import write_deploy
 from edgekd.latency.clocks import no_thread_clock
 from edgekd.pipeline.demo import kept_request
-from edgekd.pipeline.keep import keep_answers, keep_evidence, write_kit
+from edgekd.pipeline.keep import keep_answers, keep_evidence, speedup_of, write_kit
 from edgekd.pipeline.quality import quality_rows
 from edgekd.pipeline.results import result_of
 from edgekd.pipeline.sources import gather
 from edgekd.pipeline.tries import Planned, StageClock, make_attempts
 from edgekd.plan.device import device_of
 from edgekd.plan.planner import planner_of
-from edgekd.plan.stage import make_plan
 from edgekd.records.plan import Plan, read_plan
 from edgekd.records.result import Result
 from edgekd.report.write import write_reports
@@ -53,6 +51,7 @@ def compress(
     """
     started, clock = datetime.now(UTC), StageClock()
     request = kept_request(request)
+    request.profile.budget.asked_ms  # noqa: B018 - refuses one that is missing, before the teacher labels a text
     pinned = read_plan(Path(request.plan)) if request.plan else None
     if pinned is not None and request.profile.search.select == "accuracy":
         raise UsageError("--select accuracy goes without --plan, which has chosen already")
@@ -69,7 +68,8 @@ def compress(
             rows = quality_rows(session, request, planner, final, with_baselines)
         with clock.stage("evidence"):
             keep_evidence(served, final, work, own_texts=request.bundle_texts)
-        result = result_of(request, out.name, planner, final, tries, rows, clock.seconds, started)
+            speedup = speedup_of(planner, final, work)
+        result = result_of(request, out.name, planner, final, tries, rows, speedup, clock.seconds, started)
         if final.elastic:
             result = result.model_copy(update={"origin": planned.origin})
         if device.probe is not None:
@@ -100,8 +100,7 @@ def _planned(session: Session, request: Request, pinned: Plan | None, clock: Sta
     session.engine.progress.step("teacher and data")
     with clock.stage("teacher and data"):
         inputs = gather(session, request)
-        check_shapes(inputs)
     planner = planner_of(session, inputs, device)
     session.engine.progress.step("plan")
     with clock.stage("plan"):
-        return Planned(planner, pinned or by_accuracy(planner, make_plan(planner)))
+        return Planned(planner, pinned or choose_student(planner))

@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from edgekd.assistants.by_accuracy import by_accuracy
+from edgekd.assistants.by_accuracy import choose_student
 from edgekd.assistants.chain import ELASTIC_LENGTH, REFRESH, check_chain, lengthened
 from edgekd.assistants.one_run import cost_together, train_together
-from edgekd.assistants.shapes import check_shapes
 from edgekd.errors import UsageError
 from edgekd.output import locked
 from edgekd.pipeline.compress import compress
@@ -19,7 +18,6 @@ from edgekd.pipeline.sources import gather
 from edgekd.pipeline.tries import Planned
 from edgekd.plan.device import device_of
 from edgekd.plan.planner import planner_of
-from edgekd.plan.stage import make_plan
 from edgekd.records.base import Record
 from edgekd.records.result import Outcome, Result
 from edgekd.session import Session
@@ -129,14 +127,13 @@ def _plan_all(session: Session, requests: Sequence[Request]) -> list[Planned]:
     """Every member's plan, before the first is trained: what is wrong with the last budget is known at once."""
     first, *_ = requests
     inputs = gather(session, first)
-    check_shapes(inputs)
     base = planner_of(session, inputs, device_of(session, first.profile.target))
     found = []
     for request in requests:
         budget = request.profile.budget.latency_ms
         assert budget is not None
         planner = base.for_budget(budget)
-        plan = by_accuracy(planner, make_plan(planner))
+        plan = choose_student(planner)
         try:
             check_chain(planner, plan)
         except UsageError as error:
@@ -200,7 +197,7 @@ def _member(result: Result, budget: float, folder: str, same_as: float | None) -
         folder=folder,
         outcome=result.outcome,
         shape="the fastest student considered" if chosen is None else chosen.shape_words,
-        precision="int8" if shipped.name.endswith("INT8") else "fp32",
+        precision=shipped.precision or "fp32",
         latency_ms=None if at is None else at.value_ms,
         score=shipped.score,
         kept=None if teacher is None or not teacher.score else shipped.score / teacher.score,

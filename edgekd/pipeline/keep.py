@@ -10,7 +10,9 @@ from edgekd.pipeline.attempt import Attempt
 from edgekd.pipeline.quality import shipped_answers
 from edgekd.plan.planner import Planner
 from edgekd.proof.evidence import write_evidence
+from edgekd.proof.speedup import measure_speedup
 from edgekd.proof.validate import replay_texts
+from edgekd.records.result import Speedup
 from edgekd.remote.verify import keep_reference, make_verify_kit
 
 
@@ -27,6 +29,18 @@ def keep_evidence(planner: Planner, final: Attempt, work: Path, *, own_texts: bo
         planner.progress,
         replay_texts(inputs.transfer.split) if own_texts else (),
     )
+
+
+def speedup_of(planner: Planner, final: Attempt, work: Path) -> Speedup | None:
+    """How many times faster than the unchanged teacher the bundle is; None where it is that, or runs elsewhere."""
+    if planner.device.probe is not None or (final.student is None and final.precision == "fp32"):
+        return None
+    served = planner if final.student is None else planner.of_student
+    medians = planner.latency.median_ms
+    return measure_speedup(
+        work, served.texts, planner.core("fp32"), planner.texts, planner.device.target,
+        planner.inputs.profile.workload.batch_size, medians.get("fp32", max(medians.values())), planner.progress,
+    )  # fmt: skip
 
 
 def keep_answers(planner: Planner, final: Attempt, work: Path) -> None:

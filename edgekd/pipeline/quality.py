@@ -21,7 +21,8 @@ from edgekd.pipeline.demo import demo_tfidf
 from edgekd.plan.planner import Planner
 from edgekd.proof.validate import Retained, retained
 from edgekd.records.result import Contender, QualityRow, Timing
-from edgekd.runtime.tokenise import Encodings, encode_raw
+from edgekd.runtime.encodings import Encodings
+from edgekd.runtime.tokenise import encode_raw
 from edgekd.runtime.words import joined_spans
 from edgekd.session import Session
 from edgekd.settings.distill import Stage
@@ -105,6 +106,7 @@ def teacher_rows(planner: Planner, final: Attempt) -> list[QualityRow]:
             latency=None if latency.predicted else (latency.median_ms[precision], latency.p95_ms[precision]),
             file=model_file(planner.exported, precision),
             shipped=final.student is None and final.precision == precision,
+            precision=precision,
         )
         rows.append(row)
     return rows
@@ -125,6 +127,7 @@ def student_rows(
             latency=None if known is None else (known[50.0], known[95.0]),
             file=model_file(exported, precision),
             shipped=mine,
+            precision=precision,
         )
         rows.append(row)
         quality = kept if mine else quality

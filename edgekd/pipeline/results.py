@@ -15,7 +15,7 @@ from edgekd.pipeline.blackbox import compare
 from edgekd.pipeline.quality import shipped_answers
 from edgekd.plan.planner import Planner
 from edgekd.records.labels import OutputsSummary
-from edgekd.records.result import QualityRow, Result, Try
+from edgekd.records.result import QualityRow, Result, Speedup, Try
 from edgekd.settings.request import Request
 
 
@@ -26,21 +26,21 @@ def result_of(
     final: Attempt,
     tries: Sequence[Try],
     rows: Sequence[QualityRow],
+    speedup: Speedup | None,
     seconds: dict[str, float],
     started: datetime,
 ) -> Result:
     """Everything that the run found, as the report and the verdict tell it."""
     inputs, probe = planner.inputs, planner.device.probe
-    source = "embedded demo" if request.demo else Path(str(request.data or request.teacher_outputs)).name
     return Result(
         name=name,
         demo=request.demo,
         request=request.model_dump(mode="json"),
         budget_ms=planner.budget_ms,
         percentile=inputs.profile.budget.percentile,
-        data=collect.data_summary(inputs.of_student, source),
+        data=collect.data_summary(inputs.of_student, request),
         transfer=collect.transfer_summary(inputs.transfer),
-        teacher=collect.teacher_summary(inputs, f"made of {Path(request.encoder).name}" if request.encoder else None),
+        teacher=collect.teacher_summary(inputs, request),
         calibration=calibrate(inputs.task, inputs.validation, inputs.validation_rows),
         outputs=_outputs(request, planner, final),
         plan=final.plan,
@@ -48,6 +48,7 @@ def result_of(
         training=tuple(collect.curves(final.stages)),
         quality=tuple(rows),
         latency=final.latency,
+        speedup=speedup,
         export=exported_of(final.exported),
         criteria=final.criteria,
         speed=planner.session.log.summary() if probe is None else None,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgekd.assistants.shapes import check_shapes
 from edgekd.data.split import TaskData
-from edgekd.errors import UsageError
 from edgekd.inputs.gather import Inputs, prepare
 from edgekd.models.teacher import load_teacher
 from edgekd.pipeline.blackbox import read_with_outputs, teach_from_outputs
@@ -25,18 +25,20 @@ def gather(session: Session, request: Request) -> Inputs:
     elif request.teacher_outputs is not None:
         return _from_outputs(session, request, request.teacher_outputs)
     else:
-        if not request.teacher or not request.data:
-            raise UsageError("--teacher and --data go together: give both, or neither for the demo")
+        assert request.teacher is not None
+        assert request.data is not None
         teacher = load_teacher(request.teacher, trust_remote_code=request.trust_remote_code)
         data = read(session.engine.progress, request.data, request.task, request.columns, request.data_config)
-    return prepare(session.store, session.engine, profile, teacher, data, trust_remote_code=request.trust_remote_code)
+    inputs = prepare(session.store, session.engine, profile, teacher, data, trust_remote_code=request.trust_remote_code)
+    check_shapes(inputs)
+    return inputs
 
 
 def _from_outputs(session: Session, request: Request, file: str) -> Inputs:
     """The inputs with a local teacher, made of the outputs in a file."""
-    if not request.encoder:
-        raise UsageError("--teacher-outputs need --encoder: the folder of an encoder to make a local teacher from")
+    assert request.encoder is not None
     data, outputs = read_with_outputs(session, file, request.data, request.task, request.columns, request.data_config)
     taught = teach_from_outputs(session, request.encoder, data, outputs, request.profile)
     inputs = prepare(session.store, session.engine, request.profile, load_teacher(taught.path), data)
+    check_shapes(inputs)
     return replace(inputs, outputs=outputs)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import edgekd
 from edgekd.errors import UnavailableError, UsageError, meant
 from edgekd.records.result import Result
+from edgekd.resources import resource
 
 PROJECT = "edgekd"
 DEFAULT_FOLDER = Path("runs")
@@ -49,14 +51,15 @@ def check_tracker(name: str, folder: Path | None) -> None:
         raise UnavailableError(f"--track {name}: its library is not installed: pip install {name}")
 
 
-def track(result: Result, name: str, folder: Path | None = None) -> None:
-    """Log a finished run: its parameters, the student's training curve, and the verdict's figures.
+def track(result: Result, name: str, folder: Path | None = None, bundle: Path | None = None) -> None:
+    """Log a finished run: its parameters, the student's training curve, the verdict's figures, and the bundle.
 
     What a tracker prints goes to stderr: stdout holds the verdict.
 
     Args:
         name: A tracker that `check_tracker` accepts.
         folder: Where the files of one that writes files go; None is `DEFAULT_FOLDER`.
+        bundle: What the run made, kept as an artefact where the tracker keeps files (MLflow, W&B).
 
     Raises:
         Exception: Whatever the tracker's library raises, such as that its server cannot be reached.
@@ -75,9 +78,33 @@ def track(result: Result, name: str, folder: Path | None = None) -> None:
             for step, values in curve(result):
                 accelerator.log(values, step=step)
             accelerator.log(figures(result))
+            if bundle is not None and name in _KEEP:
+                _KEEP[name](accelerator.get_tracker(name, unwrap=True), bundle)
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
+
+
+def _keep_in_mlflow(_: Any, bundle: Path) -> None:
+    """As a model of the run that is active, with the flavour python_function: MLflow loads, registers and serves it."""
+    import mlflow  # type: ignore[import-not-found]
+
+    mlflow.pyfunc.log_model(
+        name=_slug(bundle.name), python_model=str(resource("export") / "mlflow" / "model.py"),
+        artifacts={"bundle": str(bundle)}, pip_requirements=[f"edgekd[runtime]=={edgekd.__version__}"],
+    )  # fmt: skip
+
+
+def _keep_in_wandb(run: Any, bundle: Path) -> None:
+    import wandb  # type: ignore[import-not-found]
+
+    artefact = wandb.Artifact(_slug(bundle.name), type="model")
+    artefact.add_dir(str(bundle))
+    run.log_artifact(artefact)
+
+
+# How a tracker that keeps files keeps a bundle, given what its library calls a run.
+_KEEP: dict[str, Callable[[Any, Path], None]] = {"mlflow": _keep_in_mlflow, "wandb": _keep_in_wandb}
 
 
 def parameters(result: Result) -> dict[str, Value]:

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edgekd.assistants.by_accuracy import by_accuracy
+from edgekd.assistants.by_accuracy import choose_student
 from edgekd.distill.elastic import ElasticRun
 from edgekd.output import emptied
 from edgekd.pipeline.attempt import Attempt
 from edgekd.pipeline.build import attempt
 from edgekd.plan.planner import Planner
-from edgekd.plan.stage import make_plan
 from edgekd.records.plan import Plan
 from edgekd.records.result import Try
 from edgekd.settings.target import Precision
@@ -80,7 +79,7 @@ def make_attempts(planned: Planned, work: Path, clock: StageClock, pinned: bool)
             if action in ("without INT8", "plan again"):
                 replans += 1
                 with clock.stage("plan"):
-                    again = by_accuracy(planner, make_plan(planner, correction, refused))
+                    again = choose_student(planner, correction, refused)
                 if leads_on(again, made):
                     plan = again
                 else:

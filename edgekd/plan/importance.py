@@ -17,7 +17,7 @@ from edgekd.distill.states import sample_states
 from edgekd.models.families import Hosted
 from edgekd.models.importance import Importance, measure_importance
 from edgekd.models.student import StudentModel, StudentOutput, from_weights
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.task import Output
 from edgekd.store import Artefact, Store
 

@@ -1,4 +1,4 @@
-"""Stage `make_plan`: from a measured device and a measured teacher to the student that keeps most within the budget."""
+"""From a measured device and a measured teacher to the student that keeps most within the budget."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from edgekd.remote.probe import Probe
 from edgekd.session import Session
 from edgekd.settings.profile import override
 from edgekd.settings.shape import EncoderShape
-from edgekd.settings.target import Precision, SessionSpec
+from edgekd.settings.target import Precision, SessionSpec, planned_precisions
 from edgekd.store import Artefact
 
 
@@ -65,7 +65,7 @@ class Planner:
     @cached_property
     def precisions(self) -> tuple[Precision, ...]:
         """Precisions that the planner may choose from on this target."""
-        return tuple(p for p in self.inputs.profile.target.precisions if p in ("fp32", "int8"))
+        return planned_precisions(self.inputs.profile.target)
 
     @cached_property
     def exported(self) -> Artefact:
@@ -166,8 +166,5 @@ def core_of(inputs: Inputs, model: Path, shape: EncoderShape | None, session: Se
 
 def planner_of(session: Session, inputs: Inputs, device: Device) -> Planner:
     """A planner for the request's budget."""
-    budget = inputs.profile.budget.latency_ms
-    if budget is None:
-        raise UsageError("--latency-ms is missing: how many milliseconds may a call take?")
     texts = fixed_texts(inputs.teacher.tokenizer, inputs.transfer.split, inputs.max_length)
-    return Planner(session, inputs, device, texts, budget)
+    return Planner(session, inputs, device, texts, inputs.profile.budget.asked_ms)

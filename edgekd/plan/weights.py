@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekd.distill.student import Start
 from edgekd.errors import UsageError
-from edgekd.inputs.gather import Inputs
+from edgekd.inputs.gather import Inputs, no_student
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
 from edgekd.models.initialize import (
     Weights,
@@ -28,8 +28,7 @@ def importance_of(session: Session, inputs: Inputs) -> Measured:
     """
     hosted = inputs.teacher.hosted
     if hosted is None:
-        kind = inputs.teacher.model.config.model_type
-        raise UsageError(f"no student can be cut out of a {kind} teacher: BERT, RoBERTa, XLM-R, ELECTRA and DistilBERT")
+        raise UsageError(no_student(inputs.teacher))
     return read_importance(
         importance_stage(
             session.store, session.engine, hosted, inputs.teacher_id, inputs.encodings, inputs.rows, inputs.task.output

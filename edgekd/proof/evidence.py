@@ -24,8 +24,8 @@ from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, GraphJob, Text
 from edgekd.progress import Progress
 from edgekd.records.base import Interval, Record, read_record
+from edgekd.runtime.encodings import MASKED
 from edgekd.runtime.model import CPU, SURROGATES, BundleConfig, load
-from edgekd.runtime.tokenise import MASKED
 from edgekd.settings.shape import EncoderShape, HeadShape
 from edgekd.settings.target import Precision
 from edgekd.store import write_json

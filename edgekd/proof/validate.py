@@ -34,7 +34,6 @@ class Retained:
         value: student / teacher.
         interval: 95% interval of the value, by a paired bootstrap over texts.
         student_interval: 95% interval of the model's metric.
-        teacher_interval: 95% interval of the teacher's.
         rows: Texts.
         parts: What the metric is made of: name, the model's and the teacher's.
     """
@@ -44,7 +43,6 @@ class Retained:
     value: float
     interval: tuple[float, float]
     student_interval: tuple[float, float]
-    teacher_interval: tuple[float, float]
     rows: int
     parts: tuple[tuple[str, float, float], ...] = ()
 
@@ -69,7 +67,6 @@ def retained(task: Task, student: np.ndarray, teacher: np.ndarray, seed: int = 0
         mine / max(reference, 1e-12),
         _ends(ratios),
         _ends(scores[:, 0]),
-        _ends(scores[:, 1]),
         n,
         tuple((name, part, task.parts(teacher)[name]) for name, part in task.parts(student).items()),
     )

@@ -16,6 +16,7 @@ from edgekd.records.labels import CalibrationSummary, OutputsSummary
 from edgekd.records.plan import Candidate, Plan
 from edgekd.records.training import Curve
 from edgekd.records.transfer import TransferSummary
+from edgekd.settings.target import Precision
 
 # What is told otherwise since schema 2: a result of schema 1 is read without it.
 _OF_SCHEMA_1 = ("candidates", "chain", "chain_summary", "training", "parity", "quantisation", "graphs")
@@ -27,10 +28,8 @@ Kind = Literal["latency", "quality", "plain text", "size", "memory", "files", "a
 Contender = Literal[
     "teacher",
     "teacher, INT8",
-    "teacher, FP16",
     "teacher outputs, as given",
     "student INT8",
-    "student FP16",
     "student FP32",
     "student, no assistant at the same compute",
     "student, fine-tuned without distillation",
@@ -54,6 +53,7 @@ class DataSummary(Record):
 
     Attributes:
         name: The folder's or hub set's name, without its path.
+        hub_id: Its name on the hub, where it was taken from there.
         task: The task's Hugging Face name.
         metric: What every score of the result is; scores are between 0 and 1.
         labels: Number of labels.
@@ -62,6 +62,7 @@ class DataSummary(Record):
     """
 
     name: str = ""
+    hub_id: str | None = None
     task: str
     metric: str
     labels: int
@@ -73,7 +74,9 @@ class TeacherSummary(Record):
     """The model to be compressed.
 
     Attributes:
-        name: Its folder's name.
+        name: Its folder's name, or what it was made of.
+        hub_id: Its name on the hub, where it was taken from there.
+        license: As its own card names it.
         family: Its `model_type`.
         shape: Its shape in words.
         parameters: All parameters.
@@ -82,6 +85,8 @@ class TeacherSummary(Record):
     """
 
     name: str
+    hub_id: str | None = None
+    license: str | None = None
     family: str
     shape: str
     parameters: int
@@ -100,6 +105,7 @@ class QualityRow(Record):
         p95_ms: 95th percentile.
         size_mb: Size of the file.
         shipped: Whether it is the bundle's model.onnx.
+        precision: Of the file; None where there is none.
     """
 
     name: Contender
@@ -109,6 +115,7 @@ class QualityRow(Record):
     p95_ms: float | None = None
     size_mb: float | None = None
     shipped: bool = False
+    precision: Precision | None = None
 
 
 def speed_words(speeds: tuple[float, float]) -> str:
@@ -181,6 +188,18 @@ class Latency(Record):
         return self.fixed if self.judge == "fixed" else self.replay
 
 
+class Speedup(Record):
+    """How many times as long the unchanged FP32 teacher takes: the ratio of medians, measured in turns.
+
+    Attributes:
+        value: Teacher over bundle.
+        interval: Of it.
+    """
+
+    value: float
+    interval: Interval
+
+
 class Criterion(Record):
     """One thing that was asked for, and what was found.
 
@@ -237,6 +256,7 @@ class Result(Record):
         origin: Where the student came from, if it was not trained alone.
         quality: The quality table.
         latency: The exported model's, where it was measured.
+        speedup: Against the FP32 teacher; None where that is shipped itself, or the device is elsewhere.
         export: The files, proven and judged.
         criteria: What was asked for, and what was found.
         tries: In the order of time.
@@ -268,6 +288,7 @@ class Result(Record):
     origin: str = ""
     quality: tuple[QualityRow, ...] = ()
     latency: Latency = Latency()
+    speedup: Speedup | None = None
     export: Exported | None = None
     criteria: tuple[Criterion, ...] = ()
     tries: tuple[Try, ...] = ()

@@ -29,7 +29,7 @@ from edgekd.records.result import EXIT_CODES, Criterion, overall
 from edgekd.remote.kit import read_sealed
 from edgekd.remote.pack import MEASURING, oldest_runtime, pack
 from edgekd.resources import ANSWERING
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.base import Spec
 from edgekd.settings.profile import Profile
 from edgekd.settings.task import TaskSpec

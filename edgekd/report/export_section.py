@@ -5,10 +5,10 @@ from __future__ import annotations
 from edgekd.records.export import Exported, Form, Quantisation
 from edgekd.records.result import Result
 from edgekd.report import wording
-from edgekd.report.markup import Html, Node, facts, section, table, tag
+from edgekd.report.markup import Html, Node, Section, facts, section, table, tag
 
 
-def export_section(result: Result) -> Html | None:
+def export_section(result: Result) -> Section | None:
     """The section, or None where nothing was exported."""
     export = result.export
     if export is None:

@@ -15,7 +15,7 @@ from edgekd.report import wording
 from edgekd.report.assistants_section import assistants
 from edgekd.report.export_section import export_section
 from edgekd.report.labels_section import calibration_section, outputs_section
-from edgekd.report.markup import Html, Node, bullets, facts, fold, join, section, table, tag
+from edgekd.report.markup import Html, Node, Section, bullets, contents, facts, fold, join, section, table, tag
 from edgekd.report.transfer_section import transfer_section
 
 _SHOWN_CANDIDATES = 8
@@ -49,9 +49,7 @@ def render(result: Result) -> str:
         tag("title", f"{result.name}: {wording.BADGE[result.outcome].lower()} – EdgeKD report"),
         tag("style", Html(style)),
     )
-    body = tag(
-        "main",
-        _verdict(result),
+    sections = [
         _criteria(result),
         _latency(result, plots.latency(result)),
         _quality(result, plots.quality(result)),
@@ -64,7 +62,9 @@ def render(result: Result) -> str:
         _data(result),
         _machine(result),
         _again(result),
-    )
+    ]
+    shown = [part for part in sections if part]
+    body = tag("main", _verdict(result), contents(shown), *shown)
     return "<!DOCTYPE html>\n" + tag("html", head, tag("body", body), lang="en")
 
 
@@ -107,9 +107,9 @@ def _tiles(result: Result) -> Html | None:
         told = teacher is not None and result.data.metric != "agreement with the teacher"
         aside = f"teacher {wording.percent(teacher.score)}" if teacher is not None and told else ""
         tiles.append((wording.metric(result), wording.percent(shipped.score), aside))
-    faster = wording.speedup(result)
-    if faster is not None and teacher is not None:
-        tiles.append(("Speed-up, p95", f"{faster:.1f}×", f"teacher FP32 {wording.ms(teacher.p95_ms)}"))
+    if result.speedup is not None:
+        ends = wording.interval(result.speedup.interval)
+        tiles.append(("Speed-up", f"{result.speedup.value:.1f}×", f"{ends}, median, in turns with the FP32 teacher"))
     if shipped is not None and shipped.size_mb is not None:
         aside = f"teacher FP32 {wording.megabytes(teacher.size_mb)}" if teacher and teacher.size_mb else ""
         tiles.append(("Model file", wording.megabytes(shipped.size_mb), aside))
@@ -124,7 +124,7 @@ def _tiles(result: Result) -> Html | None:
     return tag("dl", *shown, class_="tiles") if shown else None
 
 
-def _criteria(result: Result) -> Html | None:
+def _criteria(result: Result) -> Section | None:
     rows = [_criterion(criterion) for criterion in result.criteria]
     heads = ("Criterion", "Limit", "Found", "Outcome")
     lead = "What was asked for and what was found. An outcome follows from the interval, not from the value alone."
@@ -147,7 +147,7 @@ def _with_interval(value: str, ends: Interval | None, unit: str = "") -> Node:
     return value if ends is None else join([value, tag("span", wording.interval(ends, unit), class_="below")])
 
 
-def _latency(result: Result, figure: Html | None) -> Html | None:
+def _latency(result: Result, figure: Html | None) -> Section | None:
     latency = result.latency
     timings = {n: t for n, t in (("fixed", latency.fixed), ("replay", latency.replay)) if t is not None}
     lead = (
@@ -155,7 +155,7 @@ def _latency(result: Result, figure: Html | None) -> Html | None:
         f"greatest length, “replay” real texts at their own; the verdict rests on “{latency.judge}”. "
         f"{wording.clock_words(result)}"
     )
-    band = f"The shaded band is the interval of the judged {wording.quantile(result.percentile)}."
+    band = f"The shaded band is the interval of the judged {wording.quantile(result.percentile)}.{_beyond(result)}"
     return section(
         "Latency against the budget",
         lead,
@@ -165,6 +165,18 @@ def _latency(result: Result, figure: Html | None) -> Html | None:
         if timings
         else None,
     )
+
+
+def _beyond(result: Result) -> str:
+    """How many calls the figure's axis leaves out; empty where it shows all."""
+    timings = [t for t in (result.latency.fixed, result.latency.replay) if t is not None and t.samples_ms]
+    end = wording.latency_axis(result)[1]
+    share = max((sum(ms > end for ms in t.samples_ms) / len(t.samples_ms) for t in timings), default=0.0)
+    slowest = max((t.samples_ms[-1] for t in timings), default=0.0)
+    if not share:
+        return ""
+    beyond = f"{wording.percent(share)} of calls took longer, {wording.ms(slowest)} at most"
+    return f" The axis ends at {wording.ms(end)}: {beyond}."
 
 
 def _timing_rows(timings: list[Timing]) -> list[list[Node]]:
@@ -195,7 +207,7 @@ def _percentile(point: Percentile | None) -> Node:
     return None if point is None else _with_interval(wording.ms(point.value_ms), point.interval)
 
 
-def _quality(result: Result, figure: Html | None) -> Html | None:
+def _quality(result: Result, figure: Html | None) -> Section | None:
     rows = wording.quality_rows(result)
     cells: list[list[Node]] = [
         [
@@ -217,9 +229,15 @@ def _chosen_by_accuracy(result: Result) -> bool:
     return isinstance(search, dict) and search.get("select") == "accuracy"
 
 
-def _choice(result: Result, figure: Html | None) -> Html | None:
+def _choice(result: Result, figure: Html | None) -> Section | None:
     measured = any(c.measured_ms is not None for c in result.candidates)
-    note = tag("p", "The bar beside a point marks what was measured.", class_="note") if measured else None
+    said = (
+        "“Kept” is the share of the importance of the teacher’s heads and neurons that the cut leaves, before any "
+        "training: it ranks candidates of one teacher, and says little of accuracy, most of which training brings back "
+        "(see Quality)."
+    )
+    said += " The bar beside a point marks what was measured." if measured else ""
+    note = tag("p", said, class_="note") if result.candidates else None
     lead = (
         "Those that keep most of the teacher within the budget less headroom were compared by accuracy in short runs."
         if _chosen_by_accuracy(result)
@@ -271,12 +289,12 @@ def _tries(result: Result) -> list[Html | None]:
     return [tag("h3", "Tries"), table(heads, rows, numeric=(2, 3))] if rows else []
 
 
-def _training(result: Result, figure: Html | None) -> Html | None:
+def _training(result: Result, figure: Html | None) -> Section | None:
     lead = "The weights kept are those of the best validation score."
     return section("Training", f"{result.origin} {lead}" if result.origin else lead, figure)
 
 
-def _data(result: Result) -> Html | None:
+def _data(result: Result) -> Section | None:
     data, teacher = result.data, result.teacher
     rows = [(f"{split} rows", f"{n:,}") for split, n in data.rows.items()]
     about = facts([("task", data.task), ("data", data.name), ("labels", f"{data.labels:,}"), *rows])
@@ -291,7 +309,7 @@ def _data(result: Result) -> Html | None:
     return section("Data and teacher", "", about, bullets(data.notes), tag("h3", "Teacher"), facts(pairs))
 
 
-def _machine(result: Result) -> Html | None:
+def _machine(result: Result) -> Section | None:
     seconds = [(stage, wording.duration(value)) for stage, value in result.timings.items()]
     total = wording.duration((result.finished - result.started).total_seconds())
     # Its own checksum is known only once it is written: left out, so that it is the same when it is written again.
@@ -307,7 +325,7 @@ def _machine(result: Result) -> Html | None:
     )
 
 
-def _again(result: Result) -> Html | None:
+def _again(result: Result) -> Section | None:
     request = yaml.safe_dump(result.request, sort_keys=False, allow_unicode=True) if result.request else ""
     return section(
         "How to run it again",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from edgekd.records.labels import ClassNoise
 from edgekd.records.result import Result
 from edgekd.report import wording
-from edgekd.report.markup import Html, Node, facts, fold, section, table, tag
+from edgekd.report.markup import Html, Node, Section, facts, fold, section, table, tag
 
 _SHOWN_CLASSES = 8
 
 
-def calibration_section(result: Result) -> Html | None:
+def calibration_section(result: Result) -> Section | None:
     """How sure the teacher may be, and which of its classes are noisy; None without gold labels."""
     found = result.calibration
     if found is None:
@@ -44,7 +44,7 @@ def _noise(classes: Sequence[ClassNoise]) -> Html | None:
     return table(("Class, as the teacher gives it", "Given", "Wrongly"), rows, numeric=(1, 2))
 
 
-def outputs_section(result: Result) -> Html | None:
+def outputs_section(result: Result) -> Section | None:
     """The outputs that the local teacher was made of, against it, the shipped model and gold labels."""
     found = result.outputs
     if found is None:

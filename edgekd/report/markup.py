@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
@@ -10,6 +11,12 @@ class Html(str):
     """A string that is markup already."""
 
     __slots__ = ()
+
+
+class Section(Html):
+    """Markup of a section that knows its heading."""
+
+    heading: str
 
 
 Node = str | Html | None
@@ -27,12 +34,27 @@ def tag(name: str, *children: Node, **attributes: str) -> Html:
     return Html(f"<{name}{given}>{join(children)}</{name}>")
 
 
-def section(title: str, lead: str, *body: Node) -> Html | None:
-    """A section with a title and a lead sentence, or None where it has no body."""
+def section(title: str, lead: str, *body: Node) -> Section | None:
+    """A section with a title and a lead sentence, or None where it has no body; see `contents`."""
     parts = [part for part in body if part]
     if not parts:
         return None
-    return tag("section", tag("h2", title), tag("p", lead, class_="lead") if lead else None, *parts)
+    lead_in = tag("p", lead, class_="lead") if lead else None
+    made = Section(tag("section", tag("h2", title), lead_in, *parts, id=_anchor(title)))
+    made.heading = title
+    return made
+
+
+def contents(sections: Sequence[Section]) -> Html | None:
+    """Links to sections, or None where there are too few to look for one."""
+    if len(sections) < 4:
+        return None
+    items = [tag("li", tag("a", part.heading, href=f"#{_anchor(part.heading)}")) for part in sections]
+    return tag("nav", tag("ul", *items), class_="contents", aria_label="Contents")
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z]+", "-", title.lower()).strip("-")
 
 
 def table(
@@ -62,7 +84,10 @@ def table(
         for i, row in enumerate(rows)
     ]
     wide = "scroll few" if len(heads) == 2 and numeric else "scroll many" if len(heads) > 4 else "scroll"
-    return tag("div", tag("table", tag("thead", top), tag("tbody", *lines)), class_=wide, tabindex="0")
+    body = tag("table", tag("thead", top), tag("tbody", *lines))
+    named = ", ".join(head for head in heads if head)
+    # Whoever has no mouse scrolls with the keyboard, and is told what there is to scroll.
+    return tag("div", body, class_=wide, tabindex="0", role="region", aria_label=f"Table: {named}")
 
 
 def facts(pairs: Iterable[tuple[str, Node]]) -> Html | None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import Any
-
-import yaml
 
 from edgekd.records.result import Result
 from edgekd.report import wording
@@ -32,7 +29,7 @@ def model_card(result: Result) -> str:
     """
     parts = [
         _front_matter(result),
-        f"# {_plain(result.name)}",
+        f"# {plain(result.name)}",
         f"> **Demo.** {wording.DEMO_WARNING}" if result.demo else "",
         _about(result),
         _quality(result),
@@ -44,12 +41,30 @@ def model_card(result: Result) -> str:
 
 
 def _front_matter(result: Result) -> str:
-    tags = ["edgekd", "onnx", "onnxruntime", "knowledge-distillation", result.data.task]
-    content: dict[str, Any] = {"library_name": "onnx", "pipeline_tag": _pipeline(result), "tags": tags}
-    metric = _HUB_METRIC.get(result.data.metric)
-    if metric is not None:
-        content["metrics"] = [metric]
-    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+    from huggingface_hub import EvalResult, ModelCardData
+
+    metric, shipped = _HUB_METRIC.get(result.data.metric), result.shipped
+    found = []
+    if metric is not None and shipped is not None:
+        found = [
+            EvalResult(
+                task_type=_pipeline(result), dataset_type=result.data.hub_id or "own", dataset_name=result.data.name,
+                dataset_split="test", metric_type=metric, metric_value=round(shipped.score, 6),
+                metric_name=result.data.metric,
+            )
+        ]  # fmt: skip
+    data = ModelCardData(
+        library_name="onnx",
+        pipeline_tag=_pipeline(result),
+        license=result.teacher.license,
+        base_model=result.teacher.hub_id,
+        datasets=None if result.data.hub_id is None else [result.data.hub_id],
+        tags=["edgekd", "onnx", "onnxruntime", "knowledge-distillation", result.data.task],
+        metrics=None if metric is None else [metric],
+        model_name=result.name if found else None,
+        eval_results=found or None,
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _pipeline(result: Result) -> str:
@@ -60,16 +75,16 @@ def _pipeline(result: Result) -> str:
 def _about(result: Result) -> str:
     teacher = result.teacher
     lines = [
-        _plain(wording.headline(result)),
+        plain(wording.headline(result)),
         "",
-        f"- Model: {_plain(wording.pitch(result))}; the validated file is `{result.model_file}`",
-        f"- Teacher: {_plain(teacher.name)} ({_plain(teacher.family)}, {_plain(teacher.shape)}, "
+        f"- Model: {plain(wording.pitch(result))}; the validated file is `{result.model_file}`",
+        f"- Teacher: {plain(teacher.name)} ({plain(teacher.family)}, {plain(teacher.shape)}, "
         f"{wording.count(teacher.parameters)} parameters)",
         f"- Task: {result.data.task}, {result.data.labels:,} labels",
         f"- Verdict: **{wording.BADGE[result.outcome].lower()}** ({wording.day(result.finished)}); see `verdict.json` "
         "for the raw figures and `report.html` for the whole story",
-        *[f"  - {_plain(reason)}" for reason in wording.reasons(result)],
-        *[f"- {_plain(note)}" for note in result.data.notes],
+        *[f"  - {plain(reason)}" for reason in wording.reasons(result)],
+        *[f"- {plain(note)}" for note in result.data.notes],
     ]
     return "\n".join(lines)
 
@@ -81,14 +96,14 @@ def _quality(result: Result) -> str:
     ]
     heads = ("Model", *wording.quality_heads(result))
     lead = " ".join(["On the test split.", *wording.notes(result)])
-    return f"## Quality\n\n{lead}\n\n{_table(heads, rows)}" if rows else ""
+    return f"## Quality\n\n{lead}\n\n{table(heads, rows)}" if rows else ""
 
 
 def _latency(result: Result) -> str:
     rows = [
         [
             name,
-            _plain(timing.texts),
+            plain(timing.texts),
             wording.quantile(p.q),
             wording.ms(p.value_ms),
             wording.interval(p.interval) or wording.NONE,
@@ -101,11 +116,11 @@ def _latency(result: Result) -> str:
         return ""
     machine = wording.machine_line(result)
     lead = (
-        f"End to end, measured {wording.day(result.finished)}{f' on {_plain(machine)}' if machine else ''}. "
+        f"End to end, measured {wording.day(result.finished)}{f' on {plain(machine)}' if machine else ''}. "
         f"Budget: {wording.limit_ms(result)} at {wording.quantile(result.percentile)}, "
         f"judged on “{result.latency.judge}”. {wording.clock_words(result)}"
     )
-    return f"## Latency\n\n{lead}\n\n{_table(('Judge', 'Texts', 'Percentile', 'Latency', 'Interval'), rows)}"
+    return f"## Latency\n\n{lead}\n\n{table(('Judge', 'Texts', 'Percentile', 'Latency', 'Interval'), rows)}"
 
 
 def _usage(result: Result) -> str:
@@ -142,12 +157,13 @@ def _limits(result: Result) -> str:
     return "## Limits\n\n" + "\n".join(lines) + f"\n\nMade with `{result.command}`."
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells that are Markdown already."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """User text that Markdown cannot take for markup, on one line."""
     return re.sub(r"([\\`*_\[\]|#$])", r"\\\1", escape(" ".join(text.split()), quote=False))
 

@@ -77,7 +77,7 @@ def latency(result: Result) -> Html | None:
     if not timings:
         return None
     timings.sort(key=lambda pair: pair[0] != result.latency.judge)
-    ends = _latency_range(result, [timing for _, timing in timings])
+    ends = wording.latency_axis(result)
 
     def draw(figure: Figure) -> None:
         rows = figure.subplots(len(timings), 1, sharex=True, squeeze=False)[:, 0]
@@ -138,6 +138,8 @@ def frontier(result: Result) -> Html | None:
         for precision, marker, colour in _precisions(known):
             _cloud(axes, [c for c in known if c.precision == precision], marker, colour)
         _budget_line(axes, result)
+        if result.plan is not None and result.plan.limit_ms < result.budget_ms:
+            axes.axvline(result.plan.limit_ms, color=BUDGET, lw=1.2, ls=(0, (4, 3)), label="limit of the plan")
         chosen = result.chosen
         if chosen is not None and chosen in known:
             axes.plot(_planned_ms(chosen), chosen.kept, "o", mfc="none", mec=INK, mew=1.4, ms=13)
@@ -208,15 +210,6 @@ def training(result: Result) -> Html | None:
         axes.legend(loc="lower right")
 
     return _responsive("training", "Training curves", draw, height=2.9, tall=2.6 * len(drawn)) if drawn else None
-
-
-def _latency_range(result: Result, timings: Sequence[Timing]) -> tuple[float, float]:
-    """Ends of the axis in ms: all but the slowest hundredth, and the budget."""
-    high = [max((p.value_ms for p in timing.percentiles), default=timing.samples_ms[-1]) for timing in timings]
-    low = min(min(min(timing.samples_ms) for timing in timings), result.budget_ms)
-    top = max(*high, result.budget_ms)
-    pad = 0.09 * (top - low) or 0.1 * top
-    return max(0.0, low - 2 * pad), top + pad
 
 
 def _distribution(

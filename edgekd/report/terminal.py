@@ -101,9 +101,9 @@ def _model(result: Result) -> str:
     if result.chosen is None and result.shipped is None:
         return ""
     gains = []
-    faster, smaller = wording.speedup(result), wording.shrinkage(result)
-    if faster is not None:
-        gains.append(f"{faster:.1f}x faster")
+    smaller = wording.shrinkage(result)
+    if result.speedup is not None:
+        gains.append(f"{result.speedup.value:.1f}x faster")
     if smaller is not None:
         gains.append(f"{smaller:.1f}x smaller")
     than = f"; {', '.join(gains)} than the FP32 teacher" if gains else ""

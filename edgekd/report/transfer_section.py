@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.records.result import Result
 from edgekd.records.transfer import GenericSummary
 from edgekd.report import wording
-from edgekd.report.markup import Html, Node, fold, section, table, tag
+from edgekd.report.markup import Html, Node, Section, fold, section, table, tag
 
 _KINDS = {
     "labelled": "yours, with gold labels",
@@ -15,7 +15,7 @@ _KINDS = {
 }
 
 
-def transfer_section(result: Result, figure: Html | None) -> Html | None:
+def transfer_section(result: Result, figure: Html | None) -> Section | None:
     """What the student learned from; None where nothing was recorded."""
     transfer = result.transfer
     if transfer is None:

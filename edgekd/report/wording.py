@@ -127,9 +127,7 @@ def subject(result: Result) -> str:
     row = result.shipped
     if row is None or row.name.startswith("student"):
         return "the student"
-    return {"teacher, INT8": "the quantised teacher", "teacher, FP16": "the teacher in FP16"}.get(
-        row.name, "the unchanged teacher"
-    )
+    return "the quantised teacher" if row.name == "teacher, INT8" else "the unchanged teacher"
 
 
 def judged(result: Result) -> Percentile | None:
@@ -146,20 +144,24 @@ def retained(result: Result) -> float | None:
     return shipped.score / teacher.score
 
 
-def speedup(result: Result) -> float | None:
-    """How many times faster than the FP32 teacher the shipped model is, at p95."""
-    shipped, teacher = result.shipped, result.row("teacher")
-    if shipped is None or teacher is None or shipped is teacher:
-        return None
-    return _ratio(teacher.p95_ms, shipped.p95_ms)
+def latency_axis(result: Result) -> tuple[float, float]:
+    """Ends of the latency figure's axis in ms: all but the slowest hundredth of calls, and the budget."""
+    timings = [t for t in (result.latency.fixed, result.latency.replay) if t is not None and t.samples_ms]
+    if not timings:
+        return 0.0, result.budget_ms
+    high = [max((p.value_ms for p in timing.percentiles), default=timing.samples_ms[-1]) for timing in timings]
+    low = min(min(min(timing.samples_ms) for timing in timings), result.budget_ms)
+    top = max(*high, result.budget_ms)
+    pad = 0.09 * (top - low) or 0.1 * top
+    return max(0.0, low - 2 * pad), top + pad
 
 
 def shrinkage(result: Result) -> float | None:
     """How many times smaller than the FP32 teacher's the shipped file is."""
     shipped, teacher = result.shipped, result.row("teacher")
-    if shipped is None or teacher is None or shipped is teacher:
+    if shipped is None or teacher is None or shipped is teacher or not (teacher.size_mb and shipped.size_mb):
         return None
-    return _ratio(teacher.size_mb, shipped.size_mb)
+    return teacher.size_mb / shipped.size_mb
 
 
 def quality_rows(result: Result) -> list[QualityRow]:
@@ -232,7 +234,9 @@ def pitch(result: Result) -> str:
     chosen = result.chosen
     if chosen is None or not subject(result).endswith("student"):
         return subject(result)
-    return f"{chosen.shape_words}, {precision_name(chosen.precision)}"
+    # INT8 that costs too much quality is shipped as FP32, whatever was planned.
+    row = result.shipped
+    return f"{chosen.shape_words}, {precision_name((row and row.precision) or chosen.precision)}"
 
 
 def _latency_fact(result: Result) -> str:
@@ -255,10 +259,6 @@ def _quality_fact(result: Result) -> str:
             )
         return f"{subject(result)} agrees with the teacher on {percent(shipped.score)} of texts"
     return f"{subject(result)} keeps {percent(share)} of the teacher’s {result.data.metric}"
-
-
-def _ratio(whole: float | None, part: float | None) -> float | None:
-    return None if not whole or not part else whole / part
 
 
 def clock_line(result: Result) -> str:

@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.onnx_session import session_options
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
+from edgekd.runtime.encodings import Encodings, joined_logits
 from edgekd.runtime.tags import OUTSIDE, scheme_of, spans_of
-from edgekd.runtime.tokenise import Encodings, encode_raw, encode_texts, joined_logits, load_tokenizer
+from edgekd.runtime.tokenise import encode_raw, encode_texts, load_tokenizer
 from edgekd.runtime.words import PLAIN, Span, WordSplit, joined_spans
 
 SCHEMA_VERSION = 1
@@ -135,7 +136,7 @@ class Model:
     ) -> tuple[list[dict[str, Any]], float, float, float]:
         """`predict`, and the seconds spent on tokenising, on the model and on post-processing."""
         start = time.perf_counter()
-        given = self._check(texts)
+        given = self.check(texts)
         encodings, read, words = self._encode(given)
         tokenised = time.perf_counter()
         rows = self.run(encodings, batch_size, workers)
@@ -152,10 +153,14 @@ class Model:
         In a joint task a text's rows are its own, then its words', and the columns the intents, then the tags; those
         that a row has no say in are -10000.
         """
-        return self.run(self._encode(self._check(texts))[0], batch_size)
+        return self.run(self._encode(self.check(texts))[0], batch_size)
 
-    def _check(self, texts: str | Sequence[Text]) -> list[str | tuple[str, ...]]:
-        """Texts, pairs of them, or their words, once each is known to be strings that can be encoded."""
+    def check(self, texts: str | Sequence[Text]) -> list[str | tuple[str, ...]]:
+        """The texts, pairs of them, or their words, once each is known to be strings that can be encoded.
+
+        Raises:
+            UsageError: One is not what the task takes; the message names its index.
+        """
         if isinstance(texts, dict) or not hasattr(texts, "__iter__"):
             raise UsageError(f"texts: a text or a list of texts, not {type(texts).__name__}")
         checked: list[str | tuple[str, ...]] = []

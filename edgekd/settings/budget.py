@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from edgekd.errors import UsageError
 from edgekd.settings.base import Spec
 
 
@@ -21,6 +22,17 @@ class Budget(Spec):
     latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     percentile: float = Field(default=95, ge=1, lt=100)
     headroom: float = Field(default=0.07, ge=0, lt=1)
+
+    @property
+    def asked_ms(self) -> float:
+        """The limit, once it was given.
+
+        Raises:
+            UsageError: It was not.
+        """
+        if self.latency_ms is None:
+            raise UsageError("--latency-ms is missing: how many milliseconds may a call take?")
+        return self.latency_ms
 
 
 class Workload(Spec):

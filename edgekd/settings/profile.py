@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
+from typing import Any
 
 from edgekd.settings.base import Spec, validated
 from edgekd.settings.budget import Accept, Budget, Workload
@@ -14,11 +12,6 @@ from edgekd.settings.export import Export
 from edgekd.settings.plan import Search
 from edgekd.settings.target import CpuTarget, TargetSpec
 from edgekd.settings.transfer import Transfer
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
-
-# What was given is quoted in an error up to so many characters.
-_SHOWN_INPUT = 80
 
 
 class Profile(Spec):

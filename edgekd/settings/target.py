@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from edgekd.errors import UsageError
 from edgekd.settings.base import Spec
 
 Precision = Literal["fp32", "int8", "fp16"]
@@ -82,6 +83,20 @@ class FakeTarget(Spec):
 
 
 TargetSpec = Annotated[CpuTarget | CudaTarget | TensorrtTarget | FakeTarget, Field(discriminator="kind")]
+
+
+def planned_precisions(target: TargetSpec) -> tuple[Precision, ...]:
+    """Precisions of the files that a plan for the target may choose from; TensorRT makes FP16 of the FP32 file itself.
+
+    Raises:
+        UsageError: There is none: FP16 is written beside a bundle's file, and no plan chooses it.
+    """
+    found = tuple(precision for precision in target.precisions if precision in ("fp32", "int8"))
+    if not found and target.kind == "tensorrt":
+        return ("fp32",)
+    if not found:
+        raise UsageError("--precision fp16: FP16 is an extra file, which no plan chooses: add fp32")
+    return found
 
 
 class SessionSpec(Spec):

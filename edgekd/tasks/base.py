@@ -13,8 +13,9 @@ from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
+from edgekd.runtime.encodings import Encodings
 from edgekd.runtime.tags import TagSpan, spans_of
-from edgekd.runtime.tokenise import Encodings, encode_texts
+from edgekd.runtime.tokenise import encode_texts
 from edgekd.runtime.words import Span
 from edgekd.settings.task import Output, TaskSpec
 

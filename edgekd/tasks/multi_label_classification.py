@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.task import MultiLabelClassification
 from edgekd.tasks.base import Answer, TextTask, totals
 

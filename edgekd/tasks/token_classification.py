@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
+from edgekd.runtime.encodings import Encodings
 from edgekd.runtime.tags import TagSpan, scheme_of
-from edgekd.runtime.tokenise import Encodings, encode_words
+from edgekd.runtime.tokenise import encode_words
 from edgekd.settings.task import OUTSIDE, TaskSpec
 from edgekd.tasks.base import TaggingTask, totals
 

@@ -134,6 +134,33 @@ def test_dry_run_prints_the_request_and_measures_nothing(capsys, tmp_path):
     assert not out.exists()
 
 
+def test_a_dry_run_imports_no_torch():
+    script = (
+        "import sys\nfrom edgekd.cli import main\n"
+        "try:\n    main(['compress', '--latency-ms', '7', '--dry-run'])\n"
+        "except SystemExit as end:\n    code = end.code\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'matplotlib', 'pyarrow'} & set(sys.modules)\n"
+        "sys.exit(f'{code}, imported {heavy}' if code or heavy else 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("flag", ["-q", "--verbose"])
+def test_how_much_is_said_may_be_asked_for_anywhere(capsys, flag, place):
+    arguments = ["compress", "--latency-ms", "7", "--dry-run"]
+    assert run(capsys, *arguments[:place], flag, *arguments[place:])[0] == 0
+
+
+def test_the_shell_completes_commands():
+    found = subprocess.run(
+        [sys.executable, "-m", "edgekd"], capture_output=True, text=True,
+        env=os.environ | {"_EDGEKD_COMPLETE": "bash_complete", "COMP_WORDS": "edgekd com", "COMP_CWORD": "1"},
+    )  # fmt: skip
+    assert found.stdout.split() == ["plain,compress"], found.stderr
+
+
 def test_dry_run_json_is_a_request_that_runs_again(capsys):
     code, out, _ = run(capsys, "compress", "--latency-ms", "7", "--dry-run", "--json", "--demo")
     assert code == 0

@@ -3,6 +3,8 @@
 import io
 import time
 
+import click
+import pytest
 from rich.console import Console
 
 from edgekd.cli import console as module
@@ -43,6 +45,46 @@ def test_a_short_task_says_nothing():
     with progress.bar("quick", 1) as bar:
         bar.update(1)
     assert out.getvalue() == ""
+
+
+@pytest.fixture
+def spoken():
+    """Run the test as a command that was given these flags."""
+
+    def begin(*flags):
+        context = click.Context(click.Command("test"), obj=set(flags))
+        context.__enter__()
+        entered.append(context)
+
+    entered: list[click.Context] = []
+    yield begin
+    for context in entered:
+        context.__exit__(None, None, None)
+
+
+def test_quiet_shows_neither_steps_nor_tasks(spoken, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.0)
+    spoken("quiet")
+    progress, out = log()
+    progress.step("plan")
+    progress.say("a line")
+    with progress.bar("student: distil", 10) as bar:
+        bar.update(5)
+        time.sleep(1.2)
+    assert out.getvalue() == ""
+
+
+def test_verbose_says_what_each_task_and_step_took(spoken):
+    spoken("verbose")
+    progress, out = log()
+    progress.step("plan")
+    with progress.bar("measure", 1) as bar:
+        bar.update(1)
+    progress.step("distil")
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "step 3 of 7: plan", "step 3 of 7: measure: 0.0 s", "step 3 of 7 took 0.0 s", "step 4 of 7: distil"
+    ]  # fmt: skip
 
 
 def test_time_left_follows_from_time_spent(monkeypatch):

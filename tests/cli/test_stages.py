@@ -58,7 +58,10 @@ def test_the_road_on_foot(capsys, tmp_path, profile_file, cache, tiny_encoder, i
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("edgekd.report.wording.percent", lambda value: f"{100 * value:.3f} %")
             assert run(capsys, "report", tmp_path / "bundle", "--format", kind)[0] == 0
-        assert step("validate", tmp_path / "bundle", "--only", "answers")["outcome"] == "met"
+        summary = tmp_path / "summary.md"
+        asked = ("--only", "answers", "--markdown", summary)
+        assert step("validate", tmp_path / "bundle", *asked)["outcome"] == "met"
+        assert summary.read_text().startswith("### ✓ bundle: met\n")
     code, _, _ = run(capsys, "report", tmp_path / "bundle", "--out", tmp_path / "again.html")
     assert code == 0
     assert "<html" in (tmp_path / "again.html").read_text()

@@ -1,4 +1,4 @@
-"""A tiny bundle of a real student, with its `deploy/` folder; and export/docker/serve.py as a module."""
+"""A tiny bundle of a real student, with its `deploy/` folder."""
 
 import importlib.util
 import json
@@ -106,12 +106,6 @@ def expected(bundle):
     return labels
 
 
-@pytest.fixture(scope="session")
-def serve():
-    """export/docker/serve.py as a module."""
-    return module("docker", "serve")
-
-
 def module(folder, name):
     """A script of `export/` as a module."""
     spec = importlib.util.spec_from_file_location(f"template_{name}", resource("export") / folder / f"{name}.py")
@@ -129,10 +123,10 @@ def free_port():
 
 @contextmanager
 def process(bundle, *flags):
-    """serve.py of the bundle itself, as a process; gives it and its port once it answers."""
+    """The server that the bundle itself brings, as a process; gives it and its port once it answers."""
     port = free_port()
     folder = bundle / "deploy" / "docker"
-    command = [sys.executable, "serve.py", "--bundle", str(bundle), "--port", str(port), *flags]
+    command = [sys.executable, "-m", "edgekd.serving", str(bundle), "--port", str(port), *flags]
     running = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
     try:
         for _ in range(300):

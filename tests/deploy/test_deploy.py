@@ -2,23 +2,31 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import types
 from importlib import metadata
 from pathlib import Path
 
+import kubernetes_validate
 import onnx
+import pandas
 import pytest
+import yaml
 
 from edgekd.cli import main
 from edgekd.errors import EdgekdError, UsageError
 from edgekd.export.deploy import triton_repository, write_deploy
+from edgekd.resources import resource
+from edgekd.runtime import load
 
 
 def test_every_runtime_has_its_folder_and_no_placeholder_is_left(bundle):
     deploy = bundle / "deploy"
-    assert sorted(path.name for path in deploy.iterdir()) == ["docker", "node", "tensorrt", "triton", "web"]
+    folders = ["docker", "kubernetes", "mlflow", "node", "tensorrt", "triton", "web"]
+    assert sorted(path.name for path in deploy.iterdir()) == folders
     files = [path for path in deploy.rglob("*") if path.is_file()]
     assert not [path for path in files if re.search(r"@[A-Z]+@", path.read_text(encoding="utf-8"))]
     assert not [path for path in files if path.suffix in (".onnx", ".pyc")]
@@ -50,6 +58,43 @@ def test_the_image_pins_the_versions_that_proved_the_bundle(bundle):
     assert f"python:{sys.version_info.major}.{sys.version_info.minor}-slim" in dockerfile
 
 
+def test_kubernetes_gives_the_server_the_cpus_that_the_bundle_was_proven_with(bundle):
+    deployment, service = yaml.safe_load_all((bundle / "deploy" / "kubernetes" / "deployment.yaml").read_text())
+    pod = deployment["spec"]["template"]
+    (server,) = pod["spec"]["containers"]
+    assert server["resources"]["limits"]["cpu"] == server["resources"]["requests"]["cpu"] == "1"
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert service["spec"]["ports"][0]["targetPort"] == server["ports"][0]["name"]
+
+
+@pytest.mark.parametrize("name", ["deployment", "job"])
+def test_kubernetes_manifests_are_valid_and_locked_down(name):
+    text = (resource("export") / "kubernetes" / f"{name}.yaml").read_text().replace("@THREADS@", "1")
+    for document in yaml.safe_load_all(text):
+        kubernetes_validate.validate(document, "1.33", strict=True)
+        if "template" in document["spec"]:
+            spec = document["spec"]["template"]["spec"]
+            assert spec["securityContext"]["runAsNonRoot"]
+            assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_mlflow_answers_lists_and_tables(bundle, monkeypatch):
+    made = []
+    stub = types.ModuleType("mlflow")
+    stub.pyfunc = types.SimpleNamespace(PythonModel=object)
+    stub.models = types.SimpleNamespace(set_model=made.append)
+    monkeypatch.setitem(sys.modules, "mlflow", stub)
+    runpy.run_path(str(bundle / "deploy" / "mlflow" / "model.py"))
+    (model,) = made
+    model.load_context(types.SimpleNamespace(artifacts={"bundle": str(bundle)}))
+    expected = load(bundle).predict(["rain", "turn on the lamp"])
+    assert model.predict(None, ["rain", "turn on the lamp"]) == expected
+    table = pandas.DataFrame({"id": [1, 2], "text": ["rain", "turn on the lamp"]})
+    assert model.predict(None, table) == expected
+    assert "scores" in model.predict(None, table, {"all_scores": True})[0]
+
+
 def test_a_bundle_for_a_gpu_asks_for_its_onnxruntime(bundle, tmp_path):
     copy = shutil.copytree(bundle, tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
@@ -69,16 +114,16 @@ def test_the_image_is_built_from_files_that_are_there_and_let_in(bundle):
         if line.startswith("COPY ")
         for name in line.split()[1:-1]
     ]
-    assert {"model.onnx", "deploy/docker/serve.py", "deploy/docker/edgekd"} <= set(copied)
+    assert {"model.onnx", "deploy/docker/edgekd"} <= set(copied)
     for name in copied:
         assert (bundle / name).exists()
         assert any(name == entry or name.startswith(f"{entry}/") for entry in let_in)
 
 
 def test_the_served_copy_of_the_runtime_is_whole_and_light(bundle):
-    """As in the image: only the copy beside serve.py, and it pulls in neither torch nor the rest of the package."""
+    """As in the image: only the copy beside its Dockerfile, which pulls in neither torch nor the rest."""
     code = (
-        "import sys, serve, edgekd; from pathlib import Path; from edgekd.runtime import load\n"
+        "import sys, edgekd, edgekd.serving.server; from pathlib import Path; from edgekd.runtime import load\n"
         f"print(Path(edgekd.__file__).parent, load({str(bundle)!r}).predict('rain')[0]['label'])\n"
         "print(*{n for n in sys.modules if n.partition('.')[0] in ('torch', 'transformers', 'onnx', 'yaml')})"
     )

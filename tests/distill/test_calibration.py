@@ -6,7 +6,7 @@ import pytest
 from edgekd.data.split import Split
 from edgekd.distill.calibration import calibrate, calibration_error, fit_temperature, label_noise, softmax
 from edgekd.distill.scoring import Judged
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.task import TextClassification, TextRegression
 from edgekd.tasks.build import build_task
 

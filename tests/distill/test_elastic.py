@@ -21,7 +21,7 @@ from edgekd.models.importance import Importance
 from edgekd.models.initialize import random_initial, slice_again, slice_weights
 from edgekd.pipeline.sources import gather
 from edgekd.plan.weights import importance_of
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.losses import KL
 from edgekd.settings.request import Request
 from edgekd.settings.shape import EncoderShape, HeadShape, Slice

@@ -18,7 +18,7 @@ from edgekd.distill.loop import _groups, train
 from edgekd.distill.objective import LabelObjective
 from edgekd.distill.on_the_fly import Augmentation
 from edgekd.errors import EdgekdError
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.distill import TokenChange, Training
 
 

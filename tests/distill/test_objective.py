@@ -14,7 +14,7 @@ from edgekd.errors import UsageError
 from edgekd.models.initialize import random_initial
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.student import from_weights
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.distill import Mixup, Stage, TokenChange, Training
 from edgekd.settings.losses import (
     KL,

@@ -15,7 +15,7 @@ from edgekd.export.stage import onnx_rows
 from edgekd.graph.writer import save_model, write_student
 from edgekd.latency.machine import detect_instruction_set
 from edgekd.progress import Progress
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.settings.export import Export
 from edgekd.settings.task import TextClassification
 from edgekd.tasks.build import build_task

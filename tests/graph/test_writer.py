@@ -13,7 +13,7 @@ from edgekd.graph.parity import run_onnx
 from edgekd.graph.quantize import quantize_dynamic
 from edgekd.graph.writer import random_weights, save_model, write_student
 from edgekd.models.student import from_weights
-from edgekd.runtime.tokenise import joined_logits
+from edgekd.runtime.encodings import joined_logits
 from edgekd.settings.export import GraphOptions
 from edgekd.settings.shape import HeadShape
 

@@ -134,6 +134,15 @@ def test_one_run_is_logged_and_stdout_stays_clean(recorder, capsys):
     assert "likes to talk" in err
 
 
+def test_the_bundle_is_kept_where_the_tracker_keeps_files(recorder, monkeypatch, tmp_path):
+    kept = []
+    monkeypatch.setitem(track._KEEP, "mlflow", lambda run, bundle: kept.append((run is recorder.calls, bundle)))
+    track.track(made(), "mlflow", bundle=tmp_path)
+    assert kept == [(True, tmp_path)]
+    track.track(made(), "mlflow")
+    assert len(kept) == 1
+
+
 def test_an_unknown_tracker_is_told_the_nearest():
     with pytest.raises(UsageError, match="--track tensorbord: no such tracker; did you mean 'tensorboard'"):
         track.check_tracker("tensorbord", None)

@@ -29,7 +29,7 @@ from edgekd.remote.kit import seal
 from edgekd.remote.predict import predict_teacher
 from edgekd.remote.probe import make_plan_kit
 from edgekd.remote.verify import Reference, _kept, judge_measured, keep_reference, make_verify_kit
-from edgekd.runtime.tokenise import Encodings
+from edgekd.runtime.encodings import Encodings
 from edgekd.session import Session
 from edgekd.settings.profile import override
 from edgekd.settings.request import Request

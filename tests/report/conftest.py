@@ -15,6 +15,7 @@ from edgekd.records.result import (
     Percentile,
     QualityRow,
     Result,
+    Speedup,
     TeacherSummary,
     Timing,
     Try,
@@ -221,6 +222,7 @@ def make_sample():
         ),
         quality=quality(fixed),
         latency=Latency(judge="fixed", fixed=fixed, replay=replay),
+        speedup=Speedup(value=4.93, interval=(4.8, 5.1)),
         export=Exported(
             parity=Parity(max_abs_gap=3.1e-6, label_agreement=1.0, rows=512),
             quantisation=Quantisation(kept=True, drop_points=0.07, limit_points=0.5, reason="within the limit"),

@@ -91,6 +91,27 @@ def test_every_section_is_there(content):
         assert f'id="figure-{name}"' in content
 
 
+def test_the_contents_lead_to_every_section(content, page):
+    anchors = [value for name, value in page.attributes if name == "href" and re.fullmatch(r"#[a-z-]+", value)]
+    links = re.findall(r'<li><a href="#([a-z-]+)">(.*?)</a></li>', content)
+    assert [title for _, title in links] == titles(content)
+    assert all(f'<section id="{anchor}"' in content for anchor, _ in links)
+    assert len(set(anchors)) >= len(links)
+
+
+def test_the_plans_limit_stands_beside_the_budget(content):
+    frontier = content[content.index('id="figure-frontier"') :]
+    assert "limit of the plan" in frontier[: frontier.index("</figure>")]
+
+
+def test_what_the_axis_leaves_out_is_said(sample):
+    # The sample's slowest 12 of 1,600 calls lie far beyond its p99.
+    assert re.search(r"The axis ends at [\d.]+ ms: 0\.\d% of calls took longer", render(sample))
+    fixed = sample.latency.fixed
+    ends = fixed.model_copy(update={"samples_ms": fixed.samples_ms[: len(fixed.samples_ms) // 2]})
+    assert "The axis ends" not in render(sample.model_copy(update={"latency": Latency(fixed=ends)}))
+
+
 def test_the_verdict_comes_first(content, page):
     assert content.index("Ready to deploy") < content.index("<h2>")
     assert "badge met" in content

@@ -23,6 +23,19 @@ def test_front_matter_is_the_hubs(sample, minimal):
     assert "knowledge-distillation" in content["tags"]
     assert "language" not in content
     assert front_matter(model_card(minimal))["metrics"] == ["f1"]
+    (index,) = content["model-index"]
+    assert index["name"] == sample.name
+    (found,) = index["results"]
+    assert found["task"]["type"] == "text-classification"
+    assert found["metrics"][0]["value"] == pytest.approx(sample.shipped.score, abs=1e-6)
+    assert not {"license", "base_model", "datasets"} & set(content)
+
+
+def test_front_matter_names_what_came_from_the_hub(sample):
+    teacher = sample.teacher.model_copy(update={"hub_id": "me/my-bert", "license": "mit"})
+    data = sample.data.model_copy(update={"hub_id": "clinc_oos"})
+    content = front_matter(model_card(sample.model_copy(update={"teacher": teacher, "data": data})))
+    assert (content["base_model"], content["license"], content["datasets"]) == ("me/my-bert", "mit", ["clinc_oos"])
 
 
 def test_agreement_is_never_called_accuracy(sample):

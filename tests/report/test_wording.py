@@ -55,7 +55,7 @@ def test_what_is_shipped_is_named_for_what_it_is(sample):
     rows = tuple(r.model_copy(update={"shipped": r.name == "teacher"}) for r in sample.quality)
     unchanged = sample.model_copy(update={"quality": rows})
     assert wording.pitch(unchanged) == "the unchanged teacher"
-    assert wording.speedup(unchanged) is None
+    assert wording.shrinkage(unchanged) is None
 
 
 def test_the_machine_is_the_gpu_where_that_ran(sample):
@@ -100,3 +100,11 @@ def test_an_assistant_that_brought_nothing_is_told_where_quality_is(sample, ahea
         assert note in render(result)
         assert note in model_card(result)
     assert wording.assistant_note(sample) == ""
+
+
+def test_int8_that_was_refused_is_not_told_as_shipped(sample):
+    rows = tuple(
+        r.model_copy(update={"shipped": r.name == "student FP32", "precision": "fp32"}) for r in sample.quality
+    )
+    assert wording.pitch(sample.model_copy(update={"quality": rows})).endswith(", FP32")
+    assert wording.pitch(sample).endswith(", INT8")

@@ -5,15 +5,14 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from edgekd.errors import UsageError
+from edgekd.runtime.encodings import MASKED, joined_logits
 from edgekd.runtime.tokenise import (
     CHUNK,
-    MASKED,
     cut_at,
     cut_side,
     encode_raw,
     encode_texts,
     encode_words,
-    joined_logits,
     load_tokenizer,
     pad_id,
     token_lengths,

@@ -7,7 +7,7 @@ from edgekd.bundle import claimed, publish_bundle
 from edgekd.errors import UsageError
 from edgekd.profiles import load_profile, load_request, save_request
 from edgekd.settings.profile import override
-from edgekd.settings.request import Request
+from edgekd.settings.request import Request, is_hub_data
 
 
 def request(budget=10.0):
@@ -133,3 +133,30 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_claim_refuses_a_file(tmp_path):
     (tmp_path / "bundle").write_text("x")
     assert "is a file" in refused(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"teacher": "t"}, "--data is missing"),
+        ({"data": "d"}, "--teacher is missing"),
+        ({"teacher_outputs": "o", "data": "d"}, "--teacher-outputs without --encoder"),
+        ({"encoder": "e", "data": "d"}, "--encoder without --teacher-outputs"),
+        ({"teacher": "t", "data": "d", "encoder": "e", "teacher_outputs": "o"}, "--teacher goes without"),
+        ({"demo": True, "teacher": "t", "data": "d"}, "--demo goes without"),
+        ({}, "--demo goes without"),
+    ],
+)
+def test_what_belongs_together_is_named_together(named, message):
+    with pytest.raises(UsageError, match=message):
+        Request(profile=load_profile("cpu"), **named)
+
+
+def test_outputs_need_no_data():
+    assert not Request(profile=load_profile("cpu"), encoder="e", teacher_outputs="o").demo
+
+
+def test_a_data_set_of_the_hub_has_no_suffix():
+    assert is_hub_data("owner/name")
+    assert not is_hub_data("owner/name.jsonl")
+    assert not is_hub_data("name")

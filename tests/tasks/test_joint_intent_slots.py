@@ -3,7 +3,7 @@ import pytest
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.runtime.tokenise import MASKED
+from edgekd.runtime.encodings import MASKED
 from edgekd.settings.task import JointIntentSlots
 from edgekd.tasks.joint_intent_slots import JointIntentSlotsTask
 

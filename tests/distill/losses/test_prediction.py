@@ -15,7 +15,7 @@ from edgekd.distill.losses.prediction import (
     soft_cross_entropy,
 )
 from edgekd.errors import UsageError
-from edgekd.runtime.tokenise import MASKED
+from edgekd.runtime.encodings import MASKED
 from edgekd.settings.losses import KL, Dist, HardCE, HiddenStates, LogitMSE, SoftCE
 
 

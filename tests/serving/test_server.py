@@ -10,14 +10,20 @@ import time
 import pytest
 from starlette.testclient import TestClient
 
-from .conftest import TEXTS, process
+from edgekd.runtime import load
+from edgekd.serving import server as serving
+from edgekd.serving.__main__ import main
+from edgekd.serving.limits import Limits
+from edgekd.serving.server import create_app
+
+from ..deploy.conftest import TEXTS, process
 
 JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
-def client(serve, bundle):
-    app = serve.create_app(bundle, serve.Limits(texts=20, characters=2000, body_bytes=100_000))
+def client(bundle):
+    app = create_app(bundle, Limits(texts=20, characters=2000, body_bytes=100_000))
     with TestClient(app) as client:
         yield client
 
@@ -47,6 +53,75 @@ def test_health_says_what_is_served(client):
     assert health["workers"] >= 1
 
 
+def test_health_answers_to_head(client):
+    response = client.head("/healthz")
+    assert (response.status_code, response.content) == (200, b"")
+
+
+def test_the_interface_is_described_with_the_bundles_own_labels_and_answer(client, bundle):
+    document = client.get("/openapi.json").json()
+    operation = document["paths"]["/predict"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]
+    assert body["schema"]["properties"]["texts"]["items"] == {"type": "string"}
+    answered = operation["responses"]["200"]["content"]["application/json"]
+    label = answered["schema"]["properties"]["answers"]["items"]["properties"]["label"]
+    assert label["enum"] == list(load(bundle).config.labels)
+    assert client.post("/predict", json=body["example"]).json() == answered["example"]
+    assert {"400", "408", "413", "415", "422", "429", "503"} <= set(operation["responses"])
+
+
+def test_a_request_that_takes_too_long_is_told_so(bundle):
+    app = create_app(bundle, Limits(seconds=0.05))
+    release, whole = threading.Event(), app.state.server.model.predict
+
+    def slow(texts, **options):
+        release.wait(10)
+        return whole(texts, **options)
+
+    with TestClient(app) as client:
+        app.state.server.model.predict = slow
+        late = ask(client, b'{"texts": ["rain"]}')
+        release.set()
+        assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+        assert "not answered within 0.05 s" in late.json()["error"]
+        app.state.server.model.predict = whole
+        # Refusals are no latencies.
+        assert metric(client, "edgekd_request_seconds_count") == 0
+
+
+def test_an_access_log_tells_requests_and_no_texts(bundle, capsys):
+    with TestClient(create_app(bundle, access_log=True)) as client:
+        ask(client, b'{"texts": ["secret"]}')
+        client.get("/nowhere")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [
+        ("POST", "/predict", 200),
+        ("GET", "/nowhere", 404),
+    ]
+    assert "secret" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "70000"], "--port 70000: a port is below 65536"),
+        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid: "),
+    ],
+)
+def test_an_address_that_cannot_be_used(bundle, arguments, words, capsys):
+    assert main([str(bundle), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_port_in_use(bundle, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main([str(bundle), "--port", port]) == 2
+    error = capsys.readouterr().err
+    assert f"--port {port}: address already in use: name another" in error
+    assert error.count("\n") == 1
+
+
 def test_metrics_count_requests_texts_and_cut_texts(client):
     client.post("/predict", json={"texts": TEXTS})
     ask(client, b"{")
@@ -69,11 +144,9 @@ def test_another_address_is_refused_in_the_same_form(client, method, path, statu
     assert metric(client, f'edgekd_requests_total{{status="{status}"}}') == 1
 
 
-def test_limits_that_refuse_all_are_refused(serve, bundle, capsys):
+def test_limits_that_refuse_all_are_refused(bundle, capsys):
     for option in ("--max-texts", "--max-waiting", "--grace-seconds"):
-        with pytest.raises(SystemExit) as ended:
-            serve.main(["--bundle", str(bundle), option, "-1"])
-        assert ended.value.code == 2
+        assert main([str(bundle), option, "-1"]) == 2
         assert f"{option} -1: too small" in capsys.readouterr().err
 
 
@@ -129,10 +202,10 @@ def test_a_fault_of_the_server_is_500_and_no_traceback(client):
     assert ask(client, b'{"texts": ["rain"]}').status_code == 200
 
 
-def test_more_than_may_wait_are_told_to_come_back(serve, bundle):
-    app = serve.create_app(bundle, serve.Limits(waiting=0))
+def test_more_than_may_wait_are_told_to_come_back(bundle):
+    app = create_app(bundle, Limits(waiting=0))
     server, release = app.state.server, threading.Event()
-    server.workers = 1
+    server.turns.workers = 1
     whole = server.model.predict
 
     def slow(texts, **options):
@@ -144,25 +217,25 @@ def test_more_than_may_wait_are_told_to_come_back(serve, bundle):
         first = []
         thread = threading.Thread(target=lambda: first.append(ask(client, b'{"texts": ["rain"]}')))
         thread.start()
-        while not server.open:
+        while not server.turns.open:
             time.sleep(0.005)
         refused = ask(client, b'{"texts": ["rain"]}')
         release.set()
         thread.join()
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     assert first[0].status_code == 200
 
 
-def test_threads_are_those_of_the_quota_not_of_the_host(serve, bundle, monkeypatch):
-    monkeypatch.setattr(serve, "usable_cpus", lambda: 3)
-    assert serve.create_app(bundle).state.server.workers == 3
-    monkeypatch.setattr(serve, "read_config", lambda file: type("Config", (), {"threads": 8}))
-    server = serve.create_app(bundle).state.server
-    assert (server.threads, server.workers) == (3, 1)
+def test_threads_are_those_of_the_quota_not_of_the_host(bundle, monkeypatch):
+    monkeypatch.setattr(serving, "usable_cpus", lambda: 3)
+    assert create_app(bundle).state.server.turns.workers == 3
+    monkeypatch.setattr(serving, "read_config", lambda file: type("Config", (), {"threads": 8}))
+    server = create_app(bundle).state.server
+    assert (server.threads, server.turns.workers) == (3, 1)
 
 
-def test_a_broken_bundle_ends_with_one_line(serve, tmp_path, capsys):
-    assert serve.main(["--bundle", str(tmp_path / "none")]) == 2
+def test_a_broken_bundle_ends_with_one_line(tmp_path, capsys):
+    assert main([str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 

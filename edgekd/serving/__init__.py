@@ -1,0 +1,1 @@
+"""A bundle over HTTP: `edgekd serve BUNDLE`, and `python -m edgekd.serving BUNDLE` where only the runtime is."""
