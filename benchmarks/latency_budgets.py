@@ -45,7 +45,8 @@ from edgekd.plan.finalists import cautious_ms, prove
 from edgekd.plan.planner import Planner, planner_of
 from edgekd.plan.stage import bench_of, make_plan, random_bundle
 from edgekd.profiles import load_profile
-from edgekd.proof.validate import fixed_texts, judge_latency
+from edgekd.proof.latency import judge_latency
+from edgekd.proof.texts import fixed_texts
 from edgekd.records.plan import Candidate, Plan
 from edgekd.records.result import thin
 from edgekd.runtime.tokenise import load_tokenizer

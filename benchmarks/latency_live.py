@@ -25,7 +25,7 @@ from edgekd.latency.measure import measure_for
 from edgekd.latency.speed_log import SpeedLog
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob
-from edgekd.proof.validate import fixed_texts
+from edgekd.proof.texts import fixed_texts
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.settings.target import Clock, CpuTarget
 from edgekd.store import read_json

@@ -26,7 +26,7 @@ def record(bundle: Path, seconds: float) -> dict[str, list[object]]:
     from edgekd.data.generic import generic_split
     from edgekd.latency.child import LEAD_IN, LEAD_IN_NS, BundleCall, time_calls, warm_up
     from edgekd.latency.speed_kernel import SpeedKernel
-    from edgekd.proof.validate import fixed_texts
+    from edgekd.proof.texts import fixed_texts
     from edgekd.runtime.tokenise import load_tokenizer
     from edgekd.store import read_json
 

@@ -22,7 +22,7 @@ from edgekd.errors import UsageError
 
 if TYPE_CHECKING:
     from edgekd.progress import Progress
-    from edgekd.proof.recheck import Recheck
+    from edgekd.proof.validate import Validation
     from edgekd.records.export import Exported
     from edgekd.records.plan import Plan
     from edgekd.records.result import Result
@@ -242,7 +242,7 @@ def validate(
     measured: str | Path | None = None,
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
-) -> Recheck:
+) -> Validation:
     """Check a bundle on any host: its files, its answers to stored texts, and its latency. Needs no torch.
 
     Args:
@@ -263,7 +263,7 @@ def validate(
     """
     from edgekd.latency.speed_log import SpeedLog
     from edgekd.progress import Progress
-    from edgekd.proof.recheck import CheckOptions, recheck
+    from edgekd.proof.validate import CheckOptions, validate
 
     folder = Path(bundle)
     if not folder.is_dir():
@@ -275,7 +275,7 @@ def validate(
         from edgekd.remote.verify import judge_measured
 
         return judge_measured(folder, Path(measured), asked)
-    return recheck(folder, asked, progress or Progress())
+    return validate(folder, asked, progress or Progress())
 
 
 def load(bundle: str | Path, **options: Any) -> Model:

@@ -13,7 +13,7 @@ from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import data_options, json_option, profile_options, request_of, store_option
 from edgekd.errors import ExitCode, require
 from edgekd.records.plan import Plan
-from edgekd.remote.kit import check_out
+from edgekd.remote.kit import check_file
 
 # Rows of the frontier that a screen takes.
 _SHOWN = 15
@@ -34,7 +34,7 @@ def command(**flags: Any) -> int:
     """
     request = request_of(flags, budget=True)
     out: Path = flags["out"]
-    check_out(out)
+    check_file(out)
     require("torch", "cpu", "plan a student")
     console = error_console()
     plan = api.plan(request, cache_dir=flags["cache_dir"], progress=ConsoleProgress(console))

@@ -8,7 +8,7 @@ import click
 
 from edgekd.cli.console import error_console
 from edgekd.errors import require
-from edgekd.remote.kit import check_out
+from edgekd.remote.kit import check_file
 
 
 @click.command(name="report")
@@ -22,7 +22,7 @@ def command(bundle: Path, out: Path | None, kind: str) -> None:
     result = read_result(bundle / "result.json")
     names = {"html": "report.html", "markdown": "README.md", "json": "result.json"}
     path = out or bundle / names[kind]
-    check_out(path)
+    check_file(path)
     if kind == "html":
         require("matplotlib", "cpu", "draw the report")
         from edgekd.report.html import write_html

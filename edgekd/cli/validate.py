@@ -11,7 +11,7 @@ from edgekd import api
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import clock_option, json_option, store_option
 from edgekd.errors import require
-from edgekd.remote.kit import check_out
+from edgekd.remote.kit import check_file
 
 
 @click.command(name="validate")
@@ -38,11 +38,11 @@ def command(bundle: Path, markdown: Path | None, **flags: Any) -> int:
     anchor graph that the bundle brings. Nothing is answered from an earlier run: every call measures.
     """
     require("onnxruntime", "runtime", "run a bundle")
-    from edgekd.report.recheck import recheck_table
+    from edgekd.report.validation import validation_table
     from edgekd.report.wording import BADGE, MARK
 
     if markdown is not None:
-        check_out(markdown)
+        check_file(markdown)
 
     console, as_json = error_console(), flags.pop("as_json")
     found = api.validate(bundle, progress=ConsoleProgress(console), **flags)
@@ -57,7 +57,7 @@ def command(bundle: Path, markdown: Path | None, **flags: Any) -> int:
     if markdown is not None:
         # Added, not replaced: a pipeline's summary is one file for all its steps.
         with markdown.open("a", encoding="utf-8") as file:
-            file.write(recheck_table(found, bundle.resolve().name))
+            file.write(validation_table(found, bundle.resolve().name))
     if as_json:
         click.echo(found.model_dump_json())
     return found.exit_code

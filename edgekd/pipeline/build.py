@@ -25,7 +25,8 @@ from edgekd.plan.device import Device, wanted_of
 from edgekd.plan.planner import Planner, core_of
 from edgekd.plan.weights import first_weights, weights_again
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
-from edgekd.proof.validate import judge_latency, replay_texts, report_latency
+from edgekd.proof.latency import judge_latency, report_latency
+from edgekd.proof.texts import replay_texts
 from edgekd.records.plan import Candidate, Plan
 from edgekd.records.result import Latency
 from edgekd.remote.verify import unmeasured_latency, unmeasured_memory

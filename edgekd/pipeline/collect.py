@@ -19,7 +19,7 @@ from edgekd.latency.interval import Estimate, estimate
 from edgekd.latency.measure import Measurement
 from edgekd.latency.targets.base import Target
 from edgekd.models.identity import card_license
-from edgekd.proof.validate import Retained, retained
+from edgekd.proof.retained import Retained, retained
 from edgekd.records.base import record_of
 from edgekd.records.result import (
     Contender,

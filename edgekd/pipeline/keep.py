@@ -11,7 +11,7 @@ from edgekd.pipeline.quality import shipped_answers
 from edgekd.plan.planner import Planner
 from edgekd.proof.evidence import write_evidence
 from edgekd.proof.speedup import measure_speedup
-from edgekd.proof.validate import replay_texts
+from edgekd.proof.texts import replay_texts
 from edgekd.records.result import Speedup
 from edgekd.remote.verify import keep_reference, make_verify_kit
 

@@ -19,7 +19,7 @@ from edgekd.pipeline.attempt import LONGER, Attempt
 from edgekd.pipeline.blackbox import outputs_row
 from edgekd.pipeline.demo import demo_tfidf
 from edgekd.plan.planner import Planner
-from edgekd.proof.validate import Retained, retained
+from edgekd.proof.retained import Retained, retained
 from edgekd.records.result import Contender, QualityRow, Timing
 from edgekd.runtime.encodings import Encodings
 from edgekd.runtime.tokenise import encode_raw

@@ -19,7 +19,7 @@ from edgekd.plan.measure_teacher import measure_teacher
 from edgekd.plan.space import over_size
 from edgekd.plan.weights import importance_of
 from edgekd.progress import Progress
-from edgekd.proof.validate import fixed_texts
+from edgekd.proof.texts import fixed_texts
 from edgekd.records.plan import TeacherLatency
 from edgekd.remote.devices import check_probe
 from edgekd.remote.predict import overhead_there, predict_teacher

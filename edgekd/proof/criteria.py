@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.latency.judge import Judgement
-from edgekd.proof.validate import Retained, outcome_at_least
+from edgekd.proof.retained import Retained, outcome_at_least
 from edgekd.records.result import Criterion
 
 

@@ -38,7 +38,7 @@ _CHUNK_BYTES = 1 << 24
 _WORDS = ("please", "turn", "the", "kitchen", "lights", "off", "and", "play", "some", "quiet", "music,", "at", "10:30")
 
 
-def check_out(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Refuse a file that could not be written, before anything is measured for it.
 
     Raises:

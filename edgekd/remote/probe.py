@@ -21,7 +21,7 @@ from edgekd.latency.machine import Machine
 from edgekd.latency.measure import Measurement
 from edgekd.latency.table import VOCABULARY, LatencyTable, design, fit, write_graph
 from edgekd.progress import Progress
-from edgekd.remote.kit import SEAL, check_out, read_sealed
+from edgekd.remote.kit import SEAL, check_file, read_sealed
 from edgekd.remote.pack import MEASURING, oldest_runtime, pack
 from edgekd.settings.base import Spec, validated
 from edgekd.settings.export import GraphOptions
@@ -234,7 +234,7 @@ def make_plan_kit(
         UsageError: The kit cannot be written there, or a length is beyond a teacher's positions.
         EdgekdError: The kit passes 60 MB.
     """
-    check_out(path)
+    check_file(path)
     if max(lengths) > (most := min(teacher.positions for teacher in teachers)):
         raise UsageError(f"--length {max(lengths)}: the teacher takes at most {most} tokens")
     teachers = [teacher.model_copy(update={"vocabulary": VOCABULARY}) for teacher in teachers]

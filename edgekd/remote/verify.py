@@ -22,8 +22,8 @@ from edgekd.latency.judge import LOOKS_SECONDS, judge
 from edgekd.latency.measure import REPORTED_SECONDS, Measurement
 from edgekd.latency.timer import Text
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
-from edgekd.proof.recheck import CheckOptions, Recheck, open_bundle
-from edgekd.proof.validate import Retained, retained
+from edgekd.proof.retained import Retained, retained
+from edgekd.proof.validate import CheckOptions, Validation, open_bundle
 from edgekd.records.base import read_record
 from edgekd.records.result import EXIT_CODES, Criterion, overall
 from edgekd.remote.kit import read_sealed
@@ -37,7 +37,7 @@ from edgekd.store import read_json, write_json
 from edgekd.tasks.base import Answer, Task
 from edgekd.tasks.build import build_task
 
-KIT = "verify-kit.zip"
+VERIFY_KIT = "verify-kit.zip"
 KEPT = "verify.json"
 
 _AGAIN = "run the kit's verify.py again"
@@ -82,7 +82,7 @@ def unmeasured_latency(profile: Profile, budget_ms: float, predicted_ms: float) 
         limit=budget_ms,
         unit="ms",
         outcome="unmeasured",
-        explanation=f"{predicted_ms:.4g} ms predicted from the probe of {device}: run {KIT} there, then "
+        explanation=f"{predicted_ms:.4g} ms predicted from the probe of {device}: run {VERIFY_KIT} there, then "
         "`edgekd validate BUNDLE --measured result.json` here",
     )
 
@@ -95,7 +95,7 @@ def unmeasured_memory(limit_mb: float) -> Criterion:
         limit=limit_mb,
         unit="MB",
         outcome="unmeasured",
-        explanation=f"{KIT} measures it on the device",
+        explanation=f"{VERIFY_KIT} measures it on the device",
     )
 
 
@@ -154,7 +154,7 @@ def make_verify_kit(
         UsageError: There are no texts.
     """
     if not test or not fixed or not replay:
-        raise UsageError(f"{bundle / KIT}: no texts to measure and to answer")
+        raise UsageError(f"{bundle / VERIFY_KIT}: no texts to measure and to answer")
     import onnx
 
     model = onnx.load(bundle / "model.onnx", load_external_data=False)
@@ -179,11 +179,11 @@ def make_verify_kit(
         texts = Path(folder) / "texts.json"
         write_json(texts, {"fixed": list(fixed), "replay": list(replay), "test": list(test)})
         files = {f"bundle/{name}": bundle / name for name in _SHIPPED} | {"texts.json": texts}
-        pack(bundle / KIT, "verify", tuple(dict.fromkeys((*MEASURING, *ANSWERING))), content, files)
-    return bundle / KIT
+        pack(bundle / VERIFY_KIT, "verify", tuple(dict.fromkeys((*MEASURING, *ANSWERING))), content, files)
+    return bundle / VERIFY_KIT
 
 
-def judge_measured(bundle: Path, result: Path, asked: CheckOptions | None = None) -> Recheck:
+def judge_measured(bundle: Path, result: Path, asked: CheckOptions | None = None) -> Validation:
     """Judge what a device measured: latency from the raw samples, quality from the logits.
 
     Args:
@@ -206,7 +206,9 @@ def judge_measured(bundle: Path, result: Path, asked: CheckOptions | None = None
     content = read_sealed(result, "result", _AGAIN)
     for name in _SHIPPED:
         if content["bundle"].get(name) != verdict.files.get(name):
-            raise UsageError(f"{result}: measured with another {name} than {bundle}'s: run this bundle's {KIT} there")
+            raise UsageError(
+                f"{result}: measured with another {name} than {bundle}'s: run this bundle's {VERIFY_KIT} there"
+            )
     accept, reference = profile.accept, read_record(bundle / KEPT, Reference)
     measured = Measurement.from_json(content["latency"][verdict.budget.judge])
     if asked.clock == "service":
@@ -239,7 +241,7 @@ def judge_measured(bundle: Path, result: Path, asked: CheckOptions | None = None
     if content["truncated"]:
         notes.append(f"{content['truncated']} of {len(reference.gold)} test texts were cut at the maximal length")
     outcome = overall(criteria)
-    return Recheck(
+    return Validation(
         outcome=outcome, exit_code=int(EXIT_CODES[outcome]), judged="absolute", criteria=tuple(criteria),
         notes=tuple(notes),
     )  # fmt: skip

@@ -28,7 +28,7 @@ def main(arguments=None):
     except ModuleNotFoundError as error:
         return fail(f"{error.name} is missing: pip install numpy onnxruntime", 3)
     try:
-        kit.check_out(options.out)
+        kit.check_file(options.out)
         content = kit.open_kit(HERE, "plan-kit")
         session = content["session"] | ({"threads": options.threads} if options.threads is not None else {})
         machine.check_threads(session["threads"])

@@ -33,7 +33,7 @@ def main(arguments=None):
     except ModuleNotFoundError as error:
         return fail(f"{error.name} is missing: pip install numpy onnxruntime tokenizers", 3)
     try:
-        kit.check_out(options.out)
+        kit.check_file(options.out)
         content = kit.open_kit(HERE, "verify-kit")
         machine.check_threads(content["session"]["threads"])
         write(options, content)

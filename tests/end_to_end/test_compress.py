@@ -17,7 +17,7 @@ from edgekd.plan.finalists import prove
 from edgekd.plan.weights import first_weights
 from edgekd.profiles import load_request
 from edgekd.proof.criteria import quality_criterion
-from edgekd.proof.validate import judge_latency
+from edgekd.proof.latency import judge_latency
 from edgekd.records.plan import read_plan
 from edgekd.records.verdict import read_verdict
 from edgekd.runtime import load

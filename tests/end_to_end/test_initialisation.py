@@ -10,7 +10,7 @@ from edgekd.data.read import read_data
 from edgekd.errors import UsageError
 from edgekd.pipeline.compress import compress
 from edgekd.progress import Progress
-from edgekd.proof.recheck import CheckOptions, recheck
+from edgekd.proof.validate import CheckOptions, validate
 from edgekd.runtime import load
 from edgekd.session import teach_from
 from edgekd.settings.profile import override
@@ -103,7 +103,7 @@ def test_checkpoint_with_its_own_tokenizer(shared_session, request_, spelling, t
     right = sum(answer == row["label"] for answer, row in zip(answers, rows, strict=True)) / len(rows)
     shipped = next(row for row in result.quality if row.shipped)
     assert right == pytest.approx(shipped.score, abs=0.01)
-    assert recheck(tmp_path / "b", CheckOptions(only="answers"), Progress()).exit_code == 0
+    assert validate(tmp_path / "b", CheckOptions(only="answers"), Progress()).exit_code == 0
 
 
 @pytest.mark.parametrize(

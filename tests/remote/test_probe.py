@@ -241,21 +241,21 @@ def test_probe_finds_out_first_that_it_cannot_write(made):
 
 
 def test_file_that_cannot_be_written(tmp_path, monkeypatch):
-    kit.check_out(tmp_path / "new.json")
+    kit.check_file(tmp_path / "new.json")
     (tmp_path / "file").write_text("mine")
-    kit.check_out(tmp_path / "file")
+    kit.check_file(tmp_path / "file")
     with pytest.raises(UsageError, match=r"is a folder: name a file"):
-        kit.check_out(tmp_path)
+        kit.check_file(tmp_path)
     for path in (tmp_path / "none" / "new.json", tmp_path / "file" / "new.json"):
         with pytest.raises(UsageError, match=r"new\.json: there is no folder"):
-            kit.check_out(path)
+            kit.check_file(path)
     # Nothing is protected from root, whom tests may run as.
     monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "file")
     with pytest.raises(UsageError, match="file is write-protected"):
-        kit.check_out(tmp_path / "file")
+        kit.check_file(tmp_path / "file")
     monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)
     with pytest.raises(UsageError, match=r"there is no folder .* that can be written to"):
-        kit.check_out(tmp_path / "new.json")
+        kit.check_file(tmp_path / "new.json")
 
 
 def test_length_beyond_the_teacher(tmp_path):

@@ -20,7 +20,7 @@ from edgekd.plan.device import Device
 from edgekd.plan.space import widths_of
 from edgekd.profiles import load_profile
 from edgekd.progress import Progress
-from edgekd.proof.recheck import CheckOptions
+from edgekd.proof.validate import CheckOptions
 from edgekd.records.result import read_record
 from edgekd.records.verdict import read_verdict
 from edgekd.remote import verify as elsewhere

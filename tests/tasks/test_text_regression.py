@@ -4,7 +4,7 @@ from scipy.stats import spearmanr
 
 from edgekd.data.split import Split
 from edgekd.errors import DataError
-from edgekd.proof.validate import retained
+from edgekd.proof.retained import retained
 from edgekd.settings.task import TextRegression
 from edgekd.tasks.text_regression import TextRegressionTask
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from edgekd.proof.recheck import Recheck
+from edgekd.proof.validate import Validation
 from edgekd.report import wording
 from edgekd.report.model_card import plain, table
 
 
-def recheck_table(found: Recheck, name: str) -> str:
+def validation_table(found: Validation, name: str) -> str:
     """A heading, a row a criterion, and what changed since the bundle was made.
 
     Args:
