@@ -262,7 +262,9 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     known = isinstance(manifest, dict) and {"files", "result", "seconds"} <= manifest.keys()
-    return manifest if known and isinstance(manifest["files"], dict) else None
+    # Earlier versions kept sizes, which tell too little.
+    sums = manifest["files"] if known else None
+    return manifest if isinstance(sums, dict) and all(isinstance(digest, str) for digest in sums.values()) else None
 
 
 def _whole(folder: Path, manifest: Mapping[str, Any] | None) -> bool:

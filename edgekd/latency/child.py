@@ -1,4 +1,4 @@
-"""The process that is timed: JSON lines in, JSON lines out.
+"""The process that is timed: `python -m edgekd.latency.child`, JSON lines in, JSON lines out.
 
 It imports the standard library, numpy and onnxruntime (and `edgekd.runtime` for a bundle), so that nothing
 else competes for its caches and threads. Commands, each one line, each answered by one line:
@@ -308,3 +308,7 @@ def main() -> None:
             reply = {"error": message, "kind": _kind(error)}
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -239,13 +239,6 @@ def _ms(nanoseconds: Sequence[int]) -> tuple[float, ...]:
     return tuple(ns / 1e6 for ns in nanoseconds)
 
 
-# No module is taken from the folder that a user happens to stand in (-P), and this package from where it is here.
-_CHILD = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import edgekd; del sys.path[0];"
-    " from edgekd.latency.child import main; main()"
-)
-
-
 class ChildProcess:
     """One child and its pipes."""
 
@@ -254,7 +247,8 @@ class ChildProcess:
         # A file, not a pipe: a chatty library would fill a pipe that nobody reads, and block.
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CHILD, str(Path(edgekd.__file__).parent.parent)],
+            # -P: no module is taken from the folder that a user happens to stand in.
+            [sys.executable, "-P", "-m", "edgekd.latency.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -306,9 +300,10 @@ class ChildProcess:
 
 def _environment() -> dict[str, str]:
     """The parent's environment, with the package importable and the speed kernel on one thread."""
-    path = os.environ.get("PYTHONPATH")
+    # An empty entry would be the current folder.
+    path = [_PACKAGE_PARENT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return (
         dict(os.environ)
         | dict.fromkeys(_ONE_THREAD, "1")
-        | {"PYTHONPATH": _PACKAGE_PARENT + (os.pathsep + path if path else "")}
+        | {"PYTHONPATH": os.pathsep.join(path)}
     )

@@ -98,6 +98,16 @@ def test_a_child_that_cannot_start_shows_its_last_words(tmp_path, graph, monkeyp
         timer.round("tiny", 1)
 
 
+def test_no_module_of_the_current_folder_is_run(tmp_path, graph, monkeypatch):
+    for name in ("random", "json", "struct", "numpy", "onnxruntime", "tokenizers", "edgekd", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the trap {name} was run')")
+    monkeypatch.chdir(tmp_path)
+    # What a shell's `PYTHONPATH=$PYTHONPATH:/more` leaves where there was none.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep)
+    with ProcessTimer([GraphJob("tiny", graph, vocabulary=50)], CPU) as timer:
+        assert timer.round("tiny", 1).wall_ms
+
+
 def test_a_child_that_hangs_is_given_up(graph):
     with (
         ProcessTimer([GraphJob("tiny", graph, vocabulary=50)], CPU, timeout=2.0) as timer,
