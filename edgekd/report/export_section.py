@@ -44,7 +44,7 @@ def _quantisation(found: Quantisation) -> list[Html | None]:
 def _graphs(found: Exported) -> list[Html | None]:
     shown: list[Html | None] = []
     if found.forms:
-        heads = ("Form of the graph", "", "Median", "Of the given form’s", "Logit gap")
+        heads = ("Form of the graph", "Precision", "Median", "Of the given form’s", "Logit gap")
         marked = [i for i, form in enumerate(found.forms) if form.chosen]
         shown.append(tag("h3", "Forms of the graph, measured in turns"))
         shown.append(table(heads, [_form(form) for form in found.forms], numeric=(2, 3, 4), marked=marked))

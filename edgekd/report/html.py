@@ -161,7 +161,7 @@ def _latency(result: Result, figure: Html | None) -> Section | None:
         lead,
         figure,
         tag("p", band, class_="note") if figure else None,
-        table(("", *timings), _timing_rows(list(timings.values())), numeric=range(1, 1 + len(timings)))
+        table(("Quantity", *timings), _timing_rows(list(timings.values())), numeric=range(1, 1 + len(timings)))
         if timings
         else None,
     )
@@ -285,7 +285,7 @@ def _tries(result: Result) -> list[Html | None]:
         [str(i), t.what, wording.ms(t.predicted_ms), wording.ms(t.measured_ms), t.action]
         for i, t in enumerate(result.tries, start=1)
     ]
-    heads = ("", "Tried", "Planned", "Measured", "Then")
+    heads = ("Try", "What", "Planned", "Measured", "Then")
     return [tag("h3", "Tries"), table(heads, rows, numeric=(2, 3))] if rows else []
 
 

@@ -24,7 +24,7 @@ def transfer_section(result: Result, figure: Html | None) -> Section | None:
     rows += [[f"by {policy}", f"{n:,}"] for policy, n in transfer.policies.items()]
     lead = "The teacher labels every text; none of them is in validation or test."
     generic = [] if transfer.generic is None else _generic(transfer.generic, figure)
-    return section("What the student learned from", lead, table(("Texts", ""), rows, numeric=(1,)), *generic)
+    return section("What the student learned from", lead, table(("Texts", "Number"), rows, numeric=(1,)), *generic)
 
 
 def _generic(generic: GenericSummary, figure: Html | None) -> list[Html | None]:
