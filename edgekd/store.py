@@ -35,6 +35,8 @@ TAG = "CACHEDIR.TAG"
 """The file that makes a folder a store; backup tools leave out folders with such a file (bford.info/cachedir)."""
 
 _TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# EdgeKD keeps finished steps here: `edgekd cache`.\n"
+# Temporary folders of runs, and how long one may be without a lock.
+_RUN, _YOUNG_SECONDS = "edgekd-run-", 60.0
 _DIGEST = re.compile(r"[0-9a-f]{24}")
 
 # Artefacts whose files this process has read whole.
@@ -108,6 +110,45 @@ def _guest_folder() -> Path:
         folder.mkdir(mode=0o700)
     # Of another's making it could hold anything.
     return folder if folder.stat().st_uid == user else Path(tempfile.mkdtemp(prefix="edgekd-home-"))
+
+
+@contextlib.contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Keep this process's temporary files in one folder, which goes with the block; those that a kill left go now."""
+    from filelock import FileLock, Timeout
+
+    try:
+        root = Path(tempfile.gettempdir())
+        _clear_left(root)
+        folder = Path(tempfile.mkdtemp(prefix=_RUN))
+        lock = FileLock(folder / "lock")
+        lock.acquire(timeout=0)
+    except (OSError, Timeout):
+        # Whoever needs a temporary file is told then that none can be made.
+        yield
+        return
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_left(root: Path) -> None:
+    """Remove the folders of runs that are no more: nobody holds their lock."""
+    from filelock import FileLock, Timeout
+
+    for left in root.glob(f"{_RUN}*"):
+        with contextlib.suppress(OSError, Timeout):
+            own = not hasattr(os, "getuid") or left.lstat().st_uid == os.getuid()
+            # A run that has just begun has no lock yet.
+            if own and left.is_dir() and not left.is_symlink() and time.time() - left.stat().st_mtime > _YOUNG_SECONDS:
+                lock = FileLock(left / "lock")
+                lock.acquire(timeout=0)
+                lock.release()
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def canonical(value: Any) -> str:

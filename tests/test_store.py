@@ -1,13 +1,18 @@
 import contextlib
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 import edgekd.store
 from edgekd.errors import UsageError
-from edgekd.store import Store, canonical
+from edgekd.store import Store, canonical, own_temporary_folder
 
 
 def test_same_key_is_built_once(tmp_path):
@@ -153,3 +158,28 @@ def test_manifest_says_what_decided_the_result(tmp_path):
     made = Store(tmp_path).make("s", 3, {"seed": 1}, lambda work: {"n": 2})
     manifest = json.loads((made.path / "manifest.json").read_text())
     assert (manifest["stage"], manifest["version"], manifest["key"]) == ("s", 3, {"seed": 1})
+
+
+def test_temporary_files_of_a_killed_run_go_with_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    begin = (
+        "import os, sys, tempfile; from edgekd.store import own_temporary_folder\n"
+        f"tempfile.tempdir = {str(tmp_path)!r}\n"
+        "with own_temporary_folder():\n    open(tempfile.mkdtemp() + '/x', 'w').write('left')\n    os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", begin], check=False)
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "edgekd-mine").mkdir()
+    with own_temporary_folder():
+        # It may have only just begun.
+        assert left.is_dir()
+        (young,) = (path for path in tmp_path.glob("edgekd-run-*") if path != left)
+        assert Path(tempfile.mkdtemp()).parent == young
+    os.utime(left, (0, 0))
+    with own_temporary_folder():
+        assert not left.exists()
+        (live,) = tmp_path.glob("edgekd-run-*")
+        os.utime(live, (0, 0))
+        with own_temporary_folder():
+            assert live.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["edgekd-mine"]

@@ -17,7 +17,7 @@ import click
 
 from edgekd import __version__
 from edgekd.errors import EdgekdError, ExitCode, meant
-from edgekd.store import settle_home
+from edgekd.store import own_temporary_folder, settle_home
 
 # What numpy, safetensors, torch, onnx and shutil say of a full disk.
 _NO_SPACE = re.compile(
@@ -55,7 +55,8 @@ class _LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with own_temporary_folder():
+                return super().invoke(ctx)
         except BrokenPipeError:
             # Who read our output has seen enough, as `head` does; nothing more is to be flushed into it. Here, since
             # click would end with 1, which is a verdict.

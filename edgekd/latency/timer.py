@@ -302,8 +302,4 @@ def _environment() -> dict[str, str]:
     """The parent's environment, with the package importable and the speed kernel on one thread."""
     # An empty entry would be the current folder.
     path = [_PACKAGE_PARENT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return (
-        dict(os.environ)
-        | dict.fromkeys(_ONE_THREAD, "1")
-        | {"PYTHONPATH": os.pathsep.join(path)}
-    )
+    return dict(os.environ) | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": os.pathsep.join(path)}
