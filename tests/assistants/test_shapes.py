@@ -38,7 +38,7 @@ def test_what_the_teacher_alone_refuses(planner, shapes, why):
 
 
 def test_a_family_is_refused_before_the_device_is_measured(shared_session, request_, monkeypatch):
-    monkeypatch.setattr(family, "make_plan", lambda *given: pytest.fail("it was planned"))
+    monkeypatch.setattr(family, "choose_student", lambda *given: pytest.fail("it was planned"))
     asked = request_.model_copy(update={"profile": changed(request_.profile, [WHOLE])})
     with pytest.raises(UsageError, match="is as large as the teacher"):
         family._plan_all(shared_session, [asked, asked])
