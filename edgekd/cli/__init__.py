@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from edgekd import __version__
-from edgekd.errors import EdgekdError, ExitCode, meant
+from edgekd.errors import EdgekdError, ExitCode, UsageError, meant
 from edgekd.store import own_temporary_folder, settle_home
 
 # What numpy, safetensors, torch, onnx and shutil say of a full disk.
@@ -104,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given, spoken = _spoken(sys.argv[1:] if arguments is None else arguments)
     debug = "debug" in spoken
     try:
+        _require_utf_8(given)
         _end_like_an_interrupt()
         settle_home()
         code = group.main(args=given, prog_name="edgekd", standalone_mode=False, obj=spoken)
@@ -128,6 +129,15 @@ def _spoken(arguments: Sequence[str]) -> tuple[list[str], set[str]]:
     return [one for one in given[:end] if one not in _SPOKEN] + given[end:], spoken
 
 
+def _require_utf_8(arguments: Sequence[str]) -> None:
+    """Refuse names that no file of ours could hold: what a run writes down is UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{argument!a}: not UTF-8; rename the file or folder, or set LANG=C.UTF-8") from None
+
+
 def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, SystemExit):
         return int(error.code) if isinstance(error.code, int) else 0, ""
@@ -140,7 +150,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if (where := _full_disk(error)) is not None:
         return (
             ExitCode.ERROR,
-            f"error: no space left on the device{where}: free some, or give --cache-dir another disk",
+            f"error: no space left on the device{where}: free some, or name a folder on another disk",
         )
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         return ExitCode.USAGE, "error: no folder for temporary files can be written: set TMPDIR to one that can"
@@ -160,7 +170,9 @@ def _full_disk(error: BaseException | None) -> str | None:
     """
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f" ({error.filename})" if error.filename else ""
+            # Of a copy it is the second.
+            name = error.filename2 or error.filename
+            return f" ({name})" if name else ""
         if _NO_SPACE.search(str(error)):
             return ""
         error = error.__cause__ or error.__context__

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import io
 import math
 import re
+import tokenize
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from edgekd.data.split import Split
@@ -19,7 +22,10 @@ from edgekd.settings.task import JointIntentSlots, SequenceTask, TaskSpec, Token
 _PREFIXED = re.compile(r"[BILUES]-.+")
 
 # What stands in a table for nothing; a class of such a name needs another.
-_NOTHING = ("", "NaN", "nan", "<NA>", "null", "NULL")
+_NOTHING = ("", "nan", "nat", "<na>", "null")
+
+# What numpy prints of an array of strings: Python reads strings side by side as one.
+_SIDE_BY_SIDE = re.compile(r"""['"]\s+['"]""")
 
 # What may lie between the labels of one cell, tried in this order; the first that the column has is its delimiter.
 DELIMITERS = "|;,"
@@ -69,8 +75,10 @@ def find_column(table: Table, role: str, columns: Columns) -> str:
     if found is None:
         named = getattr(columns, role)
         wanted = f"no column '{named}'" if named else f"no column for the {role.replace('_', ' ')}"
-        flag = f"--{role.removeprefix('text_')}-column"
-        raise DataError(f"{table.origin}: {wanted} (found {', '.join(table.names)}); name it with {flag}")
+        mend = f"name it with --{role.removeprefix('text_')}-column, or give the table a header"
+        if len(table.names) == 1 and any(mark in table.names[0] for mark in ";\t|,"):
+            mend = "one column holds them all: save the table with commas as .csv, or with tabs as .tsv"
+        raise DataError(f"{table.origin}: {wanted} (found {', '.join(table.names)}); {mend}")
     return found
 
 
@@ -237,13 +245,15 @@ def is_missing(value: Any) -> bool:
     """Whether a cell holds nothing: null, NaN, or nothing but white space, or what pandas writes for these."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or (isinstance(value, str) and value.strip() in _NOTHING)
+    return value is None or (isinstance(value, str) and value.strip().casefold() in _NOTHING)
 
 
 def _written_list(table: Table, i: int, text: str, column: str) -> list[Any]:
     """A list as pandas and JSON write one into a cell; words that merely begin with a bracket are split."""
     if not text.endswith("]"):
         return text.split()
+    if _SIDE_BY_SIDE.search(text) and _has_strings_side_by_side(text):
+        raise table.error(i, f'column \'{column}\' holds a list without commas, as numpy prints it; write ["a", "b"]')
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -253,6 +263,30 @@ def _written_list(table: Table, i: int, text: str, column: str) -> list[Any]:
     if any(mark in text for mark in "'\""):
         raise table.error(i, f'column \'{column}\' holds a list that is no Python or JSON list; write ["a", "b"]')
     return text.split()
+
+
+def _has_strings_side_by_side(text: str) -> bool:
+    try:
+        kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
+    except (tokenize.TokenError, SyntaxError):
+        return False
+    kinds = [kind for kind in kinds if kind not in (tokenize.NL, tokenize.NEWLINE)]
+    return any(a == b == tokenize.STRING for a, b in pairwise(kinds))
+
+
+def is_list(value: Any) -> bool:
+    """Whether a cell holds a list, or one written as text, as pandas does."""
+    return isinstance(value, list) or _is_written_list(value)
+
+
+def _is_written_list(value: Any) -> bool:
+    text = value.strip() if isinstance(value, str) else ""
+    if not (text.startswith("[") and text.endswith("]")):
+        return False
+    try:
+        return isinstance(ast.literal_eval(text), list)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
 
 
 def _label(table: Table, i: int, column: str) -> str | None:
@@ -284,6 +318,11 @@ def _label_sets(table: Table, column: str) -> list[list[str] | None]:
     An empty list, like an empty cell, is a text with no label.
     """
     cells = [row.get(column) for row in table.rows]
+    cells = [
+        _written_list(table, i, str(cell).strip(), column) if _is_written_list(cell) else cell
+        for i, cell in enumerate(cells)
+    ]
+    _refuse_vectors(table, column, cells)
     delimiter = next((d for d in DELIMITERS if any(isinstance(cell, str) and d in cell for cell in cells)), None)
     names, sets = table.classes.get(column), []
     for i, cell in enumerate(cells):
@@ -292,14 +331,27 @@ def _label_sets(table: Table, column: str) -> list[list[str] | None]:
             parts = None
         elif isinstance(cell, str):
             parts = [part.strip() for part in cell.split(delimiter)] if delimiter else [cell.strip()]
-            parts = [part for part in parts or [] if part]
+            parts = [part for part in parts or [] if not is_missing(part)]
         elif cell is None or isinstance(cell, list):
             parts = cell
         else:
             raise table.error(i, f"column '{column}' holds {_kind(cell)}, not a list of labels")
-        given = None if parts is None else [_one_of_set(table, i, part, column, names) for part in parts]
+        given = None
+        if parts is not None:
+            given = [_one_of_set(table, i, part, column, names) for part in parts]
         sets.append(None if given is None else list(dict.fromkeys(given)))
     return sets
+
+
+def _refuse_vectors(table: Table, column: str, cells: list[Any]) -> None:
+    """Refuse rows of 0 and 1, one for each label: which labels these are is not known."""
+    lists = [(i, cell) for i, cell in enumerate(cells) if isinstance(cell, list) and cell]
+    sizes = {len(cell) for _, cell in lists}
+    flags = all(part in (0, 1) and not isinstance(part, str) for _, cell in lists for part in cell)
+    if flags and sizes - {1} and len(sizes) == 1 and any(len(set(cell)) < len(cell) for _, cell in lists):
+        raise table.error(
+            lists[0][0], f"column '{column}' holds vectors of 0 and 1; write the names of those that are 1"
+        )
 
 
 def _one_of_set(table: Table, i: int, value: Any, column: str, names: list[str] | None) -> str:
@@ -309,8 +361,11 @@ def _one_of_set(table: Table, i: int, value: Any, column: str, names: list[str] 
         if 0 <= value < len(names):
             return names[value]
         raise table.error(i, f"label {value} in column '{column}' is none of its {len(names)} classes")
-    if not isinstance(value, str) or not value.strip():
-        raise table.error(i, f"column '{column}' holds {_kind(value)} among the labels, not a label")
+    if not isinstance(value, str) or is_missing(value):
+        raise table.error(
+            i,
+            f"column '{column}' holds {'nothing' if is_missing(value) else _kind(value)} among the labels, not a label",
+        )
     return _encodable(table, i, value.strip())
 
 

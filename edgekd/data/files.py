@@ -22,8 +22,8 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
     "unlabeled": ("unlabeled", "unlabelled"),
 }
-# One of several files of a split, as the hub writes them.
-_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
+# One of several files of a split, as the hub writes them, or wrote them once, with a fingerprint.
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(?:-[0-9a-f]{16})?")
 # Longer than any field: the csv module's own limit is 131,072 characters.
 _FIELD = 2**31 - 1
 
@@ -187,12 +187,20 @@ def _read_csv(file: Path) -> Table:
 
 
 def _read_tsv(file: Path) -> Table:
-    """Tables with tabs are written with quotes (pandas) or without (GLUE): a stray quote tells the second."""
+    """Tables with tabs are written with quotes (pandas) or without (GLUE).
+
+    A stray quote tells the second: it breaks the table, or takes lines together that are whole rows by themselves.
+    """
     text = _read_text(file)
     try:
-        return _parse_csv(file, text, delimiter="\t", quoting=csv.QUOTE_MINIMAL)
+        quoted = _parse_csv(file, text, delimiter="\t", quoting=csv.QUOTE_MINIMAL)
     except DataError:
         return _parse_csv(file, text, delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        plain = _parse_csv(file, text, delimiter="\t", quoting=csv.QUOTE_NONE)
+    except DataError:
+        return quoted
+    return quoted if len(plain.rows) == len(quoted.rows) else plain
 
 
 def _parse_csv(file: Path, text: str, delimiter: str, quoting: Any) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from edgekd.data.convert import as_number, convert, find_column, gold_column
+from edgekd.data.convert import as_number, convert, find_column, gold_column, is_list
 from edgekd.data.files import find_files, read_table, read_tables, require_no_others
 from edgekd.data.holdout import hold_out
 from edgekd.data.hub import read_hub
@@ -31,6 +31,9 @@ from edgekd.settings.task import (
 LABELLED = ("train", "validation", "test")
 
 _WHOLE = re.compile(r"-?\d+(\.0+)?")
+
+# Names that may be a class, or stand for a label that is missing.
+_DOUBTFUL = ("na", "n/a", "none")
 
 # Files and columns that are not read are named, so many of them.
 _NAMED = 8
@@ -75,8 +78,14 @@ def read_data(
     notes += _unread_columns(tables, task, columns)
     _hide(splits)
     _as_whole_numbers(splits)
-    notes += _settle_gold(splits, tables, task, columns)
+    _as_booleans(splits)
+    notes += _settle_gold(splits, tables, task, columns, notes)
     labels = _labels(splits, tables, task)
+    notes += [
+        f'label "{label}" is taken as a class of that name; where it stands for none, leave the cell empty'
+        for label in labels
+        if label.casefold() in _DOUBTFUL
+    ]
     notes += _complete(splits, seed)
     notes += _overlaps(splits)
     return TaskData(task, labels, notes=tuple(notes), **splits)
@@ -134,7 +143,7 @@ def _kind_of_gold(tables: dict[str, Table], columns: Columns) -> tuple[type[Sequ
     if found is None:
         return TextClassification, []
     cells = [cell for row in table.rows if (cell := row.get(found)) not in (None, "")]
-    lists = [i for i, row in enumerate(table.rows) if isinstance(row.get(found), list)]
+    lists = [i for i, row in enumerate(table.rows) if is_list(row.get(found))]
     if lists and 2 * len(lists) < len(cells):
         raise table.error(
             lists[0],
@@ -176,6 +185,14 @@ def _as_whole_numbers(splits: dict[str, Split]) -> None:
             splits[name] = replace(split, labels=[label.partition(".")[0] for label in split.labels or ()])
 
 
+def _as_booleans(splits: dict[str, Split]) -> None:
+    """Write true and false in one way: JSON, pandas and spreadsheets write each in their own."""
+    labelled = {name: split for name, split in splits.items() if split.labels is not None}
+    if {label.casefold() for split in labelled.values() for label in split.labels or ()} <= {"true", "false"}:
+        for name, split in labelled.items():
+            splits[name] = replace(split, labels=[label.capitalize() for label in split.labels or ()])
+
+
 def _hide(splits: dict[str, Split]) -> None:
     """Take the labels off a split in which all are -1, as benchmarks hide them, where train knows no such class."""
     train = splits.get("train")
@@ -185,7 +202,9 @@ def _hide(splits: dict[str, Split]) -> None:
             splits[name] = replace(splits[name], labels=None)
 
 
-def _settle_gold(splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns) -> list[str]:
+def _settle_gold(
+    splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns, said: list[str]
+) -> list[str]:
     """Splits without labels: train becomes unlabelled text, others are left out if others have labels."""
     notes = []
     train = splits.get("train")
@@ -201,7 +220,8 @@ def _settle_gold(splits: dict[str, Split], tables: dict[str, Table], task: TaskS
         del splits[name]
         notes.append(f"{name} left out: all its labels are empty or hidden")
     if "train" not in splits and "unlabeled" not in splits:
-        raise DataError(f"{', '.join(tables)} alone: nothing to learn from; add train or unlabeled")
+        unread = "".join(f" ({note})" for note in said if note.startswith("not read"))
+        raise DataError(f"{', '.join(tables)} alone: nothing to learn from{unread}; add train or unlabeled")
     return notes
 
 

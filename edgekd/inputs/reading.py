@@ -111,6 +111,12 @@ def _compare_logits(teacher: Teacher, batch: dict[str, np.ndarray]) -> None:
     gap = float((theirs - ours).abs().max())
     if not gap <= _TOLERANCE * max(1.0, float(theirs.abs().max())):
         kind = teacher.model.config.model_type
+        spelled = (inputs["input_ids"] == teacher.model.config.pad_token_id) & inputs["attention_mask"].bool()
+        if spelled.any():
+            raise UsageError(
+                f"a text of the data spells the pad token of {teacher.folder}, to which its {kind} gives no position: "
+                "take it out of the texts"
+            )
         raise UsageError(
             f"{teacher.folder}: its {kind} gives other logits in transformers (by up to {gap:.2g}): its configuration "
             "asks for something that is not computed here; report it with config.json"

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.errors import UsageError
 from edgekd.models.student import Mix, StudentOutput, from_weights
 from edgekd.models.teacher import Encoder
+from edgekd.models.tokenizer import one_line
 from edgekd.settings.shape import EncoderShape
 
 
@@ -63,7 +65,10 @@ class OnlineTeacher:
                 **inputs, output_hidden_states=hidden, output_relations=relations, last_layer=last_layer, mix=mix
             )
             return found
-        output: Any = self.model(**inputs, output_hidden_states=hidden)
+        try:
+            output: Any = self.model(**inputs, output_hidden_states=hidden)
+        except ValueError as error:
+            raise UsageError(f"the teacher answers no batch of texts in transformers: {one_line(error)}") from error
         return StudentOutput(logits=getattr(output, "logits", None), hidden_states=output.hidden_states)
 
 

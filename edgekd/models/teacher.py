@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -307,12 +308,26 @@ def model_folder(folder: str | Path, trust_remote_code: bool = False) -> Path:
     if not name.strip():
         raise UsageError("the model's folder is empty: name a folder, or a hub id such as org/name")
     if path.is_dir():
-        return path
+        return _readable(path)
     if path.exists():
         raise UsageError(f"{path} is a file: name the folder that holds config.json and the weights")
     if not isinstance(folder, str) or not is_hub_id(name):
         raise UsageError(f"{path}: there is no such folder")
     return _fetch(name, trust_remote_code)
+
+
+def _readable(path: Path) -> Path:
+    """The folder of a model, once it is known that this is the one, and that its files may be read."""
+    if not any(path.iterdir()):
+        raise UsageError(f"{path} is empty: name the folder that holds config.json and the weights")
+    if not (path / "config.json").is_file():
+        inside = next((file.parent for file in sorted(path.glob("*/config.json"))), None)
+        mend = f"{inside} has one" if inside else "name a folder written by save_pretrained"
+        raise UsageError(f"{path} has no config.json: {mend}")
+    for file in path.iterdir():
+        if file.suffix in (".json", ".safetensors", ".txt", ".model") and not os.access(file, os.R_OK):
+            raise UsageError(f"{file}: no permission to read it")
+    return path
 
 
 def _fetch(name: str, trust_remote_code: bool) -> Path:
@@ -331,10 +346,6 @@ def _fetch(name: str, trust_remote_code: bool) -> Path:
 
 def _read_config(path: Path, trust_remote_code: bool) -> dict[str, Any]:
     file = path / "config.json"
-    if not any(path.iterdir()):
-        raise UsageError(f"{path} is empty: name the folder that holds config.json and the weights")
-    if not file.is_file():
-        raise UsageError(f"{path} has no config.json: name a folder written by save_pretrained")
     config = read_settings(file)
     if "quantization_config" in config:
         raise UsageError(f"{file}: its weights are quantised (quantization_config): save the model in full precision")
@@ -454,7 +465,11 @@ def _sizes(config: Any) -> tuple[int, int, int, int | None]:
     # The FFN is the one size that optimum has no common name for.
     fields = ("intermediate_size", "hidden_dim", "d_inner", "d_ff")
     ffn = next((size for name in fields if isinstance(size := getattr(config, name, None), int)), None)
-    return normal.hidden_size, normal.num_layers, normal.num_attention_heads, ffn
+    try:
+        heads = normal.num_attention_heads
+    except AttributeError:
+        heads = 0  # FNet mixes tokens without attention
+    return normal.hidden_size, normal.num_layers, heads, ffn
 
 
 def _max_length(path: Path, model: PreTrainedModel) -> int:

@@ -30,10 +30,16 @@ def folder_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:
         # From a folder without a vocabulary transformers makes a tokenizer that knows nothing.
         if not made.is_fast or len(made) <= len(made.all_special_tokens):
             raise ValueError("no vocabulary that makes a fast tokenizer")
+        if getattr(made, "split_special_tokens", False):
+            raise UsageError(
+                f"{path / 'tokenizer_config.json'}: split_special_tokens is kept in no tokenizer.json: set it to false"
+            )
         content = _without_made_up(json.loads(made.backend_tokenizer.to_str()), path)
         if "token_type_ids" not in made.model_input_names:
             content["post_processor"] = _of_one_type(content["post_processor"])
         return cut_at(Tokenizer.from_str(json.dumps(content)), made.truncation_side)
+    except UsageError:
+        raise
     except Exception as error:  # the Rust library raises bare Exception
         why = one_line(error)
     if not file.is_file():
@@ -83,7 +89,7 @@ def _missing(path: Path, why: str) -> str:
 
 def require_rows(path: Path, tokenizer: Tokenizer, model: PreTrainedModel) -> None:
     """Refuse a tokenizer that gives ids which the model has no embedding for."""
-    rows, ids = model.get_input_embeddings().num_embeddings, tokenizer.get_vocab().values()
+    rows, ids = len(model.get_input_embeddings().weight), tokenizer.get_vocab().values()
     highest = max(ids, default=-1)
     if highest >= rows:
         raise UsageError(

@@ -34,6 +34,7 @@ def quality_criterion(kept: Retained, metric: str, limit: float, *, plain: bool 
     ends = f"{100 * kept.interval[0]:.1f} to {100 * kept.interval[1]:.1f}%"
     parts = "".join(f"; {name} {100 * mine:.1f}% against {100 * other:.1f}%" for name, mine, other in kept.parts)
     few = " (more test rows would tell)" if outcome == "inconclusive" else ""
+    mend = "; serve texts as their words, as the data have them" if plain and outcome != "met" else ""
     return Criterion(
         kind="plain text" if plain else "quality",
         name=f"{metric}{' on plain text' if plain else ''} kept of the teacher's",
@@ -44,7 +45,7 @@ def quality_criterion(kept: Retained, metric: str, limit: float, *, plain: bool 
         interval=kept.interval,
         outcome=outcome,
         explanation=f"{100 * kept.student:.1f}% against {100 * kept.teacher:.1f}% on {kept.rows} test texts: "
-        f"{ends} kept, by a paired bootstrap{few}{parts}",
+        f"{ends} kept, by a paired bootstrap{few}{parts}{mend}",
     )
 
 

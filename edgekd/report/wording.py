@@ -200,7 +200,18 @@ def reasons(result: Result) -> list[str]:
 
 def notes(result: Result) -> list[str]:
     """What could have been left out for as good a student, one sentence or two each."""
-    return [note for note in (distillation_note(result), assistant_note(result)) if note]
+    return [note for note in (distillation_note(result), assistant_note(result), plain_text_note(result)) if note]
+
+
+def plain_text_note(result: Result) -> str:
+    """How much is kept where a text is given as it is, and the bundle splits it into words itself; else empty."""
+    found = next((c for c in result.criteria if c.kind == "plain text"), None)
+    if found is None or found.value is None:
+        return ""
+    return (
+        f"This is on the words that the texts came with; of plain text, which the bundle splits into words itself, "
+        f"{percent(found.value)} of the teacher’s {result.data.metric} on words is kept: give it words where there are."
+    )
 
 
 def distillation_note(result: Result) -> str:

@@ -348,12 +348,16 @@ def read_config(file: Path) -> BundleConfig:
             session=dict(own.get("session") or {}),
             threshold=float(own["task"].get("threshold", 0.5)),
             slot_labels=tuple(own.get("slot_labels", ())),
-            words=WordSplit(**own.get("words", {})),
+            words=_words(own.get("words", {})),
         )
     except KeyError as error:
         raise UsageError(f"{file}: key {error} is missing; write the bundle again") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{file}: broken ({error}); write the bundle again") from error
+
+
+def _words(content: dict[str, Any]) -> WordSplit:
+    return WordSplit(**{**content, "whole": tuple(content.get("whole", ()))})
 
 
 def _open(file: Path, config: BundleConfig, threads: int, provider: str | None) -> Any:

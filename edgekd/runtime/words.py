@@ -5,7 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 Span = tuple[int, int]
@@ -13,6 +14,10 @@ Span = tuple[int, int]
 
 # Kana, and the ideographs of the basic plane: scripts written without spaces.
 UNSPACED = (("\u3040", "\u30ff"), ("\u3400", "\u9fff"), ("\uf900", "\ufaff"))
+
+
+# Words kept whole at most: each is looked up, and written into a bundle's config.json.
+_MOST_WHOLE = 2000
 
 
 @dataclass(frozen=True)
@@ -27,28 +32,40 @@ class WordSplit:
         left: Marks that stay at the beginning of a word.
         right: Marks that stay at its end.
         together: Characters of scripts without spaces stay together.
+        whole: Words of the data that keep marks which are else words of their own, such as "U.S." and "St.".
     """
 
     left: str = ""
     right: str = ""
     together: bool = False
+    whole: tuple[str, ...] = ()
+
+    @cached_property
+    def _whole(self) -> frozenset[str]:
+        return frozenset(self.whole)
 
     @staticmethod
     def of(texts: Iterable[Sequence[str]]) -> WordSplit:
         """As the words of some texts are written: a mark stays where it does so more often than it stands alone."""
         alone, left, right = Counter[str](), Counter[str](), Counter[str]()
+        edged, parted = Counter[str](), Counter[str]()
         single = several = 0
         for words in texts:
+            marked = (pair for pair in pairwise(words) if any(len(word) == 1 and _is_mark(word) for word in pair))
+            parted.update(map("".join, marked))
             for word in words:
                 if len(word) > 1:
                     left[word[0]] += _is_mark(word[0])
                     right[word[-1]] += _is_mark(word[-1])
+                    edged[word] += _is_mark(word[0]) or _is_mark(word[-1])
                     several += any(map(_is_unspaced, word))
                 elif word:
                     alone[word] += _is_mark(word)
                     single += _is_unspaced(word)
         first, last = ("".join(sorted(m for m, n in edge.items() if n > alone[m])) for edge in (left, right))
-        return WordSplit(first, last, several > single)
+        plain = WordSplit(first, last, several > single)
+        kept = [w for w, n in edged.most_common(_MOST_WHOLE) if n > parted[w] and len(plain.spans(w)) > 1]
+        return replace(plain, whole=tuple(sorted(kept)))
 
     def spans(self, text: str) -> list[Span]:
         """The words of plain text."""
@@ -58,15 +75,19 @@ class WordSplit:
             start = text.index(chunk, start)
             end = start + len(chunk)
             left, right = start, end
-            while left < right and _is_mark(text[left]) and text[left] not in self.left:
+            while left < right and self._parts(text, left, right, left, self.left):
                 left += 1
-            while right > left and _is_mark(text[right - 1]) and text[right - 1] not in self.right:
+            while right > left and self._parts(text, left, right, right - 1, self.right):
                 right -= 1
             spans += [(i, i + 1) for i in range(start, left)]
             spans += [(left, right)] if self.together and left < right else _unspaced(text, left, right)
             spans += [(i, i + 1) for i in range(right, end)]
             start = end
         return spans
+
+    def _parts(self, text: str, start: int, end: int, edge: int, kept: str) -> bool:
+        """Whether the mark at an edge of a word is a word of its own."""
+        return _is_mark(text[edge]) and text[edge] not in kept and text[start:end] not in self._whole
 
     def words(self, text: str) -> list[str]:
         """The words of plain text, as strings."""

@@ -360,6 +360,8 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(address)
+        # Who reads the address may call at once, and waits.
+        listening.listen(2048)
     except OSError as error:
         listening.close()
         reason = (error.strerror or str(error)).lower()

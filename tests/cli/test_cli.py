@@ -426,3 +426,8 @@ def test_onnxruntime_is_told_to_send_nothing():
     code = "import edgekd.errors, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+def test_a_name_that_is_no_utf_8_is_refused_at_once(capsys):
+    line = refused(capsys, "compress", "--latency-ms", "5", "--out", "caf\udce9")
+    assert "'caf\\udce9': not UTF-8; rename the file or folder" in line

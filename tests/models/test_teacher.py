@@ -20,7 +20,7 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.models import teacher as module
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import from_weights
-from edgekd.models.teacher import load_encoder, load_teacher
+from edgekd.models.teacher import load_encoder, load_teacher, model_folder
 
 from .conftest import make_batch, make_teacher
 
@@ -393,3 +393,18 @@ def test_positions_before_the_padding_row_are_not_counted(tmp_path):
     )  # fmt: skip
     hf.MPNetModel(config).save_pretrained(tmp_path)
     assert module.encoder_max_length(tmp_path) == 38
+
+
+def test_a_folder_one_level_up_names_the_one_inside(tmp_path, tiny_teacher):
+    shutil.copytree(tiny_teacher, tmp_path / "run" / "checkpoint-10")
+    for load in (load_teacher, model_folder):
+        with pytest.raises(UsageError, match=r"run has no config\.json: .*checkpoint-10 has one"):
+            load(tmp_path / "run")
+
+
+def test_special_tokens_that_are_split_are_kept_in_no_bundle(tmp_path, tiny_teacher):
+    folder = shutil.copytree(tiny_teacher, tmp_path / "t")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"split_special_tokens": True}))
+    with pytest.raises(UsageError, match=r"tokenizer_config\.json: split_special_tokens is kept in no"):
+        load_teacher(folder)

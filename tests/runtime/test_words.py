@@ -53,3 +53,17 @@ def test_the_datas_own_words_come_back(data):
     for words in data:
         assert split.words(" ".join(words)) == words
         assert split.spans(" ".join(words)) == joined_spans(words)
+
+
+def test_words_that_end_in_marks_stay_whole_where_the_mark_stands_alone_elsewhere():
+    texts = [["in", "the", "U.S.", "today", "."], ["St.", "Anna", ",", "now", "."], ["no", ".", "yes", "."]] * 3
+    split = WordSplit.of(texts)
+    assert split.whole == ("St.", "U.S.")
+    assert split.words("(St. Anna, in the U.S., is here.)") == [
+        "(", "St.", "Anna", ",", "in", "the", "U.S.", ",", "is", "here", ".", ")"
+    ]  # fmt: skip
+
+
+def test_a_word_that_is_mostly_parted_from_its_mark_is_parted():
+    texts = [["now", "."]] * 5 + [["now."]] + [["then", "."]] * 5
+    assert WordSplit.of(texts).words("now.") == ["now", "."]
