@@ -20,9 +20,10 @@ from edgekd.errors import UsageError
 from edgekd.inputs.gather import round_up_length
 from edgekd.latency.machine import usable_cpus
 from edgekd.latency.speed_log import SpeedLog
+from edgekd.models.folder import model_folder
 from edgekd.models.identity import folder_id
 from edgekd.models.shape_text import parse_shape
-from edgekd.models.teacher import encoder_max_length, has_head, load_body, model_folder
+from edgekd.models.teacher import encoder_max_length, has_head, load_body
 from edgekd.models.tokenizer import folder_tokenizer
 from edgekd.progress import Progress
 from edgekd.runtime.tokenise import token_lengths

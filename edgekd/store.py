@@ -223,8 +223,9 @@ class Store:
             tag.write_text(_TAG_TEXT, encoding="utf-8")
 
     def _require_tag(self) -> None:
-        """Refuse a folder that edgekd has not made a store; an empty one, or none, is a store without entries."""
-        if not (self.root / TAG).is_file() and self.root.is_dir() and any(self.root.iterdir()):
+        """Refuse a folder that edgekd has not made a store; none, or one without stages, is a store without entries."""
+        others = self.root.is_dir() and any(path.name not in (_DEVICES, _SPEED) for path in self.root.iterdir())
+        if others and not (self.root / TAG).is_file():
             raise UsageError(f"{self.root} is no store of edgekd's: it has no {TAG}; name another --cache-dir")
 
     def entries(self) -> list[tuple[str, Path, int]]:

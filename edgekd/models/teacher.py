@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -13,8 +12,6 @@ from shlex import quote
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from optimum.utils import NormalizedConfigManager, NormalizedTextConfig
 from tokenizers import Tokenizer
 from torch import nn
@@ -27,12 +24,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from edgekd.errors import UnavailableError, UsageError
+from edgekd.errors import UsageError
 from edgekd.models.families import Hosted, host
+from edgekd.models.folder import model_folder
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel, numpy_weights
 from edgekd.models.tokenizer import folder_tokenizer, one_line, read_settings, require_rows
-from edgekd.settings.request import is_hub_id
 from edgekd.settings.task import Output
 
 HeadKind = Literal["sequence", "token", "joint"]
@@ -291,57 +288,6 @@ def _require_body(path: Path, lost: Sequence[str]) -> None:
 
 def _and_more(names: Sequence[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
-
-
-def model_folder(folder: str | Path, trust_remote_code: bool = False) -> Path:
-    """The local folder of a model, fetched from the hub if it is an id and no folder.
-
-    Args:
-        folder: A folder, or, as a string, a hub id such as "org/name".
-
-    Raises:
-        UsageError: There is no such folder, and it is no hub id of a model.
-        UnavailableError: A hub id, and the hub cannot be reached.
-    """
-    name = str(folder)
-    path = Path(folder)
-    if not name.strip():
-        raise UsageError("the model's folder is empty: name a folder, or a hub id such as org/name")
-    if path.is_dir():
-        return _readable(path)
-    if path.exists():
-        raise UsageError(f"{path} is a file: name the folder that holds config.json and the weights")
-    if not isinstance(folder, str) or not is_hub_id(name):
-        raise UsageError(f"{path}: there is no such folder")
-    return _fetch(name, trust_remote_code)
-
-
-def _readable(path: Path) -> Path:
-    """The folder of a model, once it is known that this is the one, and that its files may be read."""
-    if not any(path.iterdir()):
-        raise UsageError(f"{path} is empty: name the folder that holds config.json and the weights")
-    if not (path / "config.json").is_file():
-        inside = next((file.parent for file in sorted(path.glob("*/config.json"))), None)
-        mend = f"{inside} has one" if inside else "name a folder written by save_pretrained"
-        raise UsageError(f"{path} has no config.json: {mend}")
-    for file in path.iterdir():
-        if file.suffix in (".json", ".safetensors", ".txt", ".model") and not os.access(file, os.R_OK):
-            raise UsageError(f"{file}: no permission to read it")
-    return path
-
-
-def _fetch(name: str, trust_remote_code: bool) -> Path:
-    # Weights in other formats are left out, code is taken only if it may run.
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"] + (["*.py"] if trust_remote_code else [])
-    try:
-        with quiet_transformers():
-            return Path(snapshot_download(name, allow_patterns=patterns))
-    except (HFValidationError, RepositoryNotFoundError) as error:
-        raise UsageError(f"{name}: neither a folder, nor a model on the hub that you may read") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise UnavailableError(
-            f"{name}: there is no such folder, and the hub cannot be reached: pass a local folder"
-        ) from error
 
 
 def _read_config(path: Path, trust_remote_code: bool) -> dict[str, Any]:

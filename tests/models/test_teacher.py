@@ -18,9 +18,10 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from edgekd.errors import UnavailableError, UsageError
 from edgekd.models import teacher as module
+from edgekd.models.folder import model_folder
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import from_weights
-from edgekd.models.teacher import load_encoder, load_teacher, model_folder
+from edgekd.models.teacher import load_encoder, load_teacher
 
 from .conftest import make_batch, make_teacher
 
@@ -306,7 +307,7 @@ def test_a_hub_id_is_fetched_without_pickle_or_code(folder, monkeypatch):
         asked[name] = allow_patterns
         return str(folder)
 
-    monkeypatch.setattr(module, "snapshot_download", fetch)
+    monkeypatch.setattr("edgekd.models.folder.snapshot_download", fetch)
     assert load_teacher("someone/bert").labels == tuple(NAMES)
     assert not any(pattern.endswith((".bin", ".py", "*")) for pattern in asked["someone/bert"])
 
@@ -316,7 +317,7 @@ def test_the_hub_is_out_of_reach(monkeypatch):
         def fetch(*args, **settings):
             raise error
 
-        monkeypatch.setattr(module, "snapshot_download", fetch)
+        monkeypatch.setattr("edgekd.models.folder.snapshot_download", fetch)
 
     fail(LocalEntryNotFoundError("no\nconnection"))
     assert says(refused("someone/bert", error=UnavailableError), "someone/bert", "local folder")
