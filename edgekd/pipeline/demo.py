@@ -16,7 +16,10 @@ from edgekd.store import Artefact, Store
 if TYPE_CHECKING:
     from edgekd.session import Session
 
-VERSION = 1
+VERSION = 2
+
+# Inside the artefact, whose manifest is none of the user's files.
+_FILES = "data"
 
 # What the demo asks for beyond the profile: a few minutes on a laptop, and the whole road even where the teacher fits.
 _SETTINGS = {
@@ -55,7 +58,7 @@ def demo_folder(store: Store) -> Artefact:
     """The generated data, made again when the grammar changes."""
 
     def build(work: Path) -> None:
-        generate_demo(work)
+        generate_demo(work / _FILES)
 
     return store.make("demo", VERSION, {"grammar": hashlib.sha256(GRAMMAR.read_bytes()).hexdigest()}, build)
 
@@ -69,7 +72,7 @@ def demo_sources(session: Session, profile: Profile) -> tuple[Path, TaskData]:
     from edgekd.session import teach_from  # computes, which a dry run needs not
 
     encoder = demo_encoder()
-    data = read_data(demo_folder(session.store).path)
+    data = read_data(demo_folder(session.store).path / _FILES)
     return teach_from(session, str(encoder), data, profile).path, data
 
 
@@ -78,6 +81,6 @@ def demo_tfidf(store: Store) -> float:
     data = demo_folder(store)
 
     def build(work: Path) -> dict[str, float]:
-        return {"accuracy": tfidf_baseline(data.path)}
+        return {"accuracy": tfidf_baseline(data.path / _FILES)}
 
     return float(store.make("demo-tfidf", VERSION, {"data": data.id}, build).result["accuracy"])
