@@ -29,7 +29,8 @@ from edgekd.models.families import Hosted, host
 from edgekd.models.folder import model_folder
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel, numpy_weights
-from edgekd.models.tokenizer import folder_tokenizer, one_line, read_settings, require_rows
+from edgekd.models.tokenizer import folder_tokenizer as _tokenizer
+from edgekd.models.tokenizer import one_line, read_settings, require_rows
 from edgekd.settings.task import Output
 
 HeadKind = Literal["sequence", "token", "joint"]
@@ -174,7 +175,7 @@ def _joint_teacher(path: Path) -> Teacher:
     shape = model.config.encoder_shape
     if lost or shape.head is None or shape.head.kind != "joint":
         raise UsageError(f"{path}: no whole joint model; make one with `edgekd teach --task joint-intent-slots`")
-    tokenizer = folder_tokenizer(path, False)
+    tokenizer = _tokenizer(path, False)
     require_rows(path, tokenizer, model)
     return Teacher(
         folder=path,
@@ -213,7 +214,7 @@ def load_body(folder: str | Path, *, trust_remote_code: bool = False) -> Encoder
 
 def _described(path: Path, model: PreTrainedModel, trust_remote_code: bool) -> dict[str, Any]:
     """The fields of `Encoder`."""
-    tokenizer = folder_tokenizer(path, trust_remote_code)
+    tokenizer = _tokenizer(path, trust_remote_code)
     require_rows(path, tokenizer, model)
     hosted = host(model)
     width, depth, heads, ffn = _sizes(model.config)
@@ -268,7 +269,7 @@ def load_encoder(
         made.base_model.load_state_dict(model.base_model.state_dict())
         model = made.eval()
     _require_body(path, [name for name in lost if name.startswith(inside) and ".pooler." not in name])
-    require_rows(path, folder_tokenizer(path, trust_remote_code), model)
+    require_rows(path, _tokenizer(path, trust_remote_code), model)
     return model
 
 
