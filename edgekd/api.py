@@ -102,12 +102,13 @@ def compress(
 def plan(request: Request, *, cache_dir: str | Path | None = None, progress: Progress | None = None) -> Plan:
     """Choose the student for the request's budget on this machine; see `compress` for the arguments."""
     from edgekd.assistants.by_accuracy import choose_student
+    from edgekd.pipeline.demo import kept_request
     from edgekd.pipeline.sources import gather
     from edgekd.plan.device import device_of
     from edgekd.plan.planner import planner_of
 
     request.profile.budget.asked_ms  # noqa: B018 - refuses one that is missing, before the teacher labels a text
-    session = _session(cache_dir, progress)
+    request, session = kept_request(request), _session(cache_dir, progress)
     device = device_of(session, request.profile.target)
     return choose_student(planner_of(session, gather(session, request), device))
 

@@ -16,8 +16,7 @@ from edgekd.distill.adapt import adapt
 from edgekd.distill.agnostic import distill_encoder, student_frame
 from edgekd.distill.engine import Engine
 from edgekd.distill.teach import teach
-from edgekd.errors import UsageError
-from edgekd.inputs.gather import round_up_length
+from edgekd.inputs.gather import text_length
 from edgekd.latency.machine import usable_cpus
 from edgekd.latency.speed_log import SpeedLog
 from edgekd.models.folder import model_folder
@@ -26,7 +25,6 @@ from edgekd.models.shape_text import parse_shape
 from edgekd.models.teacher import encoder_max_length, has_head, load_body
 from edgekd.models.tokenizer import folder_tokenizer
 from edgekd.progress import Progress
-from edgekd.runtime.tokenise import token_lengths
 from edgekd.settings.columns import Columns
 from edgekd.settings.distill import Agnostic, MaskedLM
 from edgekd.settings.profile import Profile
@@ -81,14 +79,8 @@ def teach_from(
             f"{encoder} is a fine-tuned classifier: its head stays behind, a new one is trained"
         )
     tokenizer = folder_tokenizer(folder)
-    asked, limit = profile.workload.max_length, encoder_max_length(folder)
-    if isinstance(asked, str):
-        found = [token_lengths(tokenizer, s) for s in (data.train, data.unlabeled) if s is not None and len(s)]
-        length = min(round_up_length(np.concatenate(found)), limit)
-    elif asked > limit:
-        raise UsageError(f"--max-length {asked}: {encoder} takes at most {limit} tokens")
-    else:
-        length = asked
+    splits = (data.train, data.unlabeled)
+    length = text_length(profile.workload.max_length, encoder_max_length(folder), encoder, tokenizer, splits)
     identity, spec = folder_id(folder), profile.teach
     if isinstance(spec.adapt, MaskedLM):
         adapted = adapt(session.store, session.engine, folder, identity, data, length, spec.adapt, spec.seed)
@@ -114,13 +106,7 @@ def distill_encoder_from(
     """
     teacher = load_body(encoder)
     shape = parse_shape(student, student_frame(teacher))
-    if isinstance(max_length, str):
-        found = round_up_length(token_lengths(teacher.tokenizer, Split("text", list(texts)))) if texts else 0
-        length = min(found, teacher.max_length)
-    elif max_length > teacher.max_length:
-        raise UsageError(f"--max-length {max_length}: {encoder} takes at most {teacher.max_length} tokens")
-    else:
-        length = max_length
+    length = text_length(max_length, teacher.max_length, encoder, teacher.tokenizer, [Split("text", list(texts))])
     return distill_encoder(
         session.store, session.engine, teacher, folder_id(teacher.folder), texts, length, shape, spec
     )

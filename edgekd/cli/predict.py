@@ -33,6 +33,8 @@ def command(bundle: Path, file: Path, form: str | None, **flags: Any) -> int:
     or with -, stdin is read and answered as it comes.
     """
     model = api.load(bundle, threads=flags["threads"])
+    if flags["threads"] is not None and flags["threads"] > model.threads:
+        click.echo(f"note: --threads {flags['threads']}: this process may use {model.threads}", err=True)
     if str(file) == "-" and sys.stdin.isatty():
         click.echo("type texts, one a line; Ctrl-D ends", err=True)
     source = sys.stdin.buffer if str(file) == "-" else file

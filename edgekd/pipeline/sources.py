@@ -9,17 +9,16 @@ from edgekd.data.split import TaskData
 from edgekd.inputs.gather import Inputs, prepare
 from edgekd.models.teacher import load_teacher
 from edgekd.pipeline.blackbox import read_with_outputs, teach_from_outputs
-from edgekd.pipeline.demo import demo_profile, demo_sources
+from edgekd.pipeline.demo import demo_sources
 from edgekd.session import Session, read
 from edgekd.settings.request import Request
 
 
 def gather(session: Session, request: Request) -> Inputs:
-    """Read teacher and data; the demo makes its own, and a teacher's outputs make a local one."""
+    """Read teacher and data; the demo makes its own (see `kept_request`), a teacher's outputs make a local one."""
     profile = request.profile
     data: TaskData
     if request.demo:
-        profile = demo_profile(profile)
         teacher_folder, data = demo_sources(session, profile)
         teacher = load_teacher(teacher_folder)
     elif request.teacher_outputs is not None:

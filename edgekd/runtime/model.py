@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -85,6 +86,7 @@ class Model:
     Attributes:
         config: How it is run.
         provider: The execution provider that runs it.
+        threads: Intra-op threads.
         truncated: Texts cut at the maximal length so far.
     """
 
@@ -98,7 +100,7 @@ class Model:
         self._tokenizer = tokenizer
         self._session = session
         self._inputs = [model_input.name for model_input in session.get_inputs()]
-        self._parallel = threads > 1
+        self.threads, self._parallel = threads, threads > 1
         self._scheme = scheme_of(config.slot_labels or config.labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -282,7 +284,7 @@ def load(folder: str | Path, *, threads: int | None = None, provider: str | None
 
     Args:
         folder: The bundle: config.json, tokenizer.json and model.onnx.
-        threads: Intra-op threads; None takes what the bundle was measured with.
+        threads: Intra-op threads, lowered to the CPUs of this process; None takes what the bundle was measured with.
         provider: An onnxruntime execution provider; None takes what the bundle was measured with.
 
     Raises:
@@ -294,9 +296,12 @@ def load(folder: str | Path, *, threads: int | None = None, provider: str | None
         raise UsageError(f"{folder}: no such folder; give the bundle's")
     config = read_config(folder / "config.json")
     tokenizer = load_tokenizer(folder)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = config.threads if threads is None else threads
     if threads < 1:
         raise UsageError(f"threads is {threads}: give 1 or more")
+    # More would only wait for each other; thousands stop a machine.
+    threads = min(threads, cpus)
     session = _open(folder / "model.onnx", config, threads, provider)
     outputs = session.get_outputs()[0].shape
     if isinstance(outputs[-1], int) and outputs[-1] != len(config.labels):

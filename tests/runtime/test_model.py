@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -277,3 +278,7 @@ def test_plain_text_is_split_as_the_bundle_says(slots):
     config["edgekd"]["words"] = {"left": "#", "right": "", "together": False}
     (slots / "config.json").write_text(json.dumps(config))
     assert load(slots).config.words.words("play #jazz!") == ["play", "#jazz", "!"]
+
+
+def test_no_more_threads_than_cpus(sentiment):
+    assert load(sentiment, threads=100_000).threads <= os.cpu_count()
