@@ -63,6 +63,15 @@ def test_an_import_against_the_order_names_both(tmp_path):
     assert line == "edgekd/models/wrong.py:2 imports edgekd.plan, which stands above edgekd.models"
 
 
+def test_no_function_is_longer_than_a_screen():
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60:
+                found[f"{path.relative_to(PACKAGE)}:{node.name}"] = node.end_lineno - node.lineno + 1
+    assert found == {}
+
+
 def test_no_file_swallows_an_axis():
     lines = {path.relative_to(PACKAGE): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {str(path): count for path, count in lines.items() if count > 500} == {}

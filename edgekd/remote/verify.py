@@ -26,6 +26,7 @@ from edgekd.proof.retained import Retained, retained
 from edgekd.proof.validate import CheckOptions, Validation, open_bundle
 from edgekd.records.base import read_record
 from edgekd.records.result import EXIT_CODES, Criterion, overall
+from edgekd.records.verdict import Verdict
 from edgekd.remote.kit import read_sealed
 from edgekd.remote.pack import MEASURING, oldest_runtime, pack
 from edgekd.resources import ANSWERING
@@ -203,12 +204,7 @@ def judge_measured(bundle: Path, result: Path, asked: CheckOptions | None = None
     verdict, profile, files = open_bundle(bundle, asked)
     if not (bundle / KEPT).is_file():
         raise UsageError(f"{bundle / KEPT}: missing; only a bundle for a device that is elsewhere is judged this way")
-    content = read_sealed(result, "result", _AGAIN)
-    for name in _SHIPPED:
-        if content["bundle"].get(name) != verdict.files.get(name):
-            raise UsageError(
-                f"{result}: measured with another {name} than {bundle}'s: run this bundle's {VERIFY_KIT} there"
-            )
+    content = _of_this_bundle(bundle, result, verdict)
     accept, reference = profile.accept, read_record(bundle / KEPT, Reference)
     measured = Measurement.from_json(content["latency"][verdict.budget.judge])
     if asked.clock == "service":
@@ -245,6 +241,17 @@ def judge_measured(bundle: Path, result: Path, asked: CheckOptions | None = None
         outcome=outcome, exit_code=int(EXIT_CODES[outcome]), judged="absolute", criteria=tuple(criteria),
         notes=tuple(notes),
     )  # fmt: skip
+
+
+def _of_this_bundle(bundle: Path, result: Path, verdict: Verdict) -> dict[str, Any]:
+    """What a device measured, once it is known that it was this bundle's files."""
+    content = read_sealed(result, "result", _AGAIN)
+    for name in _SHIPPED:
+        if content["bundle"].get(name) != verdict.files.get(name):
+            raise UsageError(
+                f"{result}: measured with another {name} than {bundle}'s: run this bundle's {VERIFY_KIT} there"
+            )
+    return content
 
 
 def _kept(reference: Reference, decided: NDArray[Any]) -> Retained:

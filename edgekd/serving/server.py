@@ -44,6 +44,12 @@ _CHARACTERS = 8
 # Longer than a load balancer's 60 s: who closes first must not be the one that still gets requests.
 _KEEP_ALIVE = 75
 
+_REFUSALS = {
+    400: "not UTF-8, or not JSON", 408: "the body took too long", 413: "more than one request may ask for",
+    415: "no JSON", 422: "other JSON", 429: "too many wait: come back", 500: "a fault of the server",
+    503: "not answered in time",
+}  # fmt: skip
+
 log = logging.getLogger("uvicorn.error")
 
 
@@ -239,7 +245,7 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
         UsageError: The bundle is missing or broken.
     """
     server = Server(Path(bundle), limits or Limits())
-    example, config = server.example(), server.model.config
+    config = server.model.config
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -260,24 +266,7 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
         content = {"error": f"{what}; there are POST /predict, GET /healthz and GET /metrics"}
         return JSONResponse(content, refusal.status_code, headers=refusal.headers)
 
-    body = {"schema": request_schema(config, server.limits.texts), "example": example["request"]}
-    refusals = {
-        400: "not UTF-8, or not JSON", 408: "the body took too long", 413: "more than one request may ask for",
-        415: "no JSON", 422: "other JSON", 429: "too many wait: come back", 500: "a fault of the server",
-        503: "not answered in time",
-    }  # fmt: skip
-    responses: dict[int | str, dict[str, Any]] = {
-        status: {"description": why, "content": {"application/json": {"schema": ERROR}}}
-        for status, why in refusals.items()
-    }
-    answered = {"schema": answers_schema(config), "example": example["answer"]}
-    responses[200] = {"description": "an answer a text, in order", "content": {"application/json": answered}}
-
-    @app.post(
-        "/predict",
-        responses=responses,
-        openapi_extra={"requestBody": {"required": True, "content": {"application/json": body}}},
-    )
+    @app.post("/predict", **_described(server))
     async def predict(request: Request) -> Response:
         """Answer texts."""
         return await server.respond(request)
@@ -302,6 +291,20 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
         return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _described(server: Server) -> dict[str, Any]:
+    """What /openapi.json says of POST /predict: both sides with the bundle's own labels and a real answer."""
+    config, example = server.model.config, server.example()
+    body = {"schema": request_schema(config, server.limits.texts), "example": example["request"]}
+    answered = {"schema": answers_schema(config), "example": example["answer"]}
+    responses: dict[int | str, dict[str, Any]] = {
+        status: {"description": why, "content": {"application/json": {"schema": ERROR}}}
+        for status, why in _REFUSALS.items()
+    }
+    responses[200] = {"description": "an answer a text, in order", "content": {"application/json": answered}}
+    asked = {"requestBody": {"required": True, "content": {"application/json": body}}}
+    return {"responses": responses, "openapi_extra": asked}
 
 
 def serve(
