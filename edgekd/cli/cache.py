@@ -26,7 +26,9 @@ def command(clear: bool, verify: bool, yes: bool, as_json: bool, cache_dir: Path
         return _verify(store, as_json)
     if clear and not yes and sys.stdin.isatty():
         size = sum(size for _, _, size in store.entries())
-        click.confirm(f"delete {size / 1e6:.1f} MB of finished steps in {store.root}?", abort=True, err=True)
+        if not click.confirm(f"delete {size / 1e6:.1f} MB of finished steps in {store.root}?", err=True):
+            click.echo("nothing was deleted", err=True)
+            return ExitCode.MET
     freed = store.clear() if clear else 0
     stages: dict[str, dict[str, int]] = {}
     for stage, _, size in store.entries():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -37,4 +38,7 @@ def command(bundle: Path, **flags: Any) -> None:
         require(module, "serve", "serve a bundle")
     from edgekd.serving.server import serve
 
-    serve(bundle, limits=Limits(**{one.name: flags.pop(one.name) for one in fields(Limits)}), **flags)
+    limits = Limits(**{one.name: flags.pop(one.name) for one in fields(Limits)})
+    # The signal that ends it has been obeyed by then: open requests are answered.
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(bundle, limits=limits, **flags)

@@ -50,7 +50,7 @@ def open_texts(
         yield from _parts(_Lines(source, "-"), form, task, columns)
         return
     if not source.is_file():
-        raise DataError(f"{source}: no such file")
+        raise DataError(f"{source}: {'a folder: name a file in it' if source.is_dir() else 'no such file'}")
     form = form or _FORMAT_OF.get(suffix_of(source))
     if form is None:
         raise DataError(f"{source}: a file of another kind than {', '.join(_FORMAT_OF)}; name it with --format")

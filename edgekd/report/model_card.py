@@ -53,13 +53,14 @@ def _front_matter(result: Result) -> str:
                 metric_name=result.data.metric,
             )
         ]  # fmt: skip
+    distilled = ["knowledge-distillation"] if wording.subject(result) == "the student" else []
     data = ModelCardData(
         library_name="onnx",
         pipeline_tag=_pipeline(result),
         license=result.teacher.license,
         base_model=result.teacher.hub_id,
         datasets=None if result.data.hub_id is None else [result.data.hub_id],
-        tags=["edgekd", "onnx", "onnxruntime", "knowledge-distillation", result.data.task],
+        tags=["edgekd", "onnx", "onnxruntime", *distilled, result.data.task],
         metrics=None if metric is None else [metric],
         model_name=result.name if found else None,
         eval_results=found or None,

@@ -263,7 +263,7 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
     async def refuse(request: Request, refusal: HTTPException) -> Response:
         server.metrics.requests.labels(str(refusal.status_code)).inc()
         what = f"{request.method} {request.url.path[:80]}: {refusal.detail.lower()}"
-        content = {"error": f"{what}; there are POST /predict, GET /healthz and GET /metrics"}
+        content = {"error": f"{what}; there are POST /predict, GET /healthz, /metrics and /openapi.json"}
         return JSONResponse(content, refusal.status_code, headers=refusal.headers)
 
     @app.post("/predict", **_described(server))

@@ -92,10 +92,10 @@ class Turns:
 
     def _parts(self, texts: Sequence[Text]) -> deque[list[Text]]:
         parts: deque[list[Text]] = deque()
-        cost = _CHARACTERS
+        cost = 0
         for text in texts:
             own = sum(min(len(one), self._longest) for one in ([text] if isinstance(text, str) else text))
-            if cost + own > _CHARACTERS or len(parts[-1]) == _TEXTS:
+            if not parts or cost + own > _CHARACTERS or len(parts[-1]) == _TEXTS:
                 parts.append([])
                 cost = 0
             parts[-1].append(text)

@@ -97,3 +97,10 @@ def test_a_fault_is_the_requests_own():
         return await good.done
 
     assert asyncio.run(run()) == [{"label": "good"}]
+
+
+@pytest.mark.parametrize("texts", [[""], ["", "rain"], ["rain", "", ""]])
+def test_an_empty_text_has_its_part(texts):
+    made = turns(echo)
+    assert [text for part in made._parts(texts) for text in part] == texts
+    made.shut_down()
