@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.request import Request
 from edgekd.settings.shape import EncoderShape
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.store import read_json, write_json
+from edgekd.store import read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder
@@ -59,17 +58,8 @@ class Core:
 
 def write_core(folder: Path, core: Core) -> None:
     """Write model.onnx, config.json and the tokenizer: enough for `edgekd.runtime.load`."""
-    from edgekd.graph.stamp import write_stamped
-    from edgekd.models.identity import folder_id
-
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {
-        "task": core.task.name,
-        "labels": json.dumps(list(core.labels), ensure_ascii=False),
-        "max_length": str(core.max_length),
-        "source_sha256": folder_id(core.reader.folder),
-    }
-    write_stamped(core.model, folder / "model.onnx", facts)
+    shutil.copyfile(core.model, folder / "model.onnx")
     write_json(folder / "config.json", config_of(core))
     core.reader.save_tokenizer(folder)
     tokenizer = folder / "tokenizer_config.json"
@@ -144,8 +134,7 @@ def checksums(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, str]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if name not in leave_out:
-            with path.open("rb") as handle:
-                sums[name] = hashlib.file_digest(handle, "sha256").hexdigest()
+            sums[name] = sha256_of(path)
     return sums
 
 

@@ -248,9 +248,7 @@ class Store:
     def verify(self) -> tuple[int, list[Path]]:
         """Read every file of every finished artefact: how many are whole, and the folders of those that are not."""
         folders = [folder for _, folder, _ in self.entries() if _DIGEST.fullmatch(folder.name)]
-        damaged = [
-            folder for folder in folders if (found := read_manifest(folder)) is None or not _whole(folder, found)
-        ]
+        damaged = [folder for folder in folders if not _whole(folder, read_manifest(folder))]
         return len(folders) - len(damaged), damaged
 
     @property
@@ -310,16 +308,17 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _whole(folder: Path, manifest: Mapping[str, Any] | None) -> bool:
-    """Whether every file holds the bytes that were written, by its SHA-256."""
+    """Whether there is a manifest, and every file holds the bytes that were written, by its SHA-256."""
     if manifest is None:
         return False
     try:
-        return all(_sum_of(folder / name) == expected for name, expected in manifest["files"].items())
+        return all(sha256_of(folder / name) == expected for name, expected in manifest["files"].items())
     except OSError:
         return False
 
 
-def _sum_of(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -359,7 +358,7 @@ def read_json(path: Path, mend: str = "make it again") -> Any:
 
 def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:
     files = {
-        str(f.relative_to(work)): _sum_of(f) for f in sorted(work.rglob("*")) if f.is_file() and f.name != MANIFEST
+        str(f.relative_to(work)): sha256_of(f) for f in sorted(work.rglob("*")) if f.is_file() and f.name != MANIFEST
     }
     write_json(work / MANIFEST, manifest | {"files": files})
 

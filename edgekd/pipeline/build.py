@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +13,12 @@ from edgekd.bundle import write_core
 from edgekd.distill.elastic import ElasticRun
 from edgekd.distill.student import Lesson, Start, distill, load_student
 from edgekd.export.stage import export_student, exported_of, model_file
+from edgekd.graph.stamp import stamp
 from edgekd.inputs.gather import Inputs
 from edgekd.latency.interval import Estimate
 from edgekd.latency.judge import Judgement
 from edgekd.latency.measure import Measurement
+from edgekd.models.identity import folder_id
 from edgekd.models.student import StudentModel, numpy_weights
 from edgekd.output import emptied
 from edgekd.pipeline import collect
@@ -185,7 +188,16 @@ def _write(
     emptied(work)
     shape = start.shape if start is not None else planner.core("fp32").shape
     session = plan.session or planner.device.target.session_spec()
-    write_core(work, core_of(planner.inputs, model_file(exported, precision), shape, session))
+    core = core_of(planner.inputs, model_file(exported, precision), shape, session)
+    write_core(work, core)
+    # What is only measured and thrown away needs no name.
+    facts = {
+        "task": core.task.name,
+        "labels": json.dumps(list(core.labels), ensure_ascii=False),
+        "max_length": str(core.max_length),
+        "source_sha256": folder_id(core.reader.folder),
+    }
+    stamp(work / "model.onnx", facts)
     (work / "onnx").mkdir()
     for name in ("model.onnx", "model_quantized.onnx", "model_fp16.onnx"):
         if (exported.path / name).is_file():

@@ -21,7 +21,7 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.latency import machine
 from edgekd.latency.clocks import judged_clock
 from edgekd.latency.timer import Job, ProcessTimer
-from edgekd.store import read_json, write_json
+from edgekd.store import read_json, sha256_of, write_json
 
 if TYPE_CHECKING:
     from edgekd.settings.target import AskedClock, Clock
@@ -90,12 +90,6 @@ def read_sealed(path: Path, kind: str, again: str) -> dict[str, Any]:
     return content
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def open_kit(folder: Path, kind: str) -> dict[str, Any]:
     """Read a kit's kit.json, and check every file that it names.
 
@@ -108,7 +102,7 @@ def open_kit(folder: Path, kind: str) -> dict[str, Any]:
     for name, expected in kit["files"].items():
         if not (folder / name).is_file():
             raise UsageError(f"{folder / name}: missing; {again}")
-        if sha256(folder / name) != expected:
+        if sha256_of(folder / name) != expected:
             raise UsageError(f"{folder / name}: does not match its checksum in {KIT}; {again}")
     check_runtime(kit["onnxruntime"], kit["opset"])
     return kit

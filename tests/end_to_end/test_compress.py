@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from edgekd.errors import UsageError
@@ -73,6 +74,17 @@ def test_config_is_one_that_foreign_loaders_accept(bundle):
     assert config["model_type"] == "bert"
     assert set(config["id2label"].values()) == {"alarm", "lights", "music", "weather"}
     assert config["edgekd"]["max_length"] % 8 == 0
+
+
+def test_the_model_file_says_what_it_is(bundle):
+    out, _ = bundle
+    found = onnxruntime.InferenceSession(str(out / "model.onnx")).get_modelmeta()
+    facts = found.custom_metadata_map
+    assert found.producer_name == "edgekd"
+    assert json.loads(facts["labels"]) == ["alarm", "lights", "music", "weather"]
+    assert facts["task"] == "text-classification"
+    assert int(facts["max_length"]) == json.loads((out / "config.json").read_text())["edgekd"]["max_length"]
+    assert len(facts["source_sha256"]) == 24
 
 
 def test_bundle_answers_like_the_trained_student(bundle, intent_data):
