@@ -17,12 +17,12 @@ from pydantic import Field
 
 from edgekd.data.generic import generic_split
 from edgekd.errors import UsageError
-from edgekd.latency.interval import Outcome, round_ratio
+from edgekd.latency.interval import Outcome
 from edgekd.latency.machine import fingerprint, read_machine
-from edgekd.latency.measure import compare
 from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, GraphJob, Text
 from edgekd.progress import Progress
+from edgekd.proof.latency import ratio_in_turns
 from edgekd.records.base import Interval, Record, read_record
 from edgekd.runtime.encodings import MASKED
 from edgekd.runtime.model import CPU, SURROGATES, BundleConfig, load
@@ -37,10 +37,6 @@ TOLERANCE: dict[Precision, float] = {"fp32": 0.01, "int8": 0.04, "fp16": 0.04}
 """How far logits may move, as a share of their own size. The same graph with other kernels moved by 3e-7 (FP32)
 and, in single texts, by up to 1e-2 (INT8: a rounding falls the other way and the layers after it follow); INT8
 against FP32 moves by 8e-2."""
-
-_PROCESSES, _ROUNDS, _MOST_CALLS, _FEWEST_CALLS = 3, 10, 100, 3
-# A round of the bundle takes about this long.
-_ROUND_MS = 60.0
 
 _ANCHOR = EncoderShape(
     vocabulary=64, positions=128, token_types=2, embedding=96, hidden=96, head_size=32, heads=(3,), ffn=(384,),
@@ -221,22 +217,16 @@ def measure_ratio(
         batch_size: Texts a call.
         expected_ms: About how long a call takes.
     """
-    calls = int(max(_FEWEST_CALLS, min(_MOST_CALLS, _ROUND_MS / max(expected_ms, 1e-3))))
-    jobs = (
-        BundleJob("bundle", bundle, tuple(texts), batch_size),
+    found, value, interval = ratio_in_turns(
         GraphJob("anchor", bundle / FOLDER / "anchor.onnx", 1, _ANCHOR.positions, _ANCHOR.vocabulary),
-    )
-    with progress.bar("validate: latency beside the anchor", 1) as bar:
-        found = compare(
-            jobs, target, processes=_PROCESSES, rounds=_ROUNDS, calls=calls,
-            progress=lambda done, total: bar.update(done / total),
-        )  # fmt: skip
-    value, low, high = round_ratio(found["anchor"].rounds, found["bundle"].rounds, target.clock)
+        BundleJob("bundle", bundle, tuple(texts), batch_size),
+        target, expected_ms, progress, "validate: latency beside the anchor",
+    )  # fmt: skip
     return Ratio(
         bundle_ms=found["bundle"].percentile(50, target.clock),
         anchor_ms=found["anchor"].percentile(50, target.clock),
         value=value,
-        interval=(low, high),
+        interval=interval,
     )
 
 

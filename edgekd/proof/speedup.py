@@ -7,16 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekd.bundle import Core, write_core
-from edgekd.latency.interval import round_ratio
-from edgekd.latency.measure import compare
 from edgekd.latency.targets.base import Target
 from edgekd.latency.timer import BundleJob, Text
 from edgekd.progress import Progress
+from edgekd.proof.latency import ratio_in_turns
 from edgekd.records.result import Speedup
-
-_PROCESSES, _ROUNDS, _MOST_CALLS, _FEWEST_CALLS = 3, 10, 100, 3
-# A round of the teacher takes about this long.
-_ROUND_MS = 60.0
 
 
 def measure_speedup(
@@ -39,18 +34,12 @@ def measure_speedup(
         batch_size: Texts a call.
         teacher_ms: About how long a call of the teacher takes.
     """
-    calls = int(max(_FEWEST_CALLS, min(_MOST_CALLS, _ROUND_MS / max(teacher_ms, 1e-3))))
     with tempfile.TemporaryDirectory(prefix="edgekd-teacher-") as folder:
         unchanged = Path(folder) / "teacher"
         write_core(unchanged, teacher)
-        jobs = (
+        _, value, interval = ratio_in_turns(
             BundleJob("bundle", bundle, tuple(texts), batch_size),
             BundleJob("teacher", unchanged, tuple(teacher_texts), batch_size),
-        )
-        with progress.bar("validate: latency beside the teacher", 1) as bar:
-            found = compare(
-                jobs, target, processes=_PROCESSES, rounds=_ROUNDS, calls=calls,
-                progress=lambda done, total: bar.update(done / total),
-            )  # fmt: skip
-    value, low, high = round_ratio(found["bundle"].rounds, found["teacher"].rounds, target.clock)
-    return Speedup(value=value, interval=(low, high))
+            target, teacher_ms, progress, "validate: latency beside the teacher",
+        )  # fmt: skip
+    return Speedup(value=value, interval=interval)
