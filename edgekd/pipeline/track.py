@@ -133,8 +133,8 @@ def curve(result: Result) -> Iterator[tuple[int, dict[str, float]]]:
 def figures(result: Result) -> dict[str, float]:
     """The verdict in numbers: latencies in ms, every row's score on test, what each criterion found, the exit code."""
     found: dict[str, float] = {"verdict/exit_code": int(result.exit_code)}
-    for judge, timing in (("fixed", result.latency.fixed), ("replay", result.latency.replay)):
-        for percentile in () if timing is None else timing.percentiles:
+    for judge, timing in result.latency.timings.items():
+        for percentile in timing.percentiles:
             found[f"latency/{judge}/p{percentile.q:g}_ms"] = percentile.value_ms
     for row in result.quality:
         found[f"test/{_slug(row.name)}"] = row.score

@@ -187,6 +187,12 @@ class Latency(Record):
         """The measurement that the budget is judged on."""
         return self.fixed if self.judge == "fixed" else self.replay
 
+    @property
+    def timings(self) -> dict[str, Timing]:
+        """Those that were measured, by name."""
+        both = (("fixed", self.fixed), ("replay", self.replay))
+        return {name: timing for name, timing in both if timing is not None}
+
 
 class Speedup(Record):
     """How many times as long the unchanged FP32 teacher takes: the ratio of medians, measured in turns.

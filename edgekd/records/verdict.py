@@ -78,7 +78,6 @@ class Verdict(Record):
 
 def verdict_json(result: Result) -> dict[str, Any]:
     """What verdict.json holds, in plain types; `Verdict` documents its keys."""
-    timings = {"fixed": result.latency.fixed, "replay": result.latency.replay}
     verdict = Verdict(
         outcome=result.outcome,
         exit_code=int(result.exit_code),
@@ -92,7 +91,7 @@ def verdict_json(result: Result) -> dict[str, Any]:
             clock=result.latency.judged.clock if result.latency.judged is not None else None,
         ),
         criteria=result.criteria,
-        latency={k: t.model_copy(update={"samples_ms": ()}) for k, t in timings.items() if t is not None},
+        latency={k: t.model_copy(update={"samples_ms": ()}) for k, t in result.latency.timings.items()},
         quality=result.quality,
         quantisation=None if result.export is None else result.export.quantisation,
         model=VerdictModel(file=result.model_file, sha256=result.files.get(result.model_file)),

@@ -149,7 +149,7 @@ def _with_interval(value: str, ends: Interval | None, unit: str = "") -> Node:
 
 def _latency(result: Result, figure: Html | None) -> Section | None:
     latency = result.latency
-    timings = {n: t for n, t in (("fixed", latency.fixed), ("replay", latency.replay)) if t is not None}
+    timings = latency.timings
     lead = (
         "Each call tokenises, runs the model and post-processes, in a process of its own. “Fixed” uses texts of the "
         f"greatest length, “replay” real texts at their own; the verdict rests on “{latency.judge}”. "
@@ -169,7 +169,7 @@ def _latency(result: Result, figure: Html | None) -> Section | None:
 
 def _beyond(result: Result) -> str:
     """How many calls the figure's axis leaves out; empty where it shows all."""
-    timings = [t for t in (result.latency.fixed, result.latency.replay) if t is not None and t.samples_ms]
+    timings = [timing for timing in result.latency.timings.values() if timing.samples_ms]
     end = wording.latency_axis(result)[1]
     share = max((sum(ms > end for ms in t.samples_ms) / len(t.samples_ms) for t in timings), default=0.0)
     slowest = max((t.samples_ms[-1] for t in timings), default=0.0)

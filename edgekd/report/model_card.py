@@ -109,8 +109,7 @@ def _latency(result: Result) -> str:
             wording.ms(p.value_ms),
             wording.interval(p.interval) or wording.NONE,
         ]
-        for name, timing in (("fixed", result.latency.fixed), ("replay", result.latency.replay))
-        if timing is not None
+        for name, timing in result.latency.timings.items()
         for p in timing.percentiles
     ]
     if not rows:

@@ -69,11 +69,7 @@ Draw = Callable[[Figure], None]
 
 def latency(result: Result) -> Html | None:
     """The measured distributions against the budget, or None without samples."""
-    timings = [
-        (name, timing)
-        for name, timing in (("fixed", result.latency.fixed), ("replay", result.latency.replay))
-        if timing is not None and timing.samples_ms
-    ]
+    timings = [(name, timing) for name, timing in result.latency.timings.items() if timing.samples_ms]
     if not timings:
         return None
     timings.sort(key=lambda pair: pair[0] != result.latency.judge)

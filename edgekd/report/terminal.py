@@ -87,10 +87,9 @@ def _judged_on(result: Result) -> str:
 
 
 def _measured(result: Result) -> str:
-    timings = (("fixed", result.latency.fixed), ("replay", result.latency.replay))
     shown = []
-    for name, timing in sorted(timings, key=lambda pair: pair[0] != result.latency.judge):
-        found = timing.at(result.percentile) if timing is not None else None
+    for name, timing in sorted(result.latency.timings.items(), key=lambda pair: pair[0] != result.latency.judge):
+        found = timing.at(result.percentile)
         if found is not None:
             ends = wording.interval(found.interval)
             shown.append(f"{name} {wording.ms(found.value_ms)}" + (f" ({ends})" if ends else ""))

@@ -146,7 +146,7 @@ def retained(result: Result) -> float | None:
 
 def latency_axis(result: Result) -> tuple[float, float]:
     """Ends of the latency figure's axis in ms: all but the slowest hundredth of calls, and the budget."""
-    timings = [t for t in (result.latency.fixed, result.latency.replay) if t is not None and t.samples_ms]
+    timings = [timing for timing in result.latency.timings.values() if timing.samples_ms]
     if not timings:
         return 0.0, result.budget_ms
     high = [max((p.value_ms for p in timing.percentiles), default=timing.samples_ms[-1]) for timing in timings]
