@@ -254,11 +254,8 @@ def _written_list(table: Table, i: int, text: str, column: str) -> list[Any]:
         return text.split()
     if _SIDE_BY_SIDE.search(text) and _has_strings_side_by_side(text):
         raise table.error(i, f'column \'{column}\' holds a list without commas, as numpy prints it; write ["a", "b"]')
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
-    if isinstance(value, list):
+    value = _list_in(text)
+    if value is not None:
         return value
     if any(mark in text for mark in "'\""):
         raise table.error(i, f'column \'{column}\' holds a list that is no Python or JSON list; write ["a", "b"]')
@@ -276,17 +273,18 @@ def _has_strings_side_by_side(text: str) -> bool:
 
 def is_list(value: Any) -> bool:
     """Whether a cell holds a list, or one written as text, as pandas does."""
-    return isinstance(value, list) or _is_written_list(value)
+    return isinstance(value, list) or (isinstance(value, str) and _list_in(value.strip()) is not None)
 
 
-def _is_written_list(value: Any) -> bool:
-    text = value.strip() if isinstance(value, str) else ""
+def _list_in(text: str) -> list[Any] | None:
+    """The list that a text is, as Python or JSON writes one; None where it is none."""
     if not (text.startswith("[") and text.endswith("]")):
-        return False
+        return None
     try:
-        return isinstance(ast.literal_eval(text), list)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return False
+        return None
+    return value if isinstance(value, list) else None
 
 
 def _label(table: Table, i: int, column: str) -> str | None:
@@ -319,7 +317,7 @@ def _label_sets(table: Table, column: str) -> list[list[str] | None]:
     """
     cells = [row.get(column) for row in table.rows]
     cells = [
-        _written_list(table, i, str(cell).strip(), column) if _is_written_list(cell) else cell
+        _written_list(table, i, cell.strip(), column) if isinstance(cell, str) and is_list(cell) else cell
         for i, cell in enumerate(cells)
     ]
     _refuse_vectors(table, column, cells)
@@ -336,9 +334,7 @@ def _label_sets(table: Table, column: str) -> list[list[str] | None]:
             parts = cell
         else:
             raise table.error(i, f"column '{column}' holds {_kind(cell)}, not a list of labels")
-        given = None
-        if parts is not None:
-            given = [_one_of_set(table, i, part, column, names) for part in parts]
+        given = None if parts is None else [_one_of_set(table, i, part, column, names) for part in parts]
         sets.append(None if given is None else list(dict.fromkeys(given)))
     return sets
 

@@ -192,6 +192,8 @@ def _read_tsv(file: Path) -> Table:
     A stray quote tells the second: it breaks the table, or takes lines together that are whole rows by themselves.
     """
     text = _read_text(file)
+    if '"' not in text:
+        return _parse_csv(file, text, delimiter="\t", quoting=csv.QUOTE_NONE)
     try:
         quoted = _parse_csv(file, text, delimiter="\t", quoting=csv.QUOTE_MINIMAL)
     except DataError:

@@ -65,9 +65,9 @@ def read_data(
         UnavailableError: The hub cannot be reached, or a library is missing.
     """
     columns = columns or Columns()
-    tables, notes = _load(source, hub_config)
+    tables, unread = _load(source, hub_config)
     task, remarks = _task(tables, task, columns)
-    notes += remarks
+    notes = [*unread, *remarks]
     splits: dict[str, Split] = {}
     # What has words tells how plain text is to be split into words; it comes first.
     for name, table in sorted(tables.items(), key=lambda item: item[0] == "unlabeled"):
@@ -79,7 +79,7 @@ def read_data(
     _hide(splits)
     _as_whole_numbers(splits)
     _as_booleans(splits)
-    notes += _settle_gold(splits, tables, task, columns, notes)
+    notes += _settle_gold(splits, tables, task, columns, unread)
     labels = _labels(splits, tables, task)
     notes += [
         f'label "{label}" is taken as a class of that name; where it stands for none, leave the cell empty'
@@ -203,7 +203,7 @@ def _hide(splits: dict[str, Split]) -> None:
 
 
 def _settle_gold(
-    splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns, said: list[str]
+    splits: dict[str, Split], tables: dict[str, Table], task: TaskSpec, columns: Columns, unread: list[str]
 ) -> list[str]:
     """Splits without labels: train becomes unlabelled text, others are left out if others have labels."""
     notes = []
@@ -220,8 +220,8 @@ def _settle_gold(
         del splits[name]
         notes.append(f"{name} left out: all its labels are empty or hidden")
     if "train" not in splits and "unlabeled" not in splits:
-        unread = "".join(f" ({note})" for note in said if note.startswith("not read"))
-        raise DataError(f"{', '.join(tables)} alone: nothing to learn from{unread}; add train or unlabeled")
+        others = "".join(f" ({note})" for note in unread)
+        raise DataError(f"{', '.join(tables)} alone: nothing to learn from{others}; add train or unlabeled")
     return notes
 
 
