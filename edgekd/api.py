@@ -107,7 +107,7 @@ def plan(request: Request, *, cache_dir: str | Path | None = None, progress: Pro
     from edgekd.plan.device import device_of
     from edgekd.plan.planner import planner_of
 
-    request.profile.budget.asked_ms  # noqa: B018 - refuses one that is missing, before the teacher labels a text
+    request.profile.budget.asked_ms()  # refuses one that is missing, before the teacher labels a text
     request, session = kept_request(request), _session(cache_dir, progress)
     device = device_of(session, request.profile.target)
     return choose_student(planner_of(session, gather(session, request), device))

@@ -148,7 +148,7 @@ def _is_demo(named: dict[str, str | None], *, asked: bool, as_json: bool) -> boo
 def _checked(profile: Profile) -> Profile:
     from edgekd.latency.clocks import judged_clock
 
-    profile.budget.asked_ms  # noqa: B018 - refuses one that is missing
+    profile.budget.asked_ms()  # refuses one that is missing
     if profile.target.kind != "fake":
         judged_clock(profile.target.clock, profile.target.kind, profile.target.threads)
     if profile.target.device == "local" and profile.target.kind == "onnxruntime-cpu":

@@ -261,7 +261,7 @@ def request_of(flags: dict[str, Any], *, budget: bool) -> Request:
     """
     profile = resolve_profile(flags.get("profile"), flags)
     if budget:
-        profile.budget.asked_ms  # noqa: B018 - refuses one that is missing
+        profile.budget.asked_ms()  # refuses one that is missing
     return Request(
         teacher=named("--teacher", flags["teacher"]),
         data=named("--data", flags["data"]),

@@ -51,7 +51,7 @@ def compress(
     """
     started, clock = datetime.now(UTC), StageClock()
     request = kept_request(request)
-    request.profile.budget.asked_ms  # noqa: B018 - refuses one that is missing, before the teacher labels a text
+    request.profile.budget.asked_ms()  # refuses one that is missing, before the teacher labels a text
     pinned = read_plan(Path(request.plan)) if request.plan else None
     if pinned is not None and request.profile.search.select == "accuracy":
         raise UsageError("--select accuracy goes without --plan, which has chosen already")
@@ -68,7 +68,7 @@ def compress(
             rows = quality_rows(session, request, planner, final, with_baselines)
         with clock.stage("evidence"):
             keep_evidence(served, final, work, own_texts=request.bundle_texts)
-            speedup = speedup_of(planner, final, work)
+            speedup = speedup_of(planner, served, final, work)
         result = result_of(request, out.name, planner, final, tries, rows, speedup, clock.seconds, started)
         if final.elastic:
             result = result.model_copy(update={"origin": planned.origin})

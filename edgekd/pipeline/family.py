@@ -130,9 +130,7 @@ def _plan_all(session: Session, requests: Sequence[Request]) -> list[Planned]:
     base = planner_of(session, inputs, device_of(session, first.profile.target))
     found = []
     for request in requests:
-        budget = request.profile.budget.latency_ms
-        assert budget is not None
-        planner = base.for_budget(budget)
+        planner = base.for_budget(request.profile.budget.asked_ms())
         plan = choose_student(planner)
         try:
             check_chain(planner, plan)

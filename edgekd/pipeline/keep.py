@@ -31,11 +31,10 @@ def keep_evidence(planner: Planner, final: Attempt, work: Path, *, own_texts: bo
     )
 
 
-def speedup_of(planner: Planner, final: Attempt, work: Path) -> Speedup | None:
+def speedup_of(planner: Planner, served: Planner, final: Attempt, work: Path) -> Speedup | None:
     """How many times faster than the unchanged teacher the bundle is; None where it is that, or runs elsewhere."""
     if planner.device.probe is not None or (final.student is None and final.precision == "fp32"):
         return None
-    served = planner if final.student is None else planner.of_student
     medians = planner.latency.median_ms
     return measure_speedup(
         work, served.texts, planner.core("fp32"), planner.texts, planner.device.target,

@@ -167,4 +167,4 @@ def core_of(inputs: Inputs, model: Path, shape: EncoderShape | None, session: Se
 def planner_of(session: Session, inputs: Inputs, device: Device) -> Planner:
     """A planner for the request's budget."""
     texts = fixed_texts(inputs.teacher.tokenizer, inputs.transfer.split, inputs.max_length)
-    return Planner(session, inputs, device, texts, inputs.profile.budget.asked_ms)
+    return Planner(session, inputs, device, texts, inputs.profile.budget.asked_ms())

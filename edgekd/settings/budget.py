@@ -23,7 +23,6 @@ class Budget(Spec):
     percentile: float = Field(default=95, ge=1, lt=100)
     headroom: float = Field(default=0.07, ge=0, lt=1)
 
-    @property
     def asked_ms(self) -> float:
         """The limit, once it was given.
 
