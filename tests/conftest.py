@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -44,6 +47,16 @@ def tagged(count, seed):
             inside = known
         rows.append({"tokens": [*words, f"n{seed}{i}"], "tags": [*tags, "O"]})
     return rows
+
+
+def run_light(code, *heavy):
+    """Run code in a fresh interpreter, which fails if it exits with an error, or has imported one of `heavy`."""
+    script = (
+        f"import sys\ntry:\n{textwrap.indent(code, '    ')}\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        f"found = {set(heavy)!r} & set(sys.modules)\nsys.exit(f'imported {{found}}' if found else 0)"
+    )
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
 
 class Told(Progress):

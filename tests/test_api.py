@@ -1,14 +1,12 @@
 """EdgeKD from Python: the road of `compress` on foot, and what an import costs."""
 
-import subprocess
-import sys
-
 import pytest
 import yaml
 
 import edgekd
 from edgekd import api
 from edgekd.errors import UsageError
+from tests.conftest import run_light
 
 
 @pytest.fixture
@@ -19,13 +17,10 @@ def profile(fast_profile, tmp_path):
 
 
 def test_an_import_is_light_and_offers_what_it_can():
-    script = (
-        "import sys, edgekd\n"
-        "assert callable(edgekd.compress) and callable(edgekd.load)\n"
-        "heavy = {'torch', 'transformers', 'onnxruntime', 'numpy', 'pydantic', 'rich'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    found = run_light(
+        "import edgekd\nassert callable(edgekd.compress) and callable(edgekd.load)",
+        "torch", "transformers", "onnxruntime", "numpy", "pydantic", "rich",
+    )  # fmt: skip
     assert found.returncode == 0, found.stderr
     with pytest.raises(AttributeError, match="no attribute 'comprss'"):
         _ = edgekd.comprss

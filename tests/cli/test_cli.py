@@ -15,6 +15,7 @@ from edgekd import cli, store
 from edgekd.cli import COMMANDS, main
 from edgekd.cli.doctor import _speed_words
 from edgekd.latency.speed_log import SpeedLog
+from tests.conftest import run_light
 
 
 def run(capsys, *arguments):
@@ -37,14 +38,10 @@ def refused(capsys, *arguments, code=2):
 
 
 def test_help_imports_nothing_heavy():
-    script = (
-        "import sys\nfrom edgekd.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "names = {'torch', 'transformers', 'onnxruntime', 'onnx', 'datasets', 'matplotlib', 'numpy', 'rich'}\n"
-        "heavy = names & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    found = run_light(
+        "from edgekd.cli import main\nmain(['--help'])",
+        "torch", "transformers", "onnxruntime", "onnx", "datasets", "matplotlib", "numpy", "rich",
+    )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert "compress" in found.stdout
 
@@ -135,14 +132,10 @@ def test_dry_run_prints_the_request_and_measures_nothing(capsys, tmp_path):
 
 
 def test_a_dry_run_imports_no_torch():
-    script = (
-        "import sys\nfrom edgekd.cli import main\n"
-        "try:\n    main(['compress', '--latency-ms', '7', '--dry-run'])\n"
-        "except SystemExit as end:\n    code = end.code\n"
-        "heavy = {'torch', 'transformers', 'datasets', 'matplotlib', 'pyarrow'} & set(sys.modules)\n"
-        "sys.exit(f'{code}, imported {heavy}' if code or heavy else 0)"
-    )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    found = run_light(
+        "from edgekd.cli import main\nmain(['compress', '--latency-ms', '7', '--dry-run'])",
+        "torch", "transformers", "datasets", "matplotlib", "pyarrow",
+    )  # fmt: skip
     assert found.returncode == 0, found.stderr
 
 

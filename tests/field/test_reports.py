@@ -292,8 +292,11 @@ def test_a_folder_of_links_is_read(teacher, bundle, tmp_path):
 
 # huggingface/transformers#45399: an attention that is not installed here.
 def test_an_attention_that_is_not_here_is_not_needed(folders, teacher):
+    before = load_teacher(teacher)
     edit(teacher / "config.json", _attn_implementation="flash_attention_2", attn_implementation="flash_attention_2")
     found = load_teacher(teacher)
+    weights = found.model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in before.model.state_dict().items())
     check_reading(found, read_data(folders / "data", task=TextClassification()), LENGTH)
 
 

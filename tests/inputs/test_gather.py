@@ -106,4 +106,4 @@ def test_tags_of_two_schemes_are_refused(theirs, ours, message):
 @pytest.mark.parametrize("ours", ["O I-x", "O B-x I-x", "O B-x", ""])
 def test_tags_of_one_scheme_go_together(ours):
     teacher = SimpleNamespace(folder="t", labels=("O", "B-x", "I-x"), head="token")
-    _require_one_scheme(teacher, TaskData(TokenClassification(), tuple(ours.split())))
+    assert _require_one_scheme(teacher, TaskData(TokenClassification(), tuple(ours.split()))) is None
