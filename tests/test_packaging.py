@@ -166,12 +166,6 @@ def test_pre_commit_runs_the_pinned_tools() -> None:
         assert hooks[name]["entry"].startswith(".venv/bin/")
 
 
-def test_every_page_of_the_documentation_is_there() -> None:
-    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    pages = [page for entry in config["nav"] for page in entry.values()]
-    assert sorted(pages) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md"))
-
-
 def test_the_licence_is_the_whole_apache_licence() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in text

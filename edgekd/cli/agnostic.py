@@ -32,7 +32,7 @@ def agnostic_options(function: F) -> F:
     options = (
         click.option("--task-agnostic", is_flag=True, help="Distil a general encoder from raw text, for `teach`."),
         click.option("--text", help="With --task-agnostic: a file or folder of texts."),
-        click.option("--student-shape", help="With --task-agnostic: LAYERSxHIDDEN[xFFN][hHEADS]."),
+        click.option("--student-shape", help="With --task-agnostic, such as 6x384x1536h12: layers, width, FFN, heads."),
         click.option("--loss", type=click.Choice(_LOSSES), help="With --task-agnostic.  [default: minilmv2]"),
         click.option("--epochs", type=float, help="With --task-agnostic: passes over the texts.  [default: 3]"),
         click.option("--learning-rate", type=float, help="With --task-agnostic: the peak.  [default: 0.0005]"),

@@ -26,7 +26,7 @@ def _limits(function: Any) -> Any:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0: all.")
 @click.option("--port", type=int, default=8000, show_default=True, help="Port; 0: any that is free.")
-@click.option("--grace-seconds", type=int, default=25, show_default=True, help="For open requests, after SIGTERM.")
+@click.option("--grace-seconds", type=int, default=8, show_default=True, help="For open requests, after SIGTERM.")
 @click.option("--access-log", is_flag=True, help="A JSON object a request, on stderr.")
 @_limits
 def command(bundle: Path, **flags: Any) -> None:

@@ -20,7 +20,8 @@ FOLDER = "deploy"
 # What the server needs of this package: the runtime, and what a container may use of its host.
 _SERVING = (
     "__init__.py", "errors.py", *ANSWERING, "latency/__init__.py", "latency/machine.py", "serving/__init__.py",
-    "serving/__main__.py", "serving/limits.py", "serving/schema.py", "serving/server.py", "serving/turns.py",
+    "serving/__main__.py", "serving/connections.py", "serving/limits.py", "serving/schema.py", "serving/server.py",
+    "serving/turns.py",
 )  # fmt: skip
 _AS_THEY_ARE = ("mlflow", "node", "tensorrt", "web")
 _TRITON_TYPES = {"INT64": "TYPE_INT64", "INT32": "TYPE_INT32", "FLOAT": "TYPE_FP32", "FLOAT16": "TYPE_FP16"}

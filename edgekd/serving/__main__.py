@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(
             flag_of(one.name), dest=one.name, type=type(one.default), default=one.default, help=one.metadata["help"]
         )
-    parser.add_argument("--grace-seconds", type=int, default=25, help="for open requests, after SIGTERM")
+    parser.add_argument("--grace-seconds", type=int, default=8, help="for open requests, after SIGTERM")
     parser.add_argument("--access-log", action="store_true", help="a JSON object a request, on stderr")
     options = vars(parser.parse_args(arguments))
     limits = {one.name: options.pop(one.name) for one in fields(Limits)}

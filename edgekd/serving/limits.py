@@ -22,6 +22,8 @@ class Limits:
     characters: int = field(default=20_000, metadata={"help": "Characters a text (413)."})
     body_bytes: int = field(default=1_048_576, metadata={"help": "Bytes a body (413)."})
     waiting: int = field(default=256, metadata={"help": "Requests that may wait for a CPU (429)."})
+    connections: int = field(default=512, metadata={"help": "Connections that ask nothing; the most silent is closed."})
+    header_seconds: float = field(default=10.0, metadata={"help": "For a request's headers to arrive."})
     body_seconds: float = field(default=20.0, metadata={"help": "For a body to arrive (408)."})
     seconds: float = field(default=30.0, metadata={"help": "For a request to be answered (503)."})
 

@@ -31,6 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgekd.errors import UsageError
 from edgekd.latency.machine import usable_cpus
 from edgekd.runtime.model import Model, Text, load, read_config
+from edgekd.serving.connections import Connection, GracefulServer
 from edgekd.serving.limits import Limits
 from edgekd.serving.schema import ERROR, answers_schema, request_schema
 from edgekd.serving.turns import Answers, Turns
@@ -43,6 +44,10 @@ DRAIN = 32
 _CHARACTERS = 8
 # Longer than a load balancer's 60 s: who closes first must not be the one that still gets requests.
 _KEEP_ALIVE = 75
+
+# Seconds before the end of its grace in which the server says to whom still waits that it ends.
+_LAST_ANSWERS = 1.0
+_ENDING = "the server is ending: ask another one"
 
 _REFUSALS = {
     400: "not UTF-8, or not JSON", 408: "the body took too long", 413: "more than one request may ask for",
@@ -97,6 +102,8 @@ class Server:
             self.metrics = Metrics(self.model, hashlib.file_digest(file, "sha256").hexdigest())
         self.turns = Turns(self._predict, cpus // self.threads, _CHARACTERS * self.model.config.max_length)
         self.metrics.open.set_function(lambda: self.turns.open)
+        # Set when the server ends: nothing new is taken; and when it ends at once: nobody waits on.
+        self.ending, self.over = False, asyncio.Event()
         self.fields = request_schema(self.model.config, limits.texts)["properties"]
 
     def example(self) -> dict[str, Any]:
@@ -110,6 +117,8 @@ class Server:
         """Answer or refuse, and count it. Whatever happens, there is a response."""
         try:
             body = await self._body_of(request)
+            if self.ending:
+                raise RefusedError(503, _ENDING)
             start = time.perf_counter()
             content: dict[str, Any] = {"answers": await self._answers(request, *self._read(body))}
             self.metrics.seconds.observe(time.perf_counter() - start)
@@ -122,7 +131,14 @@ class Server:
             log.exception("a request failed")
             status, content = 500, {"error": "internal error"}
         self.metrics.requests.labels(str(status)).inc()
-        return JSONResponse(content, status, headers={"Retry-After": "1"} if status in (429, 503) else None)
+        headers = {"Retry-After": "1"} if status in (429, 503) else {}
+        # The client's next request must find another server.
+        return JSONResponse(content, status, headers | ({"Connection": "close"} if self.ending else {}))
+
+    def end(self, seconds: float) -> None:
+        """Refuse what is new from now on, and in so many seconds what still waits."""
+        self.ending = True
+        asyncio.get_running_loop().call_later(max(seconds - _LAST_ANSWERS, 0), self.over.set)
 
     async def _body_of(self, request: Request) -> bytes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -175,17 +191,20 @@ class Server:
         if self.turns.open >= self.turns.workers + self.limits.waiting:
             raise RefusedError(429, "too many requests are waiting: try again")
         job = self.turns.submit(texts, all_scores)
-        gone = asyncio.ensure_future(_gone(request))
-        waited: set[asyncio.Future[Any]] = {job.done, gone}
+        gone, over = asyncio.ensure_future(_gone(request)), asyncio.ensure_future(self.over.wait())
+        waited: set[asyncio.Future[Any]] = {job.done, gone, over}
         try:
             await asyncio.wait(waited, timeout=self.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
             if job.done.done():
                 return job.done.result()
             if gone.done():
                 raise ClientDisconnect
+            if over.done():
+                raise RefusedError(503, _ENDING)
             raise RefusedError(503, f"not answered within {self.limits.seconds:g} s: send fewer texts, or try again")
         finally:
             gone.cancel()
+            over.cancel()
             job.done.cancel()
 
     def _predict(self, texts: Sequence[Text], all_scores: bool) -> Answers:
@@ -273,9 +292,11 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
 
     @app.get("/healthz")
     @app.head("/healthz", include_in_schema=False)
-    async def healthz() -> dict[str, str | int]:
-        """Say that it is there, and what it serves."""
-        return {
+    async def healthz() -> Response:
+        """Say that it is there, and what it serves; 503 once it ends."""
+        if server.ending:
+            return JSONResponse({"status": "ending"}, 503, {"Connection": "close"})
+        content = {
             "status": "ok",
             "task": config.task,
             "labels": len(config.labels),
@@ -284,6 +305,7 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
             "threads": server.threads,
             "workers": server.turns.workers,
         }
+        return JSONResponse(content)
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
@@ -313,7 +335,7 @@ def serve(
     port: int = 8000,
     *,
     limits: Limits | None = None,
-    grace_seconds: int = 25,
+    grace_seconds: int = 8,
     access_log: bool = False,
 ) -> None:
     """Serve a bundle until SIGTERM or SIGINT; open requests are finished.
@@ -339,12 +361,13 @@ def serve(
         f"{bundle}: loaded in {time.perf_counter() - started:.2f} s, {server.turns.workers} at once with"
         f" {server.threads} thread(s) each, on http://{host}:{listening.getsockname()[1]}"
     )
+    Connection.header_seconds, Connection.most = server.limits.header_seconds, server.limits.connections
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", timeout_keep_alive=_KEEP_ALIVE,
+        app, http=Connection, access_log=False, log_level="warning", timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=grace_seconds,
     )  # fmt: skip
     with listening:
-        uvicorn.Server(config).run(sockets=[listening])
+        GracefulServer(config, server.end, lambda: server.turns.open > 0).run(sockets=[listening])
 
 
 def _say(line: str) -> None:
