@@ -113,6 +113,18 @@ class Server:
         self.model.truncated = 0
         return {"request": {"texts": texts}, "answer": {"answers": answers}}
 
+    def about(self) -> dict[str, str | int]:
+        """What is served, and with what."""
+        config = self.model.config
+        return {
+            "task": config.task,
+            "labels": len(config.labels),
+            "max_length": config.max_length,
+            "provider": self.model.provider,
+            "threads": self.threads,
+            "workers": self.turns.workers,
+        }
+
     async def respond(self, request: Request) -> Response:
         """Answer or refuse, and count it. Whatever happens, there is a response."""
         try:
@@ -264,7 +276,6 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
         UsageError: The bundle is missing or broken.
     """
     server = Server(Path(bundle), limits or Limits())
-    config = server.model.config
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -296,16 +307,7 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
         """Say that it is there, and what it serves; 503 once it ends."""
         if server.ending:
             return JSONResponse({"status": "ending"}, 503, {"Connection": "close"})
-        content = {
-            "status": "ok",
-            "task": config.task,
-            "labels": len(config.labels),
-            "max_length": config.max_length,
-            "provider": server.model.provider,
-            "threads": server.threads,
-            "workers": server.turns.workers,
-        }
-        return JSONResponse(content)
+        return JSONResponse({"status": "ok"} | server.about())
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:

@@ -68,7 +68,10 @@ def test_python_and_the_command_run_as_they_stand(bundle, tmp_path):
     assert "'label'" in run.stdout
     (tmp_path / "texts.csv").write_text("message\nwill it rain\n")
     lines = [
-        line for block in blocks("bash") for line in block.splitlines() if re.match("edgekd (export|predict)", line)
+        line
+        for block in blocks("bash")
+        for line in block.splitlines()
+        if re.match("edgekd (export --triton|predict)", line)
     ]
     assert len(lines) == 2
     for line in lines:

@@ -30,6 +30,8 @@ ELSEWHERE = {
     "curl -s localhost": "tests/serving",
     "texts.csv --text-column": "tests/deploy/test_docs.py",
     "edgekd export --triton": "tests/deploy/test_docs.py",
+    "edgekd export --bundle": "tests/export/test_single_file.py",
+    "import onnxruntime_extensions": "tests/export/test_single_file.py",
     "tritonclient": "tests/deploy/test_triton_client.py",
     "docker build": "tests/test_packaging.py",
     "kubectl apply": "tests/deploy/test_deploy.py",
