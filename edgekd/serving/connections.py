@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -22,13 +23,15 @@ class Connection(HttpToolsProtocol):
 
     Attributes:
         header_seconds: For the headers of a request to arrive, and for the first byte of a connection.
-        most: Connections without a request that runs; of more, the one that has been silent longest is closed.
-        quiet: These, the most silent first, of the whole process.
+        most: Connections of the process that ask nothing, of those that were answered before and of those that were
+            not; of more, the one that has been silent longest is closed, if that is for a second.
     """
 
     header_seconds: ClassVar[float]
     most: ClassVar[int]
-    quiet: ClassVar[dict[Connection, None]] = {}
+    # Since when each has been silent, the most silent first. New ones keep no answered ones out.
+    _new: ClassVar[dict[Connection, float]] = {}
+    _kept: ClassVar[dict[Connection, float]] = {}
 
     def connection_made(self, transport: Any) -> None:
         """See asyncio."""
@@ -40,7 +43,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         self._in_time()
-        self.quiet.pop(self, None)
+        self._keep(quiet=False)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -82,13 +85,16 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _keep(self, quiet: bool) -> None:
-        self.quiet.pop(self, None)
-        if quiet:
-            self.quiet[self] = None
-            if len(self.quiet) > self.most:
-                oldest = next(iter(self.quiet))
-                self.quiet.pop(oldest)
-                oldest.transport.abort()
+        self._new.pop(self, None)
+        self._kept.pop(self, None)
+        if not quiet:
+            return
+        now, silent = self.loop.time(), self._new if self.cycle is None else self._kept
+        silent[self] = now
+        oldest, since = next(iter(silent.items()))
+        if len(silent) > self.most and now - since >= 1:
+            del silent[oldest]
+            oldest.transport.abort()
 
 
 class GracefulServer(uvicorn.Server):
@@ -118,4 +124,25 @@ class GracefulServer(uvicorn.Server):
         if not self.force_exit:
             await asyncio.sleep(_LAST_SECONDS)
         self._captured_signals.clear()
+        taken = [connection for listening in sockets or [] for connection in _connected(listening)]
+        loop = asyncio.get_running_loop()
+        answers = asyncio.gather(*(loop.connect_accepted_socket(self._protocol, one) for one in taken))
         await super().shutdown(sockets)
+        await answers
+
+    def _protocol(self) -> asyncio.Protocol:
+        # As uvicorn makes it of each connection that it accepts.
+        make: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
+
+def _connected(listening: socket.socket) -> list[socket.socket]:
+    """Who has connected and is not yet accepted: closing the socket that listens would reset them."""
+    taken = []
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(listening.accept()[0])
+    return taken

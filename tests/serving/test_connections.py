@@ -70,9 +70,16 @@ def test_headers_without_end_are_refused(bundle):
 
 def test_idle_connections_keep_nobody_out(bundle):
     with process(bundle, "--max-connections", "8") as (_, port):
-        idle = [connect(port, b"GET /healthz HTTP/1.1\r\n") for _ in range(40)]
-        assert status(port) == b"200"
-        assert sum(ends(connection, 0.2) for connection in idle) >= 31
+        with connect(port, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n") as kept:
+            assert answer_on(kept)
+            idle = [connect(port, b"GET /healthz HTTP/1.1\r\n") for _ in range(20)]
+            time.sleep(1.2)
+            idle += [connect(port, b"GET /healthz HTTP/1.1\r\n") for _ in range(20)]
+            assert status(port) == b"200"
+            assert sum(ends(connection, 0.2) for connection in idle[:20]) == 20
+            # Who was answered before is not closed for those who never were.
+            kept.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert answer_on(kept).startswith(b"HTTP/1.1 200")
         for connection in idle:
             connection.close()
 
