@@ -46,6 +46,7 @@ from edgekd.plan.planner import Planner, planner_of
 from edgekd.plan.stage import make_plan
 from edgekd.plan.weights import importance_of
 from edgekd.profiles import load_profile
+from edgekd.reading import read_json
 from edgekd.records.plan import Plan
 from edgekd.records.result import Result
 from edgekd.session import Session, teach_from
@@ -53,7 +54,7 @@ from edgekd.settings.profile import Profile, override
 from edgekd.settings.request import Request
 from edgekd.settings.shape import Slice
 from edgekd.settings.task import TextClassification
-from edgekd.store import Store, default_root, read_json, write_json
+from edgekd.store import Store, default_root, write_json
 
 LABELS, UNLABELLED, VALIDATION = 10, 4000, 1000
 

@@ -47,13 +47,14 @@ from edgekd.plan.stage import bench_of, make_plan, random_bundle
 from edgekd.profiles import load_profile
 from edgekd.proof.latency import judge_latency
 from edgekd.proof.texts import fixed_texts
+from edgekd.reading import read_json
 from edgekd.records.plan import Candidate, Plan
 from edgekd.records.result import thin
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.session import Session
 from edgekd.settings.profile import override
 from edgekd.settings.request import Request
-from edgekd.store import Store, read_json
+from edgekd.store import Store
 
 LABELS = tuple(f"class {i}" for i in range(20))
 

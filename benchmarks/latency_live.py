@@ -26,9 +26,9 @@ from edgekd.latency.speed_log import SpeedLog
 from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import BundleJob
 from edgekd.proof.texts import fixed_texts
+from edgekd.reading import read_json
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.settings.target import Clock, CpuTarget
-from edgekd.store import read_json
 
 FACTORS = (0.85, 1.15)
 

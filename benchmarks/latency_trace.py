@@ -27,8 +27,8 @@ def record(bundle: Path, seconds: float) -> dict[str, list[object]]:
     from edgekd.latency.child import LEAD_IN, LEAD_IN_NS, BundleCall, time_calls, warm_up
     from edgekd.latency.speed_kernel import SpeedKernel
     from edgekd.proof.texts import fixed_texts
+    from edgekd.reading import read_json
     from edgekd.runtime.tokenise import load_tokenizer
-    from edgekd.store import read_json
 
     length = int(read_json(bundle / "config.json")["edgekd"]["max_length"])
     texts = {"long": fixed_texts(load_tokenizer(bundle), generic_split(), length), "short": (SHORT,)}

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from edgekd.errors import UsageError
 from edgekd.output import building, check_replaceable, is_empty, publish
 from edgekd.profiles import load_request
+from edgekd.reading import inside, read_json
 from edgekd.runtime.model import SCHEMA_VERSION
 from edgekd.runtime.tokenise import cut_side
 from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.request import Request
 from edgekd.settings.shape import EncoderShape
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.store import read_json, sha256_of, write_json
+from edgekd.store import sha256_of, write_json
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder
@@ -129,12 +130,16 @@ def _stock_sizes(shape: EncoderShape) -> dict[str, Any]:
 
 
 def checksums(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, str]:
-    """SHA-256 of every file of a bundle, by its path inside it."""
+    """SHA-256 of every file of a bundle, by its path inside it.
+
+    Raises:
+        UsageError: A file is a link that leads out of the bundle.
+    """
     sums = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if name not in leave_out:
-            sums[name] = sha256_of(path)
+            sums[name] = sha256_of(inside(folder, name))
     return sums
 
 

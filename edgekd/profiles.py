@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from edgekd.errors import UsageError
+from edgekd.reading import read_yaml
 from edgekd.resources import resource
 from edgekd.settings.base import hint, validated
 from edgekd.settings.profile import Profile, parse
@@ -40,19 +40,6 @@ def load_profile(name: str, store: Store | None = None) -> Profile:
     if isinstance(content.get("profile"), dict):
         raise UsageError(f"--profile {name}: this is a whole request; run it with `edgekd compress -c {name}`")
     return parse(content, source=str(path.name))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; one clear line if it is none."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}" if place is not None else ""
-        raise UsageError(f"{path}{where}: not valid YAML") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
-    return content
 
 
 def load_request(path: Path) -> Request:

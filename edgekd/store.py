@@ -325,35 +325,26 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write in the place of another, which is then either the old one or the whole new one."""
+    """A file to write in the place of another, which is then either the old one or the whole new one.
+
+    A link is replaced, not followed.
+    """
     temporary = path.with_name(path.name + ".tmp")
+    # What lies there may be a link to somewhere else.
+    temporary.unlink(missing_ok=True)
     yield temporary
     temporary.replace(path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all."""
+    with replacing(path) as file:
+        file.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all."""
-    with replacing(path) as file:
-        file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path, mend: str = "make it again") -> Any:
-    """Read JSON.
-
-    Args:
-        mend: What the user should do where it cannot be read.
-
-    Raises:
-        UsageError: Missing, not UTF-8 or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); {mend}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8; {mend}") from error
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:

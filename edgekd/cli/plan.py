@@ -14,6 +14,7 @@ from edgekd.cli.options import data_options, json_option, profile_options, reque
 from edgekd.errors import ExitCode, require
 from edgekd.records.plan import Plan
 from edgekd.remote.kit import check_file
+from edgekd.store import write_text
 
 # Rows of the frontier that a screen takes.
 _SHOWN = 15
@@ -38,7 +39,7 @@ def command(**flags: Any) -> int:
     require("torch", "cpu", "plan a student")
     console = error_console()
     plan = api.plan(request, cache_dir=flags["cache_dir"], progress=ConsoleProgress(console))
-    out.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(out, plan.model_dump_json(indent=1) + "\n")
     console.print(_table(plan))
     console.print(f"plan: {plan.said()}", soft_wrap=True, markup=False)
     console.print(f"plan written to {out}")

@@ -14,6 +14,7 @@ from edgekd import api
 from edgekd.cli.options import columns_of
 from edgekd.data.stream import FORMATS, open_texts
 from edgekd.errors import DataError, ExitCode
+from edgekd.visible import visible
 
 
 @click.command(name="predict")
@@ -60,6 +61,7 @@ def command(bundle: Path, file: Path, form: str | None, **flags: Any) -> int:
 
 def _write(rows: Iterable[Mapping[str, Any]]) -> None:
     """As UTF-8, whatever the terminal's locale can encode."""
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # JSON escapes what steers a terminal only in part.
+    lines = "".join(visible(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
     sys.stdout.buffer.write(lines.encode("utf-8", "replace"))
     sys.stdout.buffer.flush()

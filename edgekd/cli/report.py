@@ -17,9 +17,11 @@ from edgekd.remote.kit import check_file
 @click.option("--format", "kind", type=click.Choice(["html", "markdown", "json"]), default="html", show_default=True)
 def command(bundle: Path, out: Path | None, kind: str) -> None:
     """Render the result of BUNDLE again, as HTML, Markdown or JSON."""
+    from edgekd.reading import inside
     from edgekd.records.result import read_result
+    from edgekd.store import write_text
 
-    result = read_result(bundle / "result.json")
+    result = read_result(inside(bundle, "result.json"))
     names = {"html": "report.html", "markdown": "README.md", "json": "result.json"}
     path = out or bundle / names[kind]
     check_file(path)
@@ -31,9 +33,9 @@ def command(bundle: Path, out: Path | None, kind: str) -> None:
     elif kind == "markdown":
         from edgekd.report.model_card import model_card
 
-        path.write_text(model_card(result), encoding="utf-8")
+        write_text(path, model_card(result))
     else:
-        path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_text(path, result.model_dump_json(indent=1) + "\n")
     if path.resolve().parent == bundle.resolve() and path.name in result.files:
         from edgekd.report.write import rewritten
 

@@ -28,11 +28,12 @@ from edgekd.models.families import Hosted
 from edgekd.models.identity import folder_id
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.teacher import Encoder
+from edgekd.reading import read_json
 from edgekd.records.transfer import GenericSummary
 from edgekd.runtime.tokenise import encode_texts
 from edgekd.settings.augment import BackTranslation, MaskFill
 from edgekd.settings.transfer import Transfer
-from edgekd.store import Store, read_json, write_json
+from edgekd.store import Store, write_json
 
 VERSION = 1
 

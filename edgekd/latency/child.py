@@ -29,6 +29,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgekd.errors import require
 from edgekd.latency.speed_kernel import HAS_CPU_CLOCK, SpeedKernel, cpu_ns
 from edgekd.onnx_session import session_options
 
@@ -225,6 +226,9 @@ def peak_memory_mb() -> float:
                 return int(line.split()[1]) / 1024.0
     except OSError:
         pass
+    if sys.platform == "win32":
+        psutil = require("psutil", "cpu", "read the memory of a process on Windows")
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
     import resource
 
     scale = 2**20 if sys.platform == "darwin" else 2**10

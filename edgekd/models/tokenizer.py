@@ -14,8 +14,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from edgekd.errors import UsageError
 from edgekd.models.quiet import quiet_transformers
+from edgekd.reading import read_json
 from edgekd.runtime.tokenise import cut_at, cut_side
-from edgekd.store import read_json
 
 
 def folder_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:

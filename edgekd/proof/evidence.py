@@ -242,8 +242,9 @@ def regression(then: Ratio, now: Ratio, limit: float) -> tuple[float, tuple[floa
 def _stored(bundle: Path, evidence: Evidence, labels: int) -> NDArray[np.float32]:
     path = bundle / FOLDER / "logits.npy"
     try:
-        stored = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, so that a header which promises more than the file has takes no memory.
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); copy the whole bundle again") from error
     if stored.shape != (sum(evidence.rows), labels) or len(evidence.rows) != len(evidence.texts):
         raise UsageError(f"{path}: not the answers to the texts of evidence.json; copy the whole bundle again")

@@ -27,6 +27,7 @@ from edgekd.proof.criteria import latency_criterion, memory_criterion
 from edgekd.proof.evidence import Evidence, measure_ratio, read_evidence, regression, replay
 from edgekd.proof.latency import judge_latency
 from edgekd.proof.texts import fixed_texts
+from edgekd.reading import inside
 from edgekd.records.base import Record
 from edgekd.records.result import EXIT_CODES, Criterion, Outcome, overall, speed_words
 from edgekd.records.verdict import Verdict, read_verdict
@@ -167,9 +168,9 @@ def open_bundle(bundle: Path, asked: CheckOptions) -> tuple[Verdict, Profile, Cr
             verdict's budget is not the one that was promised.
     """
     _check(asked)
-    verdict = read_verdict(bundle / "verdict.json")
+    verdict = read_verdict(inside(bundle, "verdict.json"))
     files = check_files(bundle, verdict)
-    profile = load_request(bundle / "edgekd.yaml").profile
+    profile = load_request(inside(bundle, "edgekd.yaml")).profile
     _check_budget(bundle, verdict, profile)
     return verdict, profile, files
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from edgekd.errors import UsageError
+from edgekd.reading import read_json
 from edgekd.settings.base import Spec, validated
-from edgekd.store import Artefact, read_json
+from edgekd.store import Artefact
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

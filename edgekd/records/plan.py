@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from edgekd.errors import UsageError
+from edgekd.reading import read_text
 from edgekd.settings.base import Spec
 from edgekd.settings.shape import EncoderShape, Slice
 from edgekd.settings.target import Precision, SessionSpec
@@ -127,10 +127,8 @@ def read_plan(path: Path) -> Plan:
         UsageError: Missing, broken, or of another schema.
     """
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--plan {path}: cannot be read ({error.strerror})") from error
-    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return Plan.model_validate_json(read_text(path, "name for --plan what `edgekd plan` wrote"))
+    except ValidationError as error:
         raise UsageError(
             f"--plan {path}: not a plan of this version of edgekd; make it again with `edgekd plan`"
         ) from error

@@ -15,7 +15,7 @@ from edgekd.resources import resource
 from edgekd.store import replacing
 
 MEASURING = (
-    "__init__.py", "errors.py", "onnx_session.py", "store.py", "latency/__init__.py", "latency/child.py",
+    "__init__.py", "errors.py", "onnx_session.py", "reading.py", "store.py", "latency/__init__.py", "latency/child.py",
     "latency/clocks.py", "latency/interval.py", "latency/judge.py", "latency/machine.py", "latency/measure.py",
     "latency/speed_kernel.py", "latency/timer.py", "remote/__init__.py", "remote/kit.py",
 )  # fmt: skip

@@ -24,6 +24,7 @@ from edgekd.latency.timer import Text
 from edgekd.proof.criteria import latency_criterion, memory_criterion, quality_criterion, size_criterion
 from edgekd.proof.retained import Retained, retained
 from edgekd.proof.validate import CheckOptions, Validation, open_bundle
+from edgekd.reading import read_json
 from edgekd.records.base import read_record
 from edgekd.records.result import EXIT_CODES, Criterion, overall
 from edgekd.records.verdict import Verdict
@@ -34,7 +35,7 @@ from edgekd.runtime.encodings import Encodings
 from edgekd.settings.base import Spec
 from edgekd.settings.profile import Profile
 from edgekd.settings.task import TaskSpec
-from edgekd.store import read_json, write_json
+from edgekd.store import write_json
 from edgekd.tasks.base import Answer, Task
 from edgekd.tasks.build import build_task
 

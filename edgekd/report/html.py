@@ -17,6 +17,7 @@ from edgekd.report.export_section import export_section
 from edgekd.report.labels_section import calibration_section, outputs_section
 from edgekd.report.markup import Html, Node, Section, bullets, contents, facts, fold, join, section, table, tag
 from edgekd.report.transfer_section import transfer_section
+from edgekd.store import write_text
 
 _SHOWN_CANDIDATES = 8
 
@@ -34,7 +35,7 @@ def write_html(result: Result, path: Path) -> None:
     Raises:
         UnavailableError: matplotlib is not installed.
     """
-    path.write_text(render(result), encoding="utf-8")
+    write_text(path, render(result))
 
 
 def render(result: Result) -> str:

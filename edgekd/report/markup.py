@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
+from edgekd.visible import visible
+
 
 class Html(str):
     """A string that is markup already."""
@@ -25,12 +27,13 @@ Node = str | Html | None
 
 def join(nodes: Iterable[Node]) -> Html:
     """The nodes one after the other; text is escaped, None left out."""
-    return Html("".join(n if isinstance(n, Html) else escape(n) for n in nodes if n is not None))
+    return Html("".join(n if isinstance(n, Html) else escape(visible(n)) for n in nodes if n is not None))
 
 
 def tag(name: str, *children: Node, **attributes: str) -> Html:
     """One element; an attribute's trailing underscore is dropped, so that `class_` can be said."""
-    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
+    named = ((key.rstrip("_").replace("_", "-"), escape(visible(value))) for key, value in attributes.items())
+    given = "".join(f' {key}="{value}"' for key, value in named)
     return Html(f"<{name}{given}>{join(children)}</{name}>")
 
 

@@ -8,6 +8,7 @@ from html import escape
 
 from edgekd.records.result import Result
 from edgekd.report import wording
+from edgekd.visible import visible
 
 _OPTIMUM_CLASS = {
     "text-classification": "ORTModelForSequenceClassification",
@@ -165,7 +166,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def plain(text: str) -> str:
     """User text that Markdown cannot take for markup, on one line."""
-    return re.sub(r"([\\`*_\[\]|#$])", r"\\\1", escape(" ".join(text.split()), quote=False))
+    return re.sub(r"([\\`*_\[\]|#$])", r"\\\1", escape(visible(" ".join(text.split())), quote=False))
 
 
 _RUNTIME = """

@@ -12,7 +12,7 @@ from edgekd.records.verdict import verdict_json
 from edgekd.report.html import REPORT, write_html
 from edgekd.report.model_card import model_card
 from edgekd.settings.request import Request
-from edgekd.store import write_json
+from edgekd.store import write_json, write_text
 
 # Written after the checksums are taken, or holding them.
 _LAST = ("verdict.json", "result.json")
@@ -38,5 +38,5 @@ def rewritten(folder: Path, result: Result, name: str) -> None:
 
 
 def _write_sums(folder: Path, result: Result) -> None:
-    (folder / "result.json").write_text(result.model_dump_json() + "\n", encoding="utf-8")
+    write_text(folder / "result.json", result.model_dump_json() + "\n")
     write_json(folder / "verdict.json", verdict_json(result))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -17,6 +16,7 @@ from tokenizers import Tokenizer
 
 from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.onnx_session import session_options
+from edgekd.reading import inside, read_json
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
 from edgekd.runtime.encodings import Encodings, joined_logits
 from edgekd.runtime.tags import OUTSIDE, scheme_of, spans_of
@@ -33,6 +33,9 @@ _OUTPUTS = {
     "text-classification": "classes", "multi-label-classification": "flags", "text-regression": "value",
     "token-classification": "classes", "joint-intent-slots": "joint",
 }  # fmt: skip
+
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+_MOST_LABELS, _LONGEST = 100_000, 65_536
 
 Text = str | Sequence[str]
 
@@ -294,15 +297,18 @@ def load(folder: str | Path, *, threads: int | None = None, provider: str | None
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give the bundle's")
-    config = read_config(folder / "config.json")
-    tokenizer = load_tokenizer(folder)
+    config = read_config(inside(folder, "config.json"))
+    tokenizer = load_tokenizer(inside(folder, "tokenizer.json"))
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = config.threads if threads is None else threads
     if threads < 1:
         raise UsageError(f"threads is {threads}: give 1 or more")
     # More would only wait for each other; thousands stop a machine.
     threads = min(threads, cpus)
-    session = _open(folder / "model.onnx", config, threads, provider)
+    session = _open(inside(folder, "model.onnx"), config, threads, provider)
+    taken = [tensor.name for tensor in session.get_inputs()]
+    if "input_ids" not in taken or not set(taken) <= _INPUTS:
+        raise UsageError(f"{folder / 'model.onnx'}: it takes {', '.join(taken)[:200]}; a bundle's takes tokens")
     outputs = session.get_outputs()[0].shape
     if isinstance(outputs[-1], int) and outputs[-1] != len(config.labels):
         raise UsageError(
@@ -323,10 +329,7 @@ def read_config(file: Path) -> BundleConfig:
     """
     if not file.is_file():
         raise UsageError(f"{file}: missing; is this an edgekd bundle?")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{file}: broken JSON: {error}") from error
+    config = read_json(file, "copy the bundle again")
     own = config.get("edgekd") if isinstance(config, dict) else None
     if not isinstance(own, dict):
         raise UsageError(f"{file}: it has no 'edgekd' key; is this an edgekd bundle?")
@@ -343,7 +346,7 @@ def read_config(file: Path) -> BundleConfig:
         output = own.get("output") or _OUTPUTS.get(own["task"]["name"], "")
         if output not in _OUTPUTS.values():
             raise UsageError(f"{file}: no task {own['task']['name']!r} is known: use the edgekd that wrote the bundle")
-        return BundleConfig(
+        return _checked(file, BundleConfig(
             labels=tuple(names[str(i)] for i in range(len(names))),
             task=own["task"]["name"],
             output=output,
@@ -354,11 +357,22 @@ def read_config(file: Path) -> BundleConfig:
             threshold=float(own["task"].get("threshold", 0.5)),
             slot_labels=tuple(own.get("slot_labels", ())),
             words=_words(own.get("words", {})),
-        )
+        ))  # fmt: skip
     except KeyError as error:
         raise UsageError(f"{file}: key {error} is missing; write the bundle again") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{file}: broken ({error}); write the bundle again") from error
+
+
+def _checked(file: Path, config: BundleConfig) -> BundleConfig:
+    """The configuration, once its numbers are such as a bundle can have."""
+    if not all(isinstance(label, str) for label in config.columns) or not 1 <= len(config.columns) <= _MOST_LABELS:
+        raise UsageError(f"{file}: labels are 1 to {_MOST_LABELS:,} strings; write the bundle again")
+    if not 1 <= config.max_length <= _LONGEST:
+        raise UsageError(f"{file}: max_length is {config.max_length}, not 1 to {_LONGEST:,}; write the bundle again")
+    if config.threads < 1 or not 0 <= config.threshold <= 1:
+        raise UsageError(f"{file}: threads are 1 or more, a threshold 0 to 1; write the bundle again")
+    return config
 
 
 def _words(content: dict[str, Any]) -> WordSplit:

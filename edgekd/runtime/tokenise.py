@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +13,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from edgekd.errors import UsageError
+from edgekd.reading import MOST_BYTES
 from edgekd.runtime.encodings import Encodings, Ints, ragged_offsets
 from edgekd.runtime.words import Span, joined_spans
 
@@ -18,6 +22,9 @@ CHUNK = 4096
 # A text with so many characters for each token that is kept is read in part: then this many words lie between what is
 # kept and the part's open end.
 _CHARACTERS, _MARGIN = 8, 4
+# What a tokenizer is tried on before it is used: words, a long one, spaces, and a repetition that patterns choke on.
+_TRIED = "turn the lights off, please! " * 40 + "a" * 400 + " " * 200 + "ab" * 100
+_SECONDS, _MOST_GROWTH = 8.0, 1000.0
 # More tokens than any text has: nothing is cut.
 _WHOLE = 2**30
 
@@ -41,19 +48,49 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         path: The file, or the folder that holds it.
 
     Raises:
-        UsageError: It is missing, or is no tokenizer.
+        UsageError: It is missing, is no tokenizer, or one that never comes to an end.
     """
     file = Path(path)
     if file.is_dir():
         file = file / "tokenizer.json"
     if not file.is_file():
         raise UsageError(f"{file}: missing; save the fast tokenizer with save_pretrained to get it")
+    if file.stat().st_size > MOST_BYTES:
+        raise UsageError(f"{file}: larger than {MOST_BYTES / 2**20:,.0f} MiB; is this a tokenizer?")
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exception for every broken file
         raise UsageError(f"{file}: not a tokenizer of the tokenizers library: {error}") from error
     tokenizer.no_padding()
+    _check_bounded(tokenizer, file)
     return cut_at(tokenizer, cut_side(tokenizer))
+
+
+def _check_bounded(tokenizer: Tokenizer, file: Path) -> None:
+    """Refuse a tokenizer that makes far more of a text than there is, or takes for ever over it.
+
+    Nothing can stop it later: it computes outside Python, and max_length cuts what it has made by then.
+    """
+    growth = _growth(json.loads(tokenizer.normalizer.__getstate__())) if tokenizer.normalizer else 1.0
+    if growth > _MOST_GROWTH:
+        raise UsageError(f"{file}: its normalizer makes up to {growth:.3g} characters of one; is this a tokenizer?")
+    # encode_batch lets other threads run, encode does not.
+    trying = threading.Thread(target=tokenizer.encode_batch, args=([_TRIED],), daemon=True)
+    trying.start()
+    trying.join(_SECONDS)
+    if trying.is_alive():
+        raise UsageError(f"{file}: it takes more than {_SECONDS:g} s over {len(_TRIED)} characters")
+
+
+def _growth(normalizer: dict[str, Any]) -> float:
+    """Characters that a normalizer makes of one, at most."""
+    if normalizer.get("type") == "Sequence":
+        return prod(map(_growth, normalizer.get("normalizers", [])))
+    if normalizer.get("type") != "Replace":
+        return 1.0
+    content, pattern = len(normalizer.get("content", "")), normalizer.get("pattern", {})
+    # A regular expression may match between characters, too.
+    return max(1.0, content / max(len(pattern["String"]), 1)) if pattern.get("String") else 1.0 + content
 
 
 def cut_at(tokenizer: Tokenizer, side: str) -> Tokenizer:

@@ -183,7 +183,7 @@ from edgekd.distill.engine import Engine
 from edgekd.inputs.gather import prepare
 from edgekd.models.teacher import load_teacher
 from edgekd.settings.profile import parse
-from edgekd.profiles import read_yaml
+from edgekd.reading import read_yaml
 from edgekd.session import Session
 from edgekd.store import Store
 from tests.distill.test_elastic import elastic_run

@@ -90,8 +90,8 @@ def test_another_tokenizer_is_refused(bundle, tmp_path):
     ("flags", "words"),
     [
         (["--single-file", "x.onnx"], "--single-file needs --bundle"),
-        (["--bundle", "b", "--single-file", "x.onnx", "--triton", "m"], "either --triton or --single-file"),
-        (["--bundle", "b"], "either --triton or --single-file"),
+        (["--bundle", "b", "--single-file", "x.onnx", "--triton", "m"], "goes with --triton or --single-file"),
+        (["--bundle", "b"], "goes with --triton or --single-file"),
         (["--bundle", "b", "--single-file", "x.onnx", "--teacher", "t"], "leave out --teacher"),
         (["--bundle", "none", "--single-file", "x.onnx"], "config.json: missing"),
     ],

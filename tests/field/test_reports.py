@@ -283,11 +283,13 @@ def test_a_fork_of_a_process_with_a_model_ends_well(bundle):
 # microsoft/onnxruntime#27353: a folder of links, as in the hub's cache.
 def test_a_folder_of_links_is_read(teacher, bundle, tmp_path):
     for source, name in ((teacher, "t"), (bundle, "b")):
-        (tmp_path / name).mkdir()
-        for file in source.iterdir():
-            (tmp_path / name / file.name).symlink_to(file)
-    assert load_teacher(tmp_path / "t").labels == load_teacher(teacher).labels
-    assert load(tmp_path / "b").predict("lamp") == load(bundle).predict("lamp")
+        blobs, snapshot = tmp_path / f"models--{name}" / "blobs", tmp_path / f"models--{name}" / "snapshots" / "1a2b3c"
+        snapshot.mkdir(parents=True)
+        shutil.copytree(source, blobs)
+        for file in blobs.iterdir():
+            (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
+    assert load_teacher(tmp_path / "models--t" / "snapshots" / "1a2b3c").labels == load_teacher(teacher).labels
+    assert load(tmp_path / "models--b" / "snapshots" / "1a2b3c").predict("lamp") == load(bundle).predict("lamp")
 
 
 # huggingface/transformers#45399: an attention that is not installed here.
