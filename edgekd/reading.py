@@ -118,11 +118,12 @@ def _loader() -> Any:
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen = set()
             for key, _ in node.value:
-                if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                if not isinstance(key.value, str) or key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                if key.value in seen:
                     problem = f"{key.value!r} is given twice"
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                if isinstance(key.value, str):
-                    seen.add(key.value)
+                seen.add(key.value)
             return super().construct_mapping(node, deep)
 
     return Loader

@@ -1,10 +1,14 @@
+import time
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from edgekd.errors import UsageError
+from edgekd.runtime import tokenise
 from edgekd.runtime.encodings import MASKED, joined_logits
 from edgekd.runtime.tokenise import (
     CHUNK,
@@ -272,3 +276,25 @@ def test_the_side_is_kept_in_the_file(tokenizer, tmp_path):
     assert len(encode_texts(again, ["jazz " * 50])) == 1
     assert cut_side(load_tokenizer(tmp_path)) == "left"
     assert cut_side(cut_at(again, "right")) == "right"
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "words"),
+    [
+        (normalizers.Sequence([normalizers.Replace("a", "aa")] * 40), "makes up to 1.1e"),
+        (normalizers.Replace(Regex("a*"), "b" * 2000), "makes up to 2e"),
+    ],
+)
+def test_a_tokenizer_that_makes_texts_longer_without_end_is_refused(tmp_path, normalizer, words):
+    made = wordpiece()
+    made.normalizer = normalizer
+    made.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UsageError, match=words):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_that_takes_for_ever_is_refused(monkeypatch):
+    monkeypatch.setattr(tokenise, "_SECONDS", 0.1)
+    slow = SimpleNamespace(normalizer=None, encode_batch=lambda texts: time.sleep(1))
+    with pytest.raises(UsageError, match=r"takes more than 0\.1 s over"):
+        tokenise._check_bounded(slow, Path("tokenizer.json"))
