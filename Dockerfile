@@ -24,9 +24,12 @@ ARG RUNTIME
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY constraints.txt ./
+COPY constraints.txt constraints.hashes.txt ./
 RUN python3 -m venv /opt/edgekd \
     && /opt/edgekd/bin/pip install --upgrade -c constraints.txt pip
+# By hash, all but torch and, in the GPU image, onnxruntime.
+RUN [ "$RUNTIME" != cpu ] || /opt/edgekd/bin/pip install --require-hashes --no-deps \
+        -c constraints.txt -r constraints.hashes.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY edgekd edgekd
 COPY profiles profiles

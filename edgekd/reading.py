@@ -83,7 +83,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     text = read_text(path, "name a file of settings", _MOST_SETTINGS)
     try:
-        content = yaml.load(text, Loader=_loader())
+        # The loader is a SafeLoader.
+        content = yaml.load(text, Loader=_loader())  # noqa: S506
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         where = f", line {place.line + 1}" if place is not None else ""

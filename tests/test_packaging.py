@@ -85,6 +85,16 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     assert declared - imported() == set()
 
 
+def test_what_is_installed_by_hash_is_what_is_pinned() -> None:
+    text = (ROOT / "constraints.hashes.txt").read_text(encoding="utf-8")
+    hashed = dict(re.findall(r"^([\w.-]+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE))
+    pins = {name: str(one.specifier).removeprefix("==") for name, one in constraints().items()}
+    assert len(hashed) > 50
+    assert {name: pins.get(name) for name in hashed} == hashed
+    declared = {canonicalize_name(one.name) for extra in ("cpu", "compress", "demo") for one in requirements(extra)}
+    assert declared - {"torch", "edgekd"} <= set(hashed)
+
+
 @pytest.mark.parametrize("extra", [None, *EXTRAS])
 def test_every_requirement_is_pinned_within_its_range(extra: str | None) -> None:
     assert requirements(extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -291,12 +292,13 @@ def load(folder: str | Path, *, threads: int | None = None, provider: str | None
         provider: An onnxruntime execution provider; None takes what the bundle was measured with.
 
     Raises:
-        UsageError: A file is missing, broken or of another version.
+        UsageError: A file is missing, broken, of another version, or not the one that verdict.json was written for.
         UnavailableError: onnxruntime, or the provider, is not there.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give the bundle's")
+    _check_whole(folder)
     config = read_config(inside(folder, "config.json"))
     tokenizer = load_tokenizer(inside(folder, "tokenizer.json"))
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -315,6 +317,26 @@ def load(folder: str | Path, *, threads: int | None = None, provider: str | None
             f"{folder}: model.onnx gives {outputs[-1]} logits, config.json names {len(config.labels)} labels"
         )
     return Model(config, tokenizer, session, threads, (folder.resolve(), threads, provider))
+
+
+def _check_whole(folder: Path) -> None:
+    """Refuse files that are not those which the bundle's verdict was written for, where it lies beside them."""
+    if not (folder / "verdict.json").exists():
+        return
+    verdict = read_json(inside(folder, "verdict.json"), "copy the bundle again")
+    sums = verdict.get("files") if isinstance(verdict, dict) else None
+    if not isinstance(sums, dict):
+        raise UsageError(f"{folder / 'verdict.json'}: it has no checksums; copy the bundle again")
+    for name in ("config.json", "tokenizer.json", "model.onnx"):
+        path = inside(folder, name)
+        if name not in sums or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sums[name]:
+                raise UsageError(
+                    f"{path}: not the file that verdict.json was written for: copy the bundle again; or, if you changed"
+                    " it, remove verdict.json, which says nothing of it any more"
+                )
 
 
 def _load_again(folder: Path, threads: int, provider: str | None) -> Model:
