@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from edgekd.errors import UsageError
 from edgekd.reading import read_text
@@ -99,6 +99,12 @@ class Plan(Spec):
     reason: str
     tags: str = ""
 
+    @model_validator(mode="after")
+    def _known(self) -> Plan:
+        if self.chosen is not None and not 0 <= self.chosen < len(self.candidates):
+            raise ValueError(f"chosen is {self.chosen}, of {len(self.candidates)} candidates")
+        return self
+
     @property
     def choice(self) -> Candidate | None:
         """The chosen candidate."""
@@ -127,11 +133,21 @@ def read_plan(path: Path) -> Plan:
         UsageError: Missing, broken, or of another schema.
     """
     try:
-        return Plan.model_validate_json(read_text(path, "name for --plan what `edgekd plan` wrote"))
+        plan = Plan.model_validate_json(read_text(path, "name for --plan what `edgekd plan` wrote"))
     except ValidationError as error:
+        (first, *_) = error.errors()
+        where = ".".join(map(str, first["loc"])) or "the whole"
         raise UsageError(
-            f"--plan {path}: not a plan of this version of edgekd; make it again with `edgekd plan`"
+            f"--plan {path}: not a plan of this version of edgekd ({where}: {first['msg']}); make it again with"
+            " `edgekd plan`"
         ) from error
+    if not plan.candidates:
+        raise UsageError(f"--plan {path}: it has no candidate; make it again with `edgekd plan`")
+    for i, one in enumerate(plan.candidates):
+        kept = None if one.choice is None else (one.choice.heads, one.choice.ffn)
+        if one.kind == "student" and (one.shape is None or kept != (one.shape.heads, one.shape.ffn)):
+            raise UsageError(f"--plan {path}: candidate {i} keeps other heads and neurons than its shape has")
+    return plan
 
 
 @dataclass(frozen=True)
