@@ -23,7 +23,7 @@ FORMATS = ("text", "jsonl", "csv", "tsv")
 """Texts one a line, or tables whose columns are named."""
 
 _FORMAT_OF = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv"}
-_PART = 1024
+_PART = 4096
 _BYTES = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 
@@ -34,7 +34,7 @@ Asked = dict[str, Any]
 def open_texts(
     source: Path | BinaryIO, form: str | None, task: BundleConfig, columns: Columns
 ) -> Iterator[list[Asked]]:
-    """Read what is to be answered, in parts: as many rows as have come, 1,024 at most.
+    """Read what is to be answered, in parts of 4,096 rows; of a stream as many as have come.
 
     Args:
         source: A file, which may be compressed by gzip, or a stream.
@@ -47,7 +47,7 @@ def open_texts(
         DataError: The file is missing or of an unknown kind, or a row is wrong. Parts before it have been given.
     """
     if not isinstance(source, Path):
-        yield from _parts(_Lines(source, "-"), form, task, columns)
+        yield from _parts(_Lines(source, "-"), form, task, columns, live=True)
         return
     if not source.is_file():
         raise DataError(f"{source}: {'a folder: name a file in it' if source.is_dir() else 'no such file'}")
@@ -55,19 +55,24 @@ def open_texts(
     if form is None:
         raise DataError(f"{source}: a file of another kind than {', '.join(_FORMAT_OF)}; name it with --format")
     with gzip.open(source) if source.suffix.casefold() == ".gz" else source.open("rb") as stream:
-        yield from _parts(_Lines(stream, str(source)), form, task, columns)
+        yield from _parts(_Lines(stream, str(source)), form, task, columns, live=False)
 
 
-def _parts(lines: _Lines, form: str | None, task: BundleConfig, columns: Columns) -> Iterator[list[Asked]]:
+def _parts(lines: _Lines, form: str | None, task: BundleConfig, columns: Columns, live: bool) -> Iterator[list[Asked]]:
     if form is None:
         form = "jsonl" if lines.peek().lstrip().startswith("{") and _is_object(lines.peek()) else "text"
     part: list[Asked] = []
-    for number, row in _rows(lines, form):
-        part.append(_asked(row, f"{lines.name}, row {number}", task, columns, is_table=form != "text"))
-        # Who writes a text and waits for its answer is not kept waiting for more texts.
-        if len(part) == _PART or not lines.waiting:
+    try:
+        for number, row in _rows(lines, form):
+            part.append(_asked(row, f"{lines.name}, row {number}", task, columns, is_table=form != "text"))
+            # Who writes a text and waits for its answer is not kept waiting for more texts.
+            if len(part) == _PART or (live and not lines.waiting):
+                yield part
+                part = []
+    except DataError:
+        if part:
             yield part
-            part = []
+        raise
     if part:
         yield part
 
