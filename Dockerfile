@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build -t edgekd .
-#   docker build -t edgekd:gpu --build-arg RUNTIME=gpu .
+#   docker build -t edgekd:gpu --build-arg RUNTIME=gpu \
+#       --build-arg BASE=nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/workspace" edgekd compress --latency-ms 10 --out bundle
 #
 # The CPU image takes torch's CPU build from TORCH_INDEX: PyPI gives Linux the CUDA build, several GB. With
@@ -9,18 +10,17 @@
 # everything comes from PyPI, or from the index that pip is told of. The GPU image runs with `docker run --gpus all`.
 # Rootless and daemonless builders take the same file: `podman build -t edgekd .`, `buildah build -t edgekd .`
 
+# No stage is named by an argument: buildah 1.28 (Debian 12) does not find it. CUDA 13 and cuDNN 9 are what the pinned
+# onnxruntime-gpu is linked against; NVIDIA's image brings them, and no Python.
+ARG BASE=python:3.11-slim
+
+FROM ${BASE} AS base
+RUN command -v python3 \
+    || { apt-get update && apt-get install -y --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*; }
+
+FROM base AS builder
 ARG RUNTIME=cpu
-
-FROM python:3.11-slim AS base-cpu
-
-# CUDA 13 and cuDNN 9 are what the pinned onnxruntime-gpu is linked against.
-FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS base-gpu
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3 python3-venv \
-    && rm -rf /var/lib/apt/lists/*
-
-FROM base-${RUNTIME} AS builder
-ARG RUNTIME
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
@@ -40,8 +40,8 @@ RUN [ "$RUNTIME" = cpu ] || TORCH_INDEX=; \
         ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
         "$(echo /wheels/edgekd-*.whl)[${RUNTIME},demo]"
 
-FROM base-${RUNTIME} AS final
-ARG RUNTIME
+FROM base AS final
+ARG RUNTIME=cpu
 LABEL org.opencontainers.image.title="edgekd" \
       org.opencontainers.image.description="A fine-tuned encoder, your text and a latency budget in; a validated, deployable student out (${RUNTIME})." \
       org.opencontainers.image.licenses="Apache-2.0"

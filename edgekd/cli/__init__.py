@@ -25,6 +25,10 @@ _NO_SPACE = re.compile(
     r"No space left|os error 28|Disk quota exceeded|\d+ requested and \d+ written|Errno 28\b|Errno 122\b"
 )
 
+# What the system says of a path that cannot be one; of such names this much is shown.
+_NO_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EINVAL, errno.ENODEV}
+_LONG_NAME = 100
+
 # Name: (module, one-line help). The group holds the short helps itself: listing them loads no command.
 COMMANDS = {
     "compress": ("edgekd.cli.compress", "Teacher, text and a latency budget in; a validated bundle out."),
@@ -157,6 +161,12 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return ExitCode.USAGE, "error: no folder for temporary files can be written: set TMPDIR to one that can"
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return ExitCode.USAGE, f"error: no permission for {error.filename}: choose another folder"
+    if isinstance(error, OSError) and error.errno in _NO_PATH and error.filename is not None:
+        name = str(error.filename)
+        shown = name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}..."
+        return ExitCode.USAGE, f"error: {shown}: {(error.strerror or 'no such path').lower()}: choose another path"
+    if isinstance(error, MemoryError):
+        return ExitCode.ERROR, "error: out of memory: give smaller files or fewer texts, or use a larger machine"
     kind = type(error).__name__
     return (
         ExitCode.ERROR,

@@ -225,6 +225,9 @@ def columns_of(flags: dict[str, Any]) -> Columns:
     """The columns named by flags."""
     names = {"text_column": "text", "pair_column": "text_pair", "label_column": "label"}
     names |= {"tokens_column": "tokens", "tags_column": "tags", "strict": "strict", "drop_labels": "drop_labels"}
+    for flag in names:
+        if flags.get(flag) == "":
+            raise UsageError(f"--{flag.replace('_', '-')} '': name a column, or leave it out")
     return Columns(**{field: flags[flag] for flag, field in names.items() if flags.get(flag)})
 
 

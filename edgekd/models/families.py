@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from edgekd.errors import UsageError
 from edgekd.settings.shape import Activation, EncoderShape, HeadShape
 
 Hosted = tuple[EncoderShape, dict[str, np.ndarray]]
@@ -112,6 +113,9 @@ def host(model: PreTrainedModel) -> Hosted | None:
     Returns:
         The shape and float32 weights (read-only, they may share the model's memory), or None where the
         student's architecture cannot express the model.
+
+    Raises:
+        UsageError: It has no layers.
     """
     config = model.config
     family = FAMILIES.get(config.model_type)
@@ -122,6 +126,8 @@ def host(model: PreTrainedModel) -> Hosted | None:
     weights = _renamed(model, family, theirs)
     if weights is None:
         return None
+    if not any(name.startswith("layers.0.") for name in weights):
+        raise UsageError(f"the model has no layers: config.json says num_hidden_layers {config.num_hidden_layers}")
     head = _head(model, family, theirs, weights)
     first = config.pad_token_id + 1 if family.padded_positions else 0
     positions = weights["embeddings.position.weight"][first:]

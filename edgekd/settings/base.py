@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgekd.errors import UsageError, meant
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+# numpy's and torch's generators take no larger one.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 # What was given is quoted in an error up to so many characters.
 _SHOWN_INPUT = 80

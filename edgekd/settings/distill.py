@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from edgekd.settings.base import Spec
+from edgekd.settings.base import Seed, Spec
 from edgekd.settings.losses import KL, AgnosticLossSpec, LossSpec, MiniLMv2, MutualInformation
 from edgekd.settings.plan import AssistantStrategy
 
@@ -80,7 +80,7 @@ class Teach(Spec):
 
     adapt: AdaptSpec = NoAdaptation()
     training: Training = Training(epochs=4, learning_rate=1e-4, head_rate=10)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
 
 class Mixup(Spec):
@@ -195,7 +195,7 @@ class Distill(Spec):
     stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
     assistants: AssistantStrategy = AssistantStrategy(name="auto")
     near_rate: float = Field(default=0.4, gt=0)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _cut(self) -> Distill:
@@ -241,7 +241,7 @@ class Agnostic(Spec):
     training: Training = Training(epochs=3, learning_rate=5e-4, dropout=0.0, warmup=0.05, patience=8)
     max_steps: int | None = Field(default=None, ge=1)
     held_out: float = Field(default=0.05, gt=0, lt=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _headless(self) -> Agnostic:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgekd.settings.base import Spec
+from edgekd.settings.base import Seed, Spec
 
 Method = Literal["cascade", "ngrams", "clusters", "random"]
 
@@ -31,7 +31,7 @@ class GenericText(Spec):
     ratio: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     size: int | None = Field(default=None, ge=1)
     method: Method = "cascade"
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     clusters: int | None = Field(default=None, ge=1)
     buckets: int = Field(default=10_000, ge=2, le=2**24)
     noise: bool = True
