@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -38,6 +39,11 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from edgekd.cli import main as edgekd
 from edgekd.store import MANIFEST
+
+# What a run imports: once, before it is forked.
+for heavy in ("matplotlib.pyplot", "onnx", "onnxruntime", "onnx_ir", "scipy.stats", "edgekd.pipeline.compress",
+              "edgekd.report.html", "transformers.models.bert", "edgekd.cli.compress"):  # fmt: skip
+    importlib.import_module(heavy)
 
 INTENTS = {"lights": "lamp dim bright light", "music": "play song jazz album", "time": "wake alarm clock six"}
 PROFILE = """

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from edgekd.errors import UsageError
 from edgekd.output import building, check_replaceable, is_empty, publish
 from edgekd.profiles import load_request
-from edgekd.reading import inside, read_json
+from edgekd.reading import checksum, inside, read_json
 from edgekd.runtime.model import SCHEMA_VERSION
 from edgekd.runtime.tokenise import cut_side
 from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.request import Request
 from edgekd.settings.shape import EncoderShape
 from edgekd.settings.task import OUTSIDE, TaskSpec
-from edgekd.store import sha256_of, write_json
+from edgekd.store import write_json
 
 if TYPE_CHECKING:
     from edgekd.models.teacher import Encoder
@@ -139,7 +139,7 @@ def checksums(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, str]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if name not in leave_out:
-            sums[name] = sha256_of(inside(folder, name))
+            sums[name] = checksum(inside(folder, name))
     return sums
 
 

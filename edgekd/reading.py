@@ -5,6 +5,7 @@ Imports the standard library alone until YAML is read, so that the runtime can u
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from edgekd.errors import UsageError
 
 MOST_BYTES = 128 * 2**20
 """Of a file of text that is read whole; the largest tokenizer.json at hand has 33 MiB."""
+
+MOST_MODEL_BYTES = 8 * 2**30
+"""Of any file of a bundle; ONNX itself ends at 2 GiB."""
 
 _MOST_SETTINGS = 2**20
 _MOST_ALIASES, _DEEPEST = 100, 50
@@ -31,6 +35,18 @@ def inside(folder: Path, name: str) -> Path:
     if not any(target.is_relative_to(one) for one in homes):
         raise UsageError(f"{path}: a link that leads out of the folder: put the file itself there")
     return path
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex.
+
+    Raises:
+        UsageError: It is larger than any file of a bundle.
+    """
+    if (size := path.stat().st_size) > MOST_MODEL_BYTES:
+        raise UsageError(f"{path}: {size / 2**30:,.0f} GiB, which no file of a bundle has; copy the bundle again")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: Path, mend: str = "make it again", most: int = MOST_BYTES) -> str:

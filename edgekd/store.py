@@ -144,7 +144,8 @@ def _clear_left(root: Path) -> None:
         with contextlib.suppress(OSError, Timeout):
             own = not hasattr(os, "getuid") or left.lstat().st_uid == os.getuid()
             # A run that has just begun has no lock yet.
-            if own and left.is_dir() and not left.is_symlink() and time.time() - left.stat().st_mtime > _YOUNG_SECONDS:
+            begun = (left / "lock").exists() or time.time() - left.stat().st_mtime > _YOUNG_SECONDS
+            if own and begun and left.is_dir() and not left.is_symlink():
                 lock = FileLock(left / "lock")
                 lock.acquire(timeout=0)
                 lock.release()

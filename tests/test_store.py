@@ -170,14 +170,15 @@ def test_temporary_files_of_a_killed_run_go_with_the_next(tmp_path, monkeypatch)
     subprocess.run([sys.executable, "-c", begin], check=False)
     (left,) = tmp_path.iterdir()
     (tmp_path / "edgekd-mine").mkdir()
-    with own_temporary_folder():
-        # It may have only just begun.
-        assert left.is_dir()
-        (young,) = (path for path in tmp_path.glob("edgekd-run-*") if path != left)
-        assert Path(tempfile.mkdtemp()).parent == young
-    os.utime(left, (0, 0))
+    # It may have only just begun: it has no lock yet.
+    (tmp_path / "edgekd-run-young").mkdir()
     with own_temporary_folder():
         assert not left.exists()
+        assert (tmp_path / "edgekd-run-young").is_dir()
+        (own,) = (path for path in tmp_path.glob("edgekd-run-*") if path.name != "edgekd-run-young")
+        assert Path(tempfile.mkdtemp()).parent == own
+    os.utime(tmp_path / "edgekd-run-young", (0, 0))
+    with own_temporary_folder():
         (live,) = tmp_path.glob("edgekd-run-*")
         os.utime(live, (0, 0))
         with own_temporary_folder():

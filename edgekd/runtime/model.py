@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -17,7 +16,7 @@ from tokenizers import Tokenizer
 
 from edgekd.errors import UnavailableError, UsageError, require
 from edgekd.onnx_session import session_options
-from edgekd.reading import inside, read_json
+from edgekd.reading import checksum, inside, read_json
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
 from edgekd.runtime.encodings import Encodings, joined_logits
 from edgekd.runtime.tags import OUTSIDE, scheme_of, spans_of
@@ -331,12 +330,11 @@ def _check_whole(folder: Path) -> None:
         path = inside(folder, name)
         if name not in sums or not path.is_file():
             continue
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sums[name]:
-                raise UsageError(
-                    f"{path}: not the file that verdict.json was written for: copy the bundle again; or, if you changed"
-                    " it, remove verdict.json, which says nothing of it any more"
-                )
+        if checksum(path) != sums[name]:
+            raise UsageError(
+                f"{path}: not the file that verdict.json was written for: copy the bundle again; or, if you changed it,"
+                " remove verdict.json, which says nothing of it any more"
+            )
 
 
 def _load_again(folder: Path, threads: int, provider: str | None) -> Model:

@@ -180,6 +180,6 @@ def test_damage_ends_in_one_line_or_changes_nothing(bundle, tmp_path):
             missed = words[0] == "validate" and code == 1
             if not (right or refused or missed):
                 faults.append((i, str(file), what, words[0], code, err[-300:]))
-                print(*faults[-1], flush=True)
+                print(*faults[-1], flush=True)  # noqa: T201
         shutil.rmtree(copy, ignore_errors=True)
     assert not faults, "\n".join(map(str, faults[:20])) + f"\n{len(faults)} of {COUNT}"
