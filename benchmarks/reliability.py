@@ -169,7 +169,7 @@ def killed(folder: Path, trial: int, whole: dict[str, str], events: int) -> dict
 
 
 def terminated(folder: Path, trial: int, whole: dict[str, str], seconds: float) -> dict[str, Any]:
-    after = random.Random(trial).uniform(0.05, seconds)
+    after = random.Random(trial).uniform(0.05, 0.8 * seconds)
     code, said = run(folder, "cut", term_after=after)
     left = [path.name for path in (folder / "cut").iterdir() if path.name not in ("cache", "out")]
     lines = said.strip().splitlines()
