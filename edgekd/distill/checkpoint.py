@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -75,18 +76,23 @@ class Checkpoint:
         return path
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Tensor]] | None:
-        """Restore the newest whole checkpoint into model and optimiser; None if there is none."""
-        found = sorted(self.folder.glob("step-*"))
-        if not found:
-            return None
-        folder = found[-1]
-        values = json.loads((folder / _STATE).read_text())
-        if values["best_score"] is None:
-            values["best_score"] = float("-inf")
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        _restore_moments(optimizer, load_file(folder / "optimizer.safetensors"))
-        best = folder / "best.safetensors"
-        return State(**values), load_file(best) if best.is_file() else {}
+        """Restore the newest whole checkpoint into model and optimiser; None if there is none.
+
+        One is not whole where a kill came while it was being removed.
+        """
+        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+            try:
+                values = json.loads((folder / _STATE).read_text())
+                weights, moments = (load_file(folder / f"{name}.safetensors") for name in ("model", "optimizer"))
+                best = {} if values["best_score"] is None else load_file(folder / "best.safetensors")
+            except (OSError, ValueError, SafetensorError):
+                continue
+            if values["best_score"] is None:
+                values["best_score"] = float("-inf")
+            model.load_state_dict(weights)
+            _restore_moments(optimizer, moments)
+            return State(**values), best
+        return None
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgekd.errors import EdgekdError, require
-from edgekd.graph.check import read_model
+from edgekd.graph.check import enough_space, read_model
 from edgekd.graph.quiet import quiet
 from edgekd.settings.export import Calibration
 
@@ -63,7 +63,10 @@ def activation_ranges(
     # Stale shapes of an exporter stop the calibrator, which infers them anew.
     del model.graph.value_info[:]
     # It prints of each batch that it collects.
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder, quiet(), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        tempfile.TemporaryDirectory(prefix="edgekd-") as folder, quiet(), contextlib.redirect_stdout(io.StringIO()),
+        enough_space(Path(folder), source),
+    ):  # fmt: skip
         plain = Path(folder, "plain.onnx")
         onnx.save(model, plain)
         del model

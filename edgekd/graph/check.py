@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -31,3 +35,14 @@ def read_model(path: Path) -> onnx.ModelProto:
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
         raise EdgekdError(f"{path}: not a whole ONNX model ({first_line(error)}); export it again") from error
     return model
+
+
+@contextlib.contextmanager
+def enough_space(folder: Path, source: Path) -> Iterator[None]:
+    """Where onnx's C++ wrote a file half, for want of space, and did not say so: say it."""
+    try:
+        yield
+    except DecodeError as error:
+        if shutil.disk_usage(folder).free < source.stat().st_size:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
+        raise

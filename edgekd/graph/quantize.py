@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from edgekd.errors import UsageError, require
-from edgekd.graph.check import read_model
+from edgekd.graph.check import enough_space, read_model
 from edgekd.graph.quiet import quiet
 from edgekd.graph.writer import save_model
 
@@ -188,7 +188,7 @@ def _quantize(
     kept = [*keep_float, *_classifier(model)]
     # Stale shapes of an exporter stop the quantiser, which infers them anew.
     del model.graph.value_info[:]
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder, quiet():
+    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder, quiet(), enough_space(Path(folder), source):
         # By file: given a model in memory, the quantiser would copy it twice more.
         plain, quantized = Path(folder, "plain.onnx"), Path(folder, "quantized.onnx")
         onnx.save(model, plain)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import onnx
 import pytest
+from google.protobuf.message import DecodeError
 
 from edgekd.errors import EdgekdError, UsageError
+from edgekd.graph import check
 from edgekd.graph.check import read_model
 from edgekd.graph.writer import write_student
 
@@ -44,3 +48,13 @@ def test_a_broken_file_is_one_clear_line(student, breaking):
 def test_a_missing_file(tmp_path):
     with pytest.raises(UsageError, match=r"none\.onnx: no such ONNX file"):
         read_model(tmp_path / "none.onnx")
+
+
+def test_a_file_that_onnx_wrote_half_on_a_full_disk_is_no_space(monkeypatch, tmp_path):
+    """onnx's C++ writes what fits and says nothing; what reads it then finds it broken."""
+    source = tmp_path / "model.onnx"
+    source.write_bytes(bytes(1000))
+    for free, error in ((100, "No space left"), (2**40, "corrupt")):
+        monkeypatch.setattr(check.shutil, "disk_usage", lambda _, free=free: Mock(free=free))
+        with pytest.raises((OSError, DecodeError), match=error), check.enough_space(tmp_path, source):
+            raise DecodeError("Wire format was corrupt")
