@@ -48,6 +48,12 @@ def _spoken() -> set[str]:
     return (context.obj if context is not None else None) or set()
 
 
+def note(text: str) -> None:
+    """Say something that is neither a result nor an error, unless all but those is to be quiet."""
+    if "quiet" not in _spoken():
+        click.echo(f"note: {visible(text)}", err=True)
+
+
 class ConsoleProgress(Progress):
     """Bars with the step and the time left on a terminal; elsewhere a line at each step, and at least every 30 s."""
 

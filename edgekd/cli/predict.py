@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from edgekd import api
+from edgekd.cli.console import note
 from edgekd.cli.options import columns_of
 from edgekd.data.stream import FORMATS, open_texts
-from edgekd.errors import DataError, ExitCode
+from edgekd.errors import DataError, ExitCode, UsageError
 from edgekd.visible import visible
 
 
@@ -34,8 +35,11 @@ def command(bundle: Path, file: Path, form: str | None, **flags: Any) -> int:
     or with -, stdin is read and answered as it comes.
     """
     model = api.load(bundle, threads=flags["threads"])
+    for flag, applies in (("pair_column", model.config.pair), ("tokens_column", model.config.per_word)):
+        if flags[flag] is not None and not applies:
+            raise UsageError(f"--{flag.replace('_', '-')}: this model's task is {model.config.task}: leave it out")
     if flags["threads"] is not None and flags["threads"] > model.threads:
-        click.echo(f"note: --threads {flags['threads']}: this process may use {model.threads}", err=True)
+        note(f"--threads {flags['threads']}: this process may use {model.threads}")
     if str(file) == "-" and sys.stdin.isatty():
         click.echo("type texts, one a line; Ctrl-D ends", err=True)
     source = sys.stdin.buffer if str(file) == "-" else file
@@ -55,7 +59,7 @@ def command(bundle: Path, file: Path, form: str | None, **flags: Any) -> int:
         raise DataError(f"{file}: no texts")
     if model.truncated:
         length = model.config.max_length
-        click.echo(f"note: {model.truncated} of {answered} texts have more than {length} tokens and were cut", err=True)
+        note(f"{model.truncated} of {answered} texts have more than {length} tokens and were cut")
     return ExitCode.MET
 
 

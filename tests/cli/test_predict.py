@@ -78,3 +78,23 @@ def test_no_bundle(tmp_path):
     run = predict(tmp_path, given=b"rain\n")
     assert run.returncode == 2
     assert b"config.json: missing; is this an edgekd bundle?" in run.stderr
+
+
+@pytest.mark.parametrize("flag", ["--pair-column", "--tokens-column"])
+def test_a_column_that_the_task_does_not_have_is_refused(bundle, tmp_path, flag):
+    (tmp_path / "a.csv").write_text("text,other\nrain,jazz\n")
+    run = predict(bundle, tmp_path / "a.csv", flag, "other")
+    assert run.returncode == 2
+    assert f"{flag}: this model's task is text-classification: leave it out" in run.stderr.decode()
+
+
+def test_quiet_leaves_out_notes(bundle):
+    run = predict(bundle, "-q", given=b"rain " * 100)
+    assert answers(run)
+    assert run.stderr == b""
+
+
+def test_nothing_that_steers_a_terminal_comes_out(bundle):
+    run = predict(bundle, given="rain \x1b[2J \x9b2J \u202eabc\n".encode())
+    assert answers(run)[0]["text"] == "rain \x1b[2J \x9b2J \u202eabc"
+    assert not {"\x1b", "\x9b", "\u202e"} & set(run.stdout.decode())
