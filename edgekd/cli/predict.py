@@ -31,6 +31,9 @@ from edgekd.visible import visible
 def command(bundle: Path, file: Path, form: str | None, **flags: Any) -> int:
     """Answer the texts of FILE with BUNDLE, one JSON object a line on stdout, in order.
 
+    An INT8 model's answer on the edge between two labels may change with the texts beside it: --batch-size 1 answers as
+    the bundle was judged, slower.
+
     FILE holds texts one a line, or is a table (.jsonl, .csv, .tsv, each also .gz) with a column of texts. Without FILE,
     or with -, stdin is read and answered as it comes.
     """
@@ -53,10 +56,10 @@ def command(bundle: Path, file: Path, form: str | None, **flags: Any) -> int:
             _write(asked | answer for asked, answer in zip(part, answers, strict=True))
             answered += len(part)
     except KeyboardInterrupt:
-        click.echo(f"interrupted: {answered} texts were answered", err=True)
+        click.echo(f"interrupted: answered so far: {answered}", err=True)
         return ExitCode.INTERRUPTED
     if not answered:
-        raise DataError(f"{file}: no texts")
+        raise DataError(f"{'standard input' if str(file) == '-' else file}: no texts")
     if model.truncated:
         length = model.config.max_length
         note(f"{model.truncated} of {answered} texts have more than {length} tokens and were cut")

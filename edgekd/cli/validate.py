@@ -10,8 +10,8 @@ import click
 from edgekd import api
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import clock_option, json_option, store_option
-from edgekd.errors import require
-from edgekd.remote.kit import check_file
+from edgekd.errors import UsageError, require
+from edgekd.output import check_file
 
 
 @click.command(name="validate")
@@ -38,14 +38,20 @@ def command(bundle: Path, markdown: Path | None, **flags: Any) -> int:
     anchor graph that the bundle brings. Nothing is answered from an earlier run: every call measures.
     """
     require("onnxruntime", "runtime", "run a bundle")
-    from edgekd.report.validation import validation_table
+    from edgekd.report.validation import broken_bundle, validation_table
     from edgekd.report.wording import BADGE, MARK
 
     if markdown is not None:
         check_file(markdown)
 
     console, as_json = error_console(), flags.pop("as_json")
-    found = api.validate(bundle, progress=ConsoleProgress(console), **flags)
+    try:
+        found = api.validate(bundle, progress=ConsoleProgress(console), **flags)
+    except UsageError as error:
+        # A pull request is told of a bundle that is broken, too.
+        if markdown is not None:
+            _append(markdown, broken_bundle(bundle.resolve().name, str(error)))
+        raise
     for change in found.changes:
         _say(console, f"changed: {change.what}: {change.then or 'none'} -> {change.now or 'none'}")
     for note in found.notes:
@@ -55,12 +61,16 @@ def command(bundle: Path, markdown: Path | None, **flags: Any) -> int:
         _say(console, f"{mark}: {criterion.name}: {criterion.explanation}")
     _say(console, f"{found.outcome}: {bundle}")
     if markdown is not None:
-        # Added, not replaced: a pipeline's summary is one file for all its steps.
-        with markdown.open("a", encoding="utf-8") as file:
-            file.write(validation_table(found, bundle.resolve().name))
+        _append(markdown, validation_table(found, bundle.resolve().name))
     if as_json:
         click.echo(found.model_dump_json())
     return found.exit_code
+
+
+def _append(markdown: Path, text: str) -> None:
+    # Added, not replaced: a pipeline's summary is one file for all its steps.
+    with markdown.open("a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _say(console: Any, text: str) -> None:

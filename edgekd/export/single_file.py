@@ -22,8 +22,10 @@ from edgekd.errors import EdgekdError, UsageError, require
 from edgekd.graph.check import read_model
 from edgekd.graph.writer import save_model
 from edgekd.onnx_session import session_options
+from edgekd.output import check_file
 from edgekd.runtime.model import CPU, BundleConfig, Model, load, read_config
 from edgekd.runtime.tokenise import load_tokenizer
+from edgekd.store import replacing
 
 TEXTS = 1000
 """Texts that are compared."""
@@ -52,8 +54,9 @@ def single_file(bundle: Path, out: Path, own: Sequence[str] = ()) -> int:
         UnavailableError: onnxruntime-extensions is missing.
     """
     extensions = require("onnxruntime_extensions", "single-file", "prove that the file cuts texts as the bundle does")
-    if out.is_dir():
-        raise UsageError(f"--single-file {out} is a folder: name a file")
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"--single-file {out} is there already: remove it, or name another file")
+    check_file(out)
     config = read_config(bundle / "config.json")
     if config.per_word or config.pair:
         raise UsageError(f"--single-file takes tasks on single texts; {bundle} answers words or pairs")
@@ -67,8 +70,8 @@ def single_file(bundle: Path, out: Path, own: Sequence[str] = ()) -> int:
     expected.no_padding()
     expected.no_truncation()
     _compare(_alone(tokenizer), model, load(bundle), expected, texts, options)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_model(model, out)
+    with replacing(out) as file:
+        save_model(model, file)
     return len(texts)
 
 

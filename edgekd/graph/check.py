@@ -16,6 +16,9 @@ from edgekd.errors import EdgekdError, UsageError, first_line
 LARGEST_BYTES = 2**31 - 2**20
 """Weights that one ONNX file may hold: protobuf's limit, less room for the graph."""
 
+# A disk with less than this is full, whatever has been given back since.
+_ROOM = 2**22
+
 
 def read_model(path: Path) -> onnx.ModelProto:
     """Read an ONNX file and check it against the ONNX specification.
@@ -43,6 +46,6 @@ def enough_space(folder: Path, source: Path) -> Iterator[None]:
     try:
         yield
     except DecodeError as error:
-        if shutil.disk_usage(folder).free < source.stat().st_size:
+        if shutil.disk_usage(folder).free < 2 * source.stat().st_size + _ROOM:
             raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
         raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,20 +36,6 @@ _PERIOD = 65_537
 _CHUNK_BYTES = 1 << 24
 
 _WORDS = ("please", "turn", "the", "kitchen", "lights", "off", "and", "play", "some", "quiet", "music,", "at", "10:30")
-
-
-def check_file(path: Path) -> None:
-    """Refuse a file that could not be written, before anything is measured for it.
-
-    Raises:
-        UsageError: It is a folder or protected, or its own folder is not there or cannot be written to.
-    """
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
-        raise UsageError(f"{path}: there is no folder {path.parent} that can be written to: make it, or name another")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: name a file")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise UsageError(f"{path} is write-protected: name another file")
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from edgekd.latency.interval import percentile
 from edgekd.latency.machine import Machine
 from edgekd.latency.measure import Measurement
 from edgekd.latency.table import VOCABULARY, LatencyTable, design, fit, write_graph
+from edgekd.output import check_file
 from edgekd.progress import Progress
-from edgekd.remote.kit import SEAL, check_file, read_sealed
+from edgekd.remote.kit import SEAL, read_sealed
 from edgekd.remote.pack import MEASURING, oldest_runtime, pack
 from edgekd.settings.base import Spec, validated
 from edgekd.settings.export import GraphOptions

@@ -141,7 +141,8 @@ def _usage(result: Result) -> str:
             ("With Optimum:", code.replace("CUT", "" if task == "token-classification" else ", truncation=True"))
         )
     shown = "\n\n".join(f"{title}\n\n```python\n{code.strip()}\n```" for title, code in snippets)
-    others = "`deploy/` holds clients and recipes for HTTP and Docker, Node, the browser, Triton and TensorRT."
+    kinds = "HTTP and Docker, Kubernetes, MLflow, Node, the browser, Triton and TensorRT"
+    others = f"`deploy/` holds clients and recipes for {kinds}."
     return f"## How to use\n\n`bundle` stands for the folder of this file.\n\n{shown}\n\n{others}"
 
 

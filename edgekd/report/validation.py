@@ -31,3 +31,8 @@ def validation_table(found: Validation, name: str) -> str:
         "\n".join(f"- {plain(note)}" for note in found.notes),
     ]
     return "\n\n".join(part for part in parts if part) + "\n\n"
+
+
+def broken_bundle(name: str, why: str) -> str:
+    """A heading and the line, where nothing could be checked."""
+    return f"### {wording.MARK['missed']} {plain(name)}: not checked\n\n{plain(why)}\n\n"

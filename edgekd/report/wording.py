@@ -188,6 +188,9 @@ def headline(result: Result) -> str:
         opening = f"Not measured yet: run the verify kit on the device to judge the {limit_ms(result)} budget"
         return f"{opening}. On this machine {facts}." if facts else f"{opening}."
     opening = _OPENING[result.outcome]
+    if result.outcome == "met" and (better := beaten_by(result)) is not None:
+        weak = f"the same student fine-tuned without its teacher has {percent(better.score)}"
+        return f"Within the budget, but held back by its teacher: {facts}; {weak}. Teach the teacher longer first."
     if result.outcome == "inconclusive":
         return f"{opening}. So far {facts}." if facts else f"{opening}."
     return f"{opening}: {facts}." if facts else f"{opening}."
@@ -225,6 +228,16 @@ def assistant_note(result: Result) -> str:
     """Says so where the student would have been as good, or better, without its assistant; else empty."""
     row = result.row("student, no assistant at the same compute")
     return _needless(result, row, "The assistant", "without it at the same compute", "--assistants none leaves it out.")
+
+
+def beaten_by(result: Result) -> QualityRow | None:
+    """The student fine-tuned without distillation, where it is better than what is shipped beyond both intervals."""
+    shipped, without = result.shipped, result.row("student, fine-tuned without distillation")
+    if shipped is None or without is None or not shipped.name.startswith("student"):
+        return None
+    if shipped.interval is None or without.interval is None or shipped.interval[1] is None:
+        return None
+    return without if without.interval[0] > shipped.interval[1] else None
 
 
 def _needless(result: Result, without: QualityRow | None, what: str, how: str, lost: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.registry import CollectorRegistry
 from starlette.exceptions import HTTPException
@@ -301,7 +301,7 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
         """Answer texts."""
         return await server.respond(request)
 
-    @app.get("/healthz")
+    @app.get("/healthz", responses=_health(server))
     @app.head("/healthz", include_in_schema=False)
     async def healthz() -> Response:
         """Say that it is there, and what it serves; 503 once it ends."""
@@ -309,12 +309,23 @@ def create_app(bundle: str | Path, limits: Limits | None = None, *, access_log: 
             return JSONResponse({"status": "ending"}, 503, {"Connection": "close"})
         return JSONResponse({"status": "ok"} | server.about())
 
-    @app.get("/metrics", response_class=Response)
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
         return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _health(server: Server) -> dict[int | str, dict[str, Any]]:
+    """What /openapi.json says of GET /healthz."""
+    there, ending = {"status": "ok"} | server.about(), {"status": "ending"}
+    kinds = {str: "string", int: "integer"}
+    found: dict[int | str, dict[str, Any]] = {}
+    for status, what, content in ((200, "it serves", there), (503, "it ends: ask another", ending)):
+        schema = {"type": "object", "properties": {name: {"type": kinds[type(v)]} for name, v in content.items()}}
+        found[status] = {"description": what, "content": {"application/json": {"schema": schema, "example": content}}}
+    return found
 
 
 def _described(server: Server) -> dict[str, Any]:
