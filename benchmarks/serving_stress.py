@@ -127,9 +127,7 @@ async def with_a_long_text(port: int, short: list[bytes], long: bytes, seconds: 
     inside = [(at, took) for at, took in found if (at - started) % TURN_S > 1]
     alone = [took for at, took in inside if not is_long(at)]
     beside = [took for at, took in inside if is_long(at)]
-    by_turn = [
-        [took for at, took in inside if int((at - started) / TURN_S) == i] for i in range(int(seconds / TURN_S))
-    ]
+    by_turn = [[took for at, took in inside if int((at - started) / TURN_S) == i] for i in range(int(seconds / TURN_S))]
     return {
         "short_ms": percentiles(alone),
         "beside_long_ms": percentiles(beside),

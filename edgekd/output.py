@@ -179,17 +179,3 @@ def _move(source: Path, target: Path) -> None:
     for path in list(source.iterdir()):
         if _of_the_user(path):
             path.rename(target / path.name)
-
-
-def check_file(path: Path) -> None:
-    """Refuse a file that could not be written, before anything is measured for it.
-
-    Raises:
-        UsageError: It is a folder or protected, or its own folder is not there or cannot be written to.
-    """
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
-        raise UsageError(f"{path}: there is no folder {path.parent} that can be written to: make it, or name another")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: name a file")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise UsageError(f"{path} is write-protected: name another file")

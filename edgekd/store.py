@@ -324,6 +324,20 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_file(path: Path) -> None:
+    """Refuse a file that could not be written, before anything is measured for it.
+
+    Raises:
+        UsageError: It is a folder or protected, or its own folder is not there or cannot be written to.
+    """
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
+        raise UsageError(f"{path}: there is no folder {path.parent} that can be written to: make it, or name another")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UsageError(f"{path} is write-protected: name another file")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file to write in the place of another, which is then either the old one or the whole new one.

@@ -37,7 +37,8 @@ from edgekd.errors import UsageError, require
 @click.option("--bundle", type=click.Path(path_type=Path), help="A finished bundle, for what is below.")
 @click.option("--triton", type=click.Path(path_type=Path), help="Write a Triton model repository with --bundle in it.")
 @click.option(
-    "--single-file", type=click.Path(path_type=Path),
+    "--single-file",
+    type=click.Path(path_type=Path),
     help="Write --bundle as one ONNX file that takes text; --data: texts to prove it on.",
 )
 @store_option

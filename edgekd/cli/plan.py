@@ -12,9 +12,8 @@ from edgekd import api
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import data_options, json_option, profile_options, request_of, store_option
 from edgekd.errors import ExitCode, require
-from edgekd.output import check_file
 from edgekd.records.plan import Plan
-from edgekd.store import write_text
+from edgekd.store import check_file, write_text
 
 # Rows of the frontier that a screen takes.
 _SHOWN = 15

@@ -8,7 +8,7 @@ import click
 
 from edgekd.cli.console import error_console
 from edgekd.errors import require
-from edgekd.output import check_file
+from edgekd.store import check_file
 
 
 @click.command(name="report")

@@ -11,7 +11,7 @@ from edgekd import api
 from edgekd.cli.console import ConsoleProgress, error_console
 from edgekd.cli.options import clock_option, json_option, store_option
 from edgekd.errors import UsageError, require
-from edgekd.output import check_file
+from edgekd.store import check_file
 
 
 @click.command(name="validate")

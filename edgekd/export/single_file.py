@@ -22,10 +22,9 @@ from edgekd.errors import EdgekdError, UsageError, require
 from edgekd.graph.check import read_model
 from edgekd.graph.writer import save_model
 from edgekd.onnx_session import session_options
-from edgekd.output import check_file
 from edgekd.runtime.model import CPU, BundleConfig, Model, load, read_config
 from edgekd.runtime.tokenise import load_tokenizer
-from edgekd.store import replacing
+from edgekd.store import check_file, replacing
 
 TEXTS = 1000
 """Texts that are compared."""

@@ -20,7 +20,6 @@ from edgekd.latency.interval import percentile
 from edgekd.latency.machine import Machine
 from edgekd.latency.measure import Measurement
 from edgekd.latency.table import VOCABULARY, LatencyTable, design, fit, write_graph
-from edgekd.output import check_file
 from edgekd.progress import Progress
 from edgekd.remote.kit import SEAL, read_sealed
 from edgekd.remote.pack import MEASURING, oldest_runtime, pack
@@ -28,6 +27,7 @@ from edgekd.settings.base import Spec, validated
 from edgekd.settings.export import GraphOptions
 from edgekd.settings.shape import EncoderShape, HeadShape
 from edgekd.settings.target import Clock, InstructionSet, Precision, SessionSpec
+from edgekd.store import check_file
 
 LARGEST_KIT_BYTES = 60_000_000
 LENGTHS = (16, 32, 64, 128)

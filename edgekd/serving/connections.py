@@ -133,9 +133,7 @@ class GracefulServer(uvicorn.Server):
     def _protocol(self) -> asyncio.Protocol:
         # As uvicorn makes it of each connection that it accepts.
         make: Any = self.config.http_protocol_class
-        made: asyncio.Protocol = make(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+        made: asyncio.Protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         return made
 
 

@@ -25,10 +25,11 @@ def main(arguments=None):
         from edgekd.errors import EdgekdError
         from edgekd.latency import machine
         from edgekd.remote import kit
+        from edgekd.store import check_file
     except ModuleNotFoundError as error:
         return fail(f"{error.name} is missing: pip install numpy onnxruntime", 3)
     try:
-        kit.check_file(options.out)
+        check_file(options.out)
         content = kit.open_kit(HERE, "plan-kit")
         session = content["session"] | ({"threads": options.threads} if options.threads is not None else {})
         machine.check_threads(session["threads"])

@@ -20,7 +20,7 @@ from edgekd.runtime import load
 
 from .conftest import LABELS, WORDS, command, environment, free_port
 
-BACKEND = '''
+BACKEND = """
 import os
 import numpy as np
 import onnxruntime
@@ -39,7 +39,7 @@ class TritonPythonModel:
             (logits,) = self.session.run(["logits"], feed)
             answers.append(pb.InferenceResponse([pb.Tensor("logits", logits.astype(np.float32))]))
         return answers
-'''
+"""
 # Asks for names instead of logits, as the classification extension of the protocol does.
 NAMES = """
 import json, sys

@@ -47,7 +47,7 @@ def made(tmp_path, task, kind="sequence"):
 
 
 def test_it_takes_text_and_answers_as_the_bundle(bundle, tmp_path, capsys):
-    file = tmp_path / "new" / "one.onnx"
+    file = tmp_path / "one.onnx"
     with pytest.raises(SystemExit, match="0"):
         main(["export", "--bundle", str(bundle), "--single-file", str(file), "--json"])
     assert json.loads(capsys.readouterr().out) == {"file": str(file), "equal_on": TEXTS}

@@ -25,6 +25,7 @@ from edgekd.remote.probe import LARGEST_KIT_BYTES, STANDARD, Probe, _bounded, ma
 from edgekd.settings.export import GraphOptions
 from edgekd.settings.shape import EncoderShape, HeadShape
 from edgekd.settings.target import SessionSpec
+from edgekd.store import check_file
 
 TEACHER = EncoderShape(
     vocabulary=50, positions=64, token_types=2, embedding=32, hidden=32, head_size=8, heads=(4,) * 4, ffn=(64,) * 4,
@@ -241,21 +242,21 @@ def test_probe_finds_out_first_that_it_cannot_write(made):
 
 
 def test_file_that_cannot_be_written(tmp_path, monkeypatch):
-    kit.check_file(tmp_path / "new.json")
+    check_file(tmp_path / "new.json")
     (tmp_path / "file").write_text("mine")
-    kit.check_file(tmp_path / "file")
+    check_file(tmp_path / "file")
     with pytest.raises(UsageError, match=r"is a folder: name a file"):
-        kit.check_file(tmp_path)
+        check_file(tmp_path)
     for path in (tmp_path / "none" / "new.json", tmp_path / "file" / "new.json"):
         with pytest.raises(UsageError, match=r"new\.json: there is no folder"):
-            kit.check_file(path)
+            check_file(path)
     # Nothing is protected from root, whom tests may run as.
     monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "file")
     with pytest.raises(UsageError, match="file is write-protected"):
-        kit.check_file(tmp_path / "file")
+        check_file(tmp_path / "file")
     monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)
     with pytest.raises(UsageError, match=r"there is no folder .* that can be written to"):
-        kit.check_file(tmp_path / "new.json")
+        check_file(tmp_path / "new.json")
 
 
 def test_length_beyond_the_teacher(tmp_path):
