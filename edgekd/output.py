@@ -46,7 +46,7 @@ def check_replaceable(out: Path, reads: Mapping[str, str | Path | None]) -> None
 
 def is_empty(out: Path) -> bool:
     """Whether nothing is there, but for what this program is building."""
-    return not out.exists() or not any(map(_of_the_user, out.iterdir()))
+    return not out.exists() or not any(map(of_the_user, out.iterdir()))
 
 
 @contextmanager
@@ -170,12 +170,12 @@ def _put_back(old: Path, out: Path) -> None:
         old.rename(place)
 
 
-def _of_the_user(path: Path) -> bool:
+def of_the_user(path: Path) -> bool:
     """Not ours, and no folder that a file system makes at its root."""
     return not path.name.startswith(_OURS) and path.name != "lost+found"
 
 
 def _move(source: Path, target: Path) -> None:
     for path in list(source.iterdir()):
-        if _of_the_user(path):
+        if of_the_user(path):
             path.rename(target / path.name)

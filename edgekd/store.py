@@ -30,17 +30,21 @@ from typing import Any
 from edgekd.errors import EdgekdError, UsageError
 
 MANIFEST = "manifest.json"
+_OWN_SUM = "sha256"
 
 TAG = "CACHEDIR.TAG"
 """The file that makes a folder a store; backup tools leave out folders with such a file (bford.info/cachedir)."""
 
-_TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# EdgeKD keeps finished steps here: `edgekd cache`.\n"
+# The first line is other programs' too.
+_TAG_OF = "# EdgeKD keeps finished steps here"
+_TAG_TEXT = f"Signature: 8a477f597d28d172789f06886806bc55\n{_TAG_OF}: `edgekd cache`.\n"
 # Temporary folders of runs, and how long one may be without a lock.
 _RUN, _YOUNG_SECONDS = "edgekd-run-", 60.0
 _DIGEST = re.compile(r"[0-9a-f]{24}")
 
 # Artefacts whose files this process has read whole.
 _CHECKED: set[Path] = set()
+_TOLD: set[Path] = set()
 
 log = logging.getLogger("edgekd.store")
 
@@ -144,11 +148,14 @@ def _clear_left(root: Path) -> None:
         with contextlib.suppress(OSError, Timeout):
             own = not hasattr(os, "getuid") or left.lstat().st_uid == os.getuid()
             # A run that has just begun has no lock yet.
-            begun = (left / "lock").exists() or time.time() - left.stat().st_mtime > _YOUNG_SECONDS
-            if own and begun and left.is_dir() and not left.is_symlink():
-                lock = FileLock(left / "lock")
-                lock.acquire(timeout=0)
-                lock.release()
+            lock = left / "lock"
+            begun = lock.exists() or time.time() - left.stat().st_mtime > _YOUNG_SECONDS
+            # Somebody else's folder may have such a name, and even a lock in it: ours is empty, or the folder is.
+            ours = lock.stat().st_size == 0 if lock.exists() else not any(left.iterdir())
+            if own and begun and ours and left.is_dir() and not left.is_symlink():
+                held = FileLock(lock)
+                held.acquire(timeout=0)
+                held.release()
                 shutil.rmtree(left, ignore_errors=True)
 
 
@@ -213,7 +220,9 @@ class Store:
         if path not in _CHECKED:
             # Once a process: what lies on a disk may have changed since it was written.
             if not _whole(path, manifest):
-                log.warning("note: %s is damaged, and is made again", path)
+                if path not in _TOLD:
+                    log.warning("note: %s is damaged, and is made again", path)
+                _TOLD.add(path)
                 return None
             _CHECKED.add(path)
         return Artefact(f"{stage}-{digest}", path, manifest["result"], manifest["seconds"], reused=True)
@@ -226,8 +235,14 @@ class Store:
     def _require_tag(self) -> None:
         """Refuse a folder that edgekd has not made a store; none, or one without stages, is a store without entries."""
         others = self.root.is_dir() and any(path.name not in (_DEVICES, _SPEED) for path in self.root.iterdir())
-        if others and not (self.root / TAG).is_file():
-            raise UsageError(f"{self.root} is no store of edgekd's: it has no {TAG}; name another --cache-dir")
+        try:
+            ours = _TAG_OF in (self.root / TAG).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            ours = False
+        if others and not ours:
+            raise UsageError(
+                f"{self.root} is no store of edgekd's: it has no {TAG} of its own; name another --cache-dir"
+            )
 
     def entries(self) -> list[tuple[str, Path, int]]:
         """List (stage, folder, bytes) of everything stored, unfinished work included.
@@ -274,7 +289,7 @@ class Store:
         freed = 0
         for stage, folder, size in self.entries():
             with contextlib.suppress(EdgekdError), _locked(folder, stage):
-                shutil.rmtree(folder)
+                _remove(folder)
                 freed += size
         return freed
 
@@ -285,6 +300,23 @@ def _is_artefact(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir() or not _DIGEST.fullmatch(name):
         return False
     return (folder / MANIFEST).is_file() if not rest else rest == "work" or rest.startswith("damaged")
+
+
+def _remove(folder: Path) -> None:
+    """Remove an artefact; of a finished one what its manifest names, and what somebody else has put there stays."""
+    manifest = read_manifest(folder) if _DIGEST.fullmatch(folder.name) else None
+    if manifest is None:
+        shutil.rmtree(folder)
+        return
+    for name in (*manifest["files"], MANIFEST):
+        if not Path(name).is_absolute() and ".." not in Path(name).parts:
+            (folder / name).unlink(missing_ok=True)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _set_aside(folder: Path) -> None:
@@ -302,15 +334,15 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    known = isinstance(manifest, dict) and {"files", "result", "seconds"} <= manifest.keys()
-    # Earlier versions kept sizes, which tell too little.
+    # Earlier versions kept sizes, and no checksum of the manifest itself, which tell too little.
+    known = isinstance(manifest, dict) and {"files", "result", "seconds", _OWN_SUM} <= manifest.keys()
     sums = manifest["files"] if known else None
     return manifest if isinstance(sums, dict) and all(isinstance(digest, str) for digest in sums.values()) else None
 
 
 def _whole(folder: Path, manifest: Mapping[str, Any] | None) -> bool:
-    """Whether there is a manifest, and every file holds the bytes that were written, by its SHA-256."""
-    if manifest is None:
+    """Whether there is a manifest, and it and every file hold the bytes that were written, by their SHA-256."""
+    if manifest is None or manifest[_OWN_SUM] != _sum_of(manifest):
         return False
     try:
         return all(sha256_of(folder / name) == expected for name, expected in manifest["files"].items())
@@ -366,7 +398,14 @@ def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:
     files = {
         str(f.relative_to(work)): sha256_of(f) for f in sorted(work.rglob("*")) if f.is_file() and f.name != MANIFEST
     }
-    write_json(work / MANIFEST, manifest | {"files": files})
+    manifest = json.loads(json.dumps(manifest | {"files": files}))
+    write_json(work / MANIFEST, manifest | {_OWN_SUM: _sum_of(manifest)})
+
+
+def _sum_of(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest but for this sum itself."""
+    content = {key: value for key, value in manifest.items() if key != _OWN_SUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

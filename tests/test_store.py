@@ -184,3 +184,49 @@ def test_temporary_files_of_a_killed_run_go_with_the_next(tmp_path, monkeypatch)
         with own_temporary_folder():
             assert live.is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["edgekd-mine"]
+
+
+def test_a_flip_in_the_manifest_itself_is_noticed(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    made = store.make("s", 1, {}, lambda work: {"ms": 83})
+    monkeypatch.setattr(edgekd.store, "_CHECKED", set())
+    file = made.path / "manifest.json"
+    file.write_text(file.read_text().replace("83", "93"))
+    assert store.verify() == (0, [made.path])
+    again = store.make("s", 1, {}, lambda work: {"ms": 83})
+    assert again.result == {"ms": 83}
+    assert not again.reused
+
+
+def test_what_somebody_else_put_there_stays(tmp_path):
+    def build(work):
+        (work / "sub").mkdir()
+        (work / "sub" / "x").write_text("x")
+
+    store = Store(tmp_path / "store")
+    made = store.make("s", 1, {}, build)
+    (made.path / "notes.txt").write_text("mine")
+    store.clear()
+    assert [path.name for path in made.path.iterdir()] == ["notes.txt"]
+
+
+def test_another_programs_tag_makes_no_store(tmp_path):
+    (tmp_path / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n# another's\n")
+    folder = tmp_path / "objs" / ("a" * 24)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("v")
+    with pytest.raises(UsageError, match="is no store of edgekd's"):
+        Store(tmp_path).clear()
+    assert folder.is_dir()
+
+
+def test_a_folder_that_only_has_such_a_name_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name, files in (("edgekd-run-mine", ["a"]), ("edgekd-run-locked", ["lock", "a"])):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("mine")
+        os.utime(tmp_path / name, (0, 0))
+    with own_temporary_folder():
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edgekd-run-locked", "edgekd-run-mine"]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 
 from edgekd.errors import UsageError
 
+_MOST = 1e9
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -30,8 +32,8 @@ class Limits:
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
-            if value < 0 or (value == 0 and one.name != "waiting"):
-                raise UsageError(f"{flag_of(one.name)} {value}: too small")
+            if not value <= _MOST or value < 0 or (value == 0 and one.name != "waiting"):
+                raise UsageError(f"{flag_of(one.name)} {value}: too small, or too large")
 
 
 def flag_of(name: str) -> str:

@@ -25,7 +25,7 @@ def made(request, budgets, out):
     for folder, each in requests_of(request, budgets, out, overwrite=False).items():
         (out / folder).mkdir(parents=True, exist_ok=True)
         save_request(each, out / folder / "edgekd.yaml")
-        (out / folder / "verdict.json").write_text("{}")
+        (out / folder / "verdict.json").write_text('{"files": {"edgekd.yaml": "sum"}}')
 
 
 def test_a_demo_family_goes_on_where_it_stopped(tmp_path):
@@ -36,6 +36,7 @@ def test_a_demo_family_goes_on_where_it_stopped(tmp_path):
     settled = found["5ms"].profile
     assert settled == demo_profile(settled)
     save_request(found["5ms"], out / "5ms" / "edgekd.yaml")
+    (out / "5ms" / "verdict.json").write_text('{"files": {"edgekd.yaml": "sum"}}')
     assert requests_of(request, (5, 10), out, overwrite=False) == found
 
 
