@@ -38,7 +38,7 @@ from edgekd.latency.targets.build import build_target
 from edgekd.latency.timer import GraphJob, RoundSample
 from edgekd.models.families import host
 from edgekd.profiles import load_request
-from edgekd.runtime.model import read_config
+from edgekd.runtime.config import read_config
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.settings.target import CpuTarget
 from edgekd.settings.task import TextClassification

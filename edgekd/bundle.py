@@ -13,7 +13,7 @@ from edgekd.errors import UsageError
 from edgekd.output import building, check_replaceable, is_empty, of_the_user, publish
 from edgekd.profiles import load_request
 from edgekd.reading import checksum, inside, read_json
-from edgekd.runtime.model import SCHEMA_VERSION
+from edgekd.runtime.config import SCHEMA_VERSION
 from edgekd.runtime.tokenise import cut_side
 from edgekd.runtime.words import PLAIN, WordSplit
 from edgekd.settings.request import Request

@@ -16,7 +16,7 @@ GRAPH_LEVELS = {
 
 
 def session_options(given: Mapping[str, Any] | None = None, threads: int = 1) -> Any:
-    """An `onnxruntime.SessionOptions`: threads are never sized to the host, and only errors are logged.
+    """An `onnxruntime.SessionOptions`: threads are never sized to the host, and nothing is logged.
 
     Args:
         given: A `SessionSpec` in JSON; what it lacks is as onnxruntime has it, but that idle threads sleep.
@@ -28,7 +28,7 @@ def session_options(given: Mapping[str, Any] | None = None, threads: int = 1) ->
     """
     runtime, given = require("onnxruntime", "runtime", "run an ONNX model"), given or {}
     level = given.get("graph_level", "all")
-    if level not in GRAPH_LEVELS:
+    if not isinstance(level, str) or level not in GRAPH_LEVELS:
         raise UsageError(f"config.json: graph_level {level!r} is none of {', '.join(GRAPH_LEVELS)}")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -36,7 +36,8 @@ def session_options(given: Mapping[str, Any] | None = None, threads: int = 1) ->
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, GRAPH_LEVELS[level])
     options.enable_cpu_mem_arena = bool(given.get("arena", True))
-    options.log_severity_level = 3
+    # What goes wrong is raised, too; the runtime's own log would write a file's names to the terminal as they are.
+    options.log_severity_level = 4
     spinning = "1" if given.get("spinning", False) else "0"
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     return options

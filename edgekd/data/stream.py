@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from edgekd.data.files import csv_rows, json_object, suffix_of
 from edgekd.data.table import Row
 from edgekd.errors import DataError
-from edgekd.runtime.model import BundleConfig
+from edgekd.runtime.config import BundleConfig
 from edgekd.settings.columns import Columns
 
 FORMATS = ("text", "jsonl", "csv", "tsv")

@@ -13,7 +13,8 @@ import edgekd
 from edgekd.errors import UsageError
 from edgekd.graph.check import read_model
 from edgekd.resources import ANSWERING, resource
-from edgekd.runtime.model import CPU, BundleConfig, read_config
+from edgekd.runtime.config import BundleConfig, read_config
+from edgekd.runtime.model import CPU
 
 FOLDER = "deploy"
 

@@ -22,7 +22,8 @@ from edgekd.errors import EdgekdError, UsageError, require
 from edgekd.graph.check import read_model
 from edgekd.graph.writer import save_model
 from edgekd.onnx_session import session_options
-from edgekd.runtime.model import CPU, BundleConfig, Model, load, read_config
+from edgekd.runtime.config import BundleConfig, read_config
+from edgekd.runtime.model import CPU, Model, load
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.store import check_file, replacing
 

@@ -24,8 +24,9 @@ from edgekd.latency.timer import BundleJob, GraphJob, Text
 from edgekd.progress import Progress
 from edgekd.proof.latency import ratio_in_turns
 from edgekd.records.base import Interval, Record, read_record
+from edgekd.runtime.config import BundleConfig
 from edgekd.runtime.encodings import MASKED
-from edgekd.runtime.model import CPU, SURROGATES, BundleConfig, load
+from edgekd.runtime.model import CPU, SURROGATES, load
 from edgekd.settings.shape import EncoderShape, HeadShape
 from edgekd.settings.target import Precision
 from edgekd.store import write_json

@@ -31,7 +31,7 @@ from edgekd.reading import inside
 from edgekd.records.base import Record
 from edgekd.records.result import EXIT_CODES, Criterion, Outcome, overall, speed_words
 from edgekd.records.verdict import Verdict, read_verdict
-from edgekd.runtime.model import BundleConfig, read_config
+from edgekd.runtime.config import BundleConfig, read_config
 from edgekd.runtime.tokenise import load_tokenizer
 from edgekd.settings.budget import Budget
 from edgekd.settings.profile import Profile

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,73 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from edgekd.errors import UnavailableError, UsageError, require
+from edgekd.errors import UnavailableError, UsageError, first_line, require
 from edgekd.onnx_session import session_options
 from edgekd.reading import checksum, inside, read_json
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
+from edgekd.runtime.config import BundleConfig, read_config
 from edgekd.runtime.encodings import Encodings, joined_logits
 from edgekd.runtime.tags import OUTSIDE, scheme_of, spans_of
 from edgekd.runtime.tokenise import encode_raw, encode_texts, load_tokenizer
-from edgekd.runtime.words import PLAIN, Span, WordSplit, joined_spans
+from edgekd.runtime.words import Span, joined_spans
 
-SCHEMA_VERSION = 1
 CPU = "CPUExecutionProvider"
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 
-# What a logit row means, in bundles that do not say so themselves; see `edgekd.settings.task.Output`.
-_OUTPUTS = {
-    "text-classification": "classes", "multi-label-classification": "flags", "text-regression": "value",
-    "token-classification": "classes", "joint-intent-slots": "joint",
-}  # fmt: skip
-
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
-_MOST_LABELS, _LONGEST = 100_000, 65_536
+_TRY_SECONDS = 8.0
 
 Text = str | Sequence[str]
 
 
 # What a model was loaded by: folder, threads, provider.
 _Origin = tuple[Path, int, str | None]
-
-
-@dataclass(frozen=True)
-class BundleConfig:
-    """What config.json says of how the model is run.
-
-    Attributes:
-        labels: Class names in the order of the logits: those of whole texts, where there are slots beside them.
-        task: The task's Hugging Face name.
-        output: What a logit row means: "classes", "flags", "value" or "joint".
-        pair: Whether it takes pairs of texts.
-        max_length: Tokens kept of a text.
-        threads: Intra-op threads it was measured with.
-        session: onnxruntime options it was measured with.
-        slot_labels: Joint tasks: tags in the order of the slots' logits.
-        threshold: Multi-label tasks: a label is given where its probability is above this.
-        words: Word tasks: how plain text is split into words.
-    """
-
-    labels: tuple[str, ...]
-    task: str
-    output: str
-    pair: bool
-    max_length: int
-    threads: int = 1
-    session: dict[str, Any] = field(default_factory=dict)
-    threshold: float = 0.5
-    slot_labels: tuple[str, ...] = ()
-    words: WordSplit = PLAIN
-
-    @property
-    def per_word(self) -> bool:
-        """Whether words are answered, each text's own among them or not."""
-        return self.task == "token-classification" or self.output == "joint"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns of the logit rows."""
-        return self.labels + self.slot_labels
 
 
 class Model:
@@ -102,6 +57,7 @@ class Model:
         self.truncated = 0
         self._tokenizer = tokenizer
         self._session = session
+        self._run_options: Any = None
         self._inputs = [model_input.name for model_input in session.get_inputs()]
         self.threads, self._parallel = threads, threads > 1
         self._scheme = scheme_of(config.slot_labels or config.labels)
@@ -146,6 +102,8 @@ class Model:
         tokenised = time.perf_counter()
         rows = self.run(encodings, batch_size, workers)
         modelled = time.perf_counter()
+        if not np.isfinite(rows).all():
+            raise UsageError("the model's logits are not numbers: make the bundle again")
         answers = self._answers(read, encodings, words, rows, all_scores)
         for answer, text in zip(answers, given, strict=True):
             if self.config.per_word and not isinstance(text, str):
@@ -209,6 +167,27 @@ class Model:
 
         return split
 
+    def try_out(self, file: Path) -> None:
+        """Answer a text, within a time, so that a graph which cannot is known before it is needed.
+
+        Raises:
+            UsageError: It fails, or takes for ever.
+        """
+        from onnxruntime import RunOptions
+
+        self._run_options = RunOptions()
+        ending = threading.Timer(_TRY_SECONDS, setattr, (self._run_options, "terminate", True))
+        ending.daemon = True
+        ending.start()
+        try:
+            self.logits([("on", "off")] if self.config.pair else ["on"])
+        except Exception as error:  # onnxruntime's errors share no class of their own
+            late = f" within {_TRY_SECONDS:g} s" if self._run_options.terminate else ""
+            raise UsageError(f"{file}: it does not answer a text{late}: {first_line(error)[:300]}") from error
+        finally:
+            ending.cancel()
+            self._run_options, self.truncated = None, 0
+
     def run(self, encodings: Encodings, batch_size: int, workers: int = 1) -> NDArray[Any]:
         """Logit rows (rows, labels) of encoded texts, text after text; those of like length run together."""
         for name, number in (("batch_size", batch_size), ("workers", workers)):
@@ -221,7 +200,12 @@ class Model:
             chosen = order[start : start + batch_size]
             batch = encodings.batch(chosen, pad_to_multiple=1)
             feed = {name: batch[name] if name in batch else np.zeros_like(batch["input_ids"]) for name in self._inputs}
-            logits = joined_logits(self._session.run(None, feed))
+            try:
+                outputs = self._session.run(None, feed, self._run_options)
+            except Exception as error:  # onnxruntime's errors share no class of their own
+                reason = str(error).partition("\n")[0][-160:]
+                raise UsageError(f"onnxruntime cannot run the model on these texts: {reason}") from error
+            logits = joined_logits(outputs)
             rows[encodings.row_slots(chosen)] = encodings.rows_of(logits, chosen)
 
         starts = range(0, len(order), batch_size)
@@ -307,15 +291,37 @@ def load(folder: str | Path, *, threads: int | None = None, provider: str | None
     # More would only wait for each other; thousands stop a machine.
     threads = min(threads, cpus)
     session = _open(inside(folder, "model.onnx"), config, threads, provider)
-    taken = [tensor.name for tensor in session.get_inputs()]
+    _check_graph(session, config, folder / "model.onnx")
+    model = Model(config, tokenizer, session, threads, (folder.resolve(), threads, provider))
+    model.try_out(folder / "model.onnx")
+    return model
+
+
+def _check_graph(session: Any, config: BundleConfig, file: Path) -> None:
+    """Refuse a graph whose inputs and outputs are not those of the task."""
+    taken = {tensor.name: tensor for tensor in session.get_inputs()}
     if "input_ids" not in taken or not set(taken) <= _INPUTS:
-        raise UsageError(f"{folder / 'model.onnx'}: it takes {', '.join(taken)[:200]}; a bundle's takes tokens")
-    outputs = session.get_outputs()[0].shape
-    if isinstance(outputs[-1], int) and outputs[-1] != len(config.labels):
-        raise UsageError(
-            f"{folder}: model.onnx gives {outputs[-1]} logits, config.json names {len(config.labels)} labels"
-        )
-    return Model(config, tokenizer, session, threads, (folder.resolve(), threads, provider))
+        raise UsageError(f"{file}: it takes {', '.join(taken)[:200]}; a bundle's takes tokens")
+    for name, tensor in taken.items():
+        if tensor.type not in ("tensor(int64)", "tensor(int32)") or len(tensor.shape) != 2:
+            raise UsageError(
+                f"{file}: {name} is {tensor.type} of {len(tensor.shape)} axes, not integers (texts, tokens)"
+            )
+        if any(isinstance(size, int) for size in tensor.shape):
+            raise UsageError(f"{file}: {name} takes {tensor.shape} alone, not any number of texts and tokens")
+    # Rows of texts, of words, or of both.
+    ranks = {True: (2, 3), False: (3 if config.per_word else 2,)}[config.output == "joint"]
+    given = session.get_outputs()
+    if tuple(len(tensor.shape or ()) for tensor in given) != ranks:
+        raise UsageError(f"{file}: its outputs are not those of {config.task}")
+    columns = (config.labels, config.slot_labels) if len(given) > 1 else (config.columns,)
+    for tensor, names in zip(given, columns, strict=True):
+        if tensor.type not in ("tensor(float)", "tensor(float16)"):
+            raise UsageError(f"{file}: {tensor.name} is {tensor.type}, and logits are floats")
+        if isinstance(tensor.shape[-1], int) and tensor.shape[-1] != len(names):
+            raise UsageError(
+                f"{file.parent}: model.onnx gives {tensor.shape[-1]} logits, config.json names {len(names)} labels"
+            )
 
 
 def _check_whole(folder: Path) -> None:
@@ -339,64 +345,6 @@ def _check_whole(folder: Path) -> None:
 
 def _load_again(folder: Path, threads: int, provider: str | None) -> Model:
     return load(folder, threads=threads, provider=provider)
-
-
-def read_config(file: Path) -> BundleConfig:
-    """Read a bundle's config.json.
-
-    Raises:
-        UsageError: It is missing, broken, of another version or no bundle's.
-    """
-    if not file.is_file():
-        raise UsageError(f"{file}: missing; is this an edgekd bundle?")
-    config = read_json(file, "copy the bundle again")
-    own = config.get("edgekd") if isinstance(config, dict) else None
-    if not isinstance(own, dict):
-        raise UsageError(f"{file}: it has no 'edgekd' key; is this an edgekd bundle?")
-    if own.get("schema_version") != SCHEMA_VERSION:
-        raise UsageError(
-            f"{file}: schema version {own.get('schema_version')}, but this edgekd reads {SCHEMA_VERSION}:"
-            " use the edgekd that wrote the bundle, or write it again"
-        )
-    try:
-        names = config["id2label"]
-        missing = [i for i in range(len(names)) if str(i) not in names]
-        if missing:
-            raise UsageError(f"{file}: id2label has {len(names)} labels but no id {missing[0]}: count them from 0")
-        output = own.get("output") or _OUTPUTS.get(own["task"]["name"], "")
-        if output not in _OUTPUTS.values():
-            raise UsageError(f"{file}: no task {own['task']['name']!r} is known: use the edgekd that wrote the bundle")
-        return _checked(file, BundleConfig(
-            labels=tuple(names[str(i)] for i in range(len(names))),
-            task=own["task"]["name"],
-            output=output,
-            pair=bool(own["task"].get("pair", False)),
-            max_length=int(own["max_length"]),
-            threads=int(own.get("threads", 1)),
-            session=dict(own.get("session") or {}),
-            threshold=float(own["task"].get("threshold", 0.5)),
-            slot_labels=tuple(own.get("slot_labels", ())),
-            words=_words(own.get("words", {})),
-        ))  # fmt: skip
-    except KeyError as error:
-        raise UsageError(f"{file}: key {error} is missing; write the bundle again") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{file}: broken ({error}); write the bundle again") from error
-
-
-def _checked(file: Path, config: BundleConfig) -> BundleConfig:
-    """The configuration, once its numbers are such as a bundle can have."""
-    if not all(isinstance(label, str) for label in config.columns) or not 1 <= len(config.columns) <= _MOST_LABELS:
-        raise UsageError(f"{file}: labels are 1 to {_MOST_LABELS:,} strings; write the bundle again")
-    if not 1 <= config.max_length <= _LONGEST:
-        raise UsageError(f"{file}: max_length is {config.max_length}, not 1 to {_LONGEST:,}; write the bundle again")
-    if config.threads < 1 or not 0 <= config.threshold <= 1:
-        raise UsageError(f"{file}: threads are 1 or more, a threshold 0 to 1; write the bundle again")
-    return config
-
-
-def _words(content: dict[str, Any]) -> WordSplit:
-    return WordSplit(**{**content, "whole": tuple(content.get("whole", ()))})
 
 
 def _open(file: Path, config: BundleConfig, threads: int, provider: str | None) -> Any:

@@ -86,6 +86,8 @@ def _growth(normalizer: dict[str, Any]) -> float:
     """Characters that a normalizer makes of one, at most."""
     if normalizer.get("type") == "Sequence":
         return prod(map(_growth, normalizer.get("normalizers", [])))
+    if normalizer.get("type") == "Prepend":
+        return 1.0 + len(normalizer.get("prepend", ""))
     if normalizer.get("type") != "Replace":
         return 1.0
     content, pattern = len(normalizer.get("content", "")), normalizer.get("pattern", {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekd.runtime.model import BundleConfig
+from edgekd.runtime.config import BundleConfig
 
 Schema = dict[str, Any]
 

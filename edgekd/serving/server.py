@@ -30,7 +30,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgekd.errors import UsageError
 from edgekd.latency.machine import usable_cpus
-from edgekd.runtime.model import Model, Text, load, read_config
+from edgekd.runtime.config import read_config
+from edgekd.runtime.model import Model, Text, load
 from edgekd.serving.connections import Connection, GracefulServer
 from edgekd.serving.limits import Limits
 from edgekd.serving.schema import ERROR, answers_schema, request_schema

@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.data.stream import open_texts
 from edgekd.errors import DataError
-from edgekd.runtime.model import BundleConfig
+from edgekd.runtime.config import BundleConfig
 from edgekd.settings.columns import Columns
 
 TEXTS = BundleConfig(("a", "b"), "text-classification", "classes", pair=False, max_length=16)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from edgekd.errors import UnavailableError, UsageError
+from edgekd.runtime import config as config_module
 from edgekd.runtime import load
 from edgekd.runtime import model as model_module
 from edgekd.settings import task as specifications
@@ -82,7 +83,7 @@ def test_numbers_below_one_are_refused(sentiment, number):
 
 def test_the_runtime_knows_every_task():
     """Its own list, since that of the specifications brings pydantic."""
-    assert {name: kind.output for name, kind in specifications.TASKS.items()} == model_module._OUTPUTS
+    assert {name: kind.output for name, kind in specifications.TASKS.items()} == config_module._OUTPUTS
 
 
 def test_a_task_of_the_future_is_refused(sentiment):

@@ -282,6 +282,7 @@ def test_the_side_is_kept_in_the_file(tokenizer, tmp_path):
     ("normalizer", "words"),
     [
         (normalizers.Sequence([normalizers.Replace("a", "aa")] * 40), "makes up to 1.1e"),
+        (normalizers.Prepend("x" * 10_000), "makes up to 1e\\+04"),
         (normalizers.Replace(Regex("a*"), "b" * 2000), "makes up to 2e"),
     ],
 )
