@@ -62,6 +62,7 @@ def test_dry_run_of_the_demo_knows_its_own_bundle(capsys, tmp_path, flags, folde
     request = Request.model_validate(json.loads(printed)["request"])
     assert request.profile == demo_profile(request.profile)
     save_request(request, bundle / "edgekd.yaml")
+    (bundle / "verdict.json").write_text('{"files": {"edgekd.yaml": "sum"}}')
     code, _, err = run(capsys, *arguments, *flags)
     assert code == 0, err
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -46,16 +47,23 @@ def refused(out, asked=None, overwrite=True):
     return str(caught.value)
 
 
+def finish(folder, *more):
+    """A folder as a finished run of `request()` leaves it."""
+    save_request(request(), folder / "edgekd.yaml")
+    for name in more:
+        (folder / name).write_text("1")
+    (folder / "verdict.json").write_text(json.dumps({"files": dict.fromkeys(("edgekd.yaml", *more), "sum")}))
+
+
 def test_claim_builds_beside_and_publish_replaces(tmp_path):
     out = tmp_path / "bundle"
     with claimed(out, request(), overwrite=False) as work:
-        save_request(request(), work / "edgekd.yaml")
+        finish(work)
         assert not out.exists()
         publish_bundle(work, out, request(), overwrite=False)
     with claimed(out, request(), overwrite=False) as again:  # the same request: made again
         assert (out / "edgekd.yaml").is_file()
-        save_request(request(), again / "edgekd.yaml")
-        (again / "new").write_text("1")
+        finish(again, "new")
         publish_bundle(again, out, request(), overwrite=False)
     assert (out / "new").is_file()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
@@ -64,7 +72,7 @@ def test_claim_builds_beside_and_publish_replaces(tmp_path):
 def test_claim_refuses_another_request_unless_told(tmp_path):
     out = tmp_path / "bundle"
     out.mkdir()
-    save_request(request(), out / "edgekd.yaml")
+    finish(out)
     assert "holds something else" in refused(out, request(budget=5.0), overwrite=False)
     with claimed(out, request(budget=5.0), overwrite=True) as work:
         assert work.is_dir()
@@ -121,7 +129,7 @@ def test_neighbours_of_the_bundle_are_nobodys_business(tmp_path):
         (tmp_path / name).mkdir()
     for _ in range(2):
         with claimed(out, request(), overwrite=False) as work:
-            save_request(request(), work / "edgekd.yaml")
+            finish(work)
             publish_bundle(work, out, request(), overwrite=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "bundle.old", "bundle.work"]
 
