@@ -48,10 +48,12 @@ def of_json(rng, data):
     content = json.loads(data)
     top = list(places(content))
     for _ in range(rng.choice((1, 1, 2))):
-        made = put(content, rng.choice(top), rng.choice(NASTY))
-        if made is not None:
-            content = made
-            break
+        # The second place may have gone with the first.
+        with contextlib.suppress(TypeError, KeyError, IndexError):
+            made = put(content, rng.choice(top), rng.choice(NASTY))
+            if made is not None:
+                content = made
+                break
     return json.dumps(content).encode("utf-8", "surrogatepass")
 
 
