@@ -29,7 +29,10 @@ def inside(folder: Path, name: str) -> Path:
         UsageError: It is a link that leads out of the folder. The blobs of a hub's cache are the exception.
     """
     path = folder / name
-    home, target = folder.resolve(), path.resolve()
+    try:
+        home, target = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError) as error:  # the second before Python 3.13
+        raise UsageError(f"{path}: a link that leads nowhere; copy the file itself there") from error
     # A snapshot in the hub's cache: models--NAME/snapshots/REVISION, whose files are links to models--NAME/blobs.
     homes = [home, *([home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [])]
     if not any(target.is_relative_to(one) for one in homes):

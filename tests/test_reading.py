@@ -79,6 +79,9 @@ def test_a_link_is_followed_inside_its_folder_and_in_the_hubs_cache_alone(tmp_pa
     (tmp_path / "link").symlink_to(folder)
     for name in ("real", "near", "blob"):
         assert inside(tmp_path / "link", name).read_text() == "x"
+    (folder / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match="a link that leads nowhere"):
+        inside(folder, "loop")
     for name in ("far", "../../../secret.txt"):
         with pytest.raises(UsageError, match="a link that leads out of the folder"):
             inside(folder, name)
