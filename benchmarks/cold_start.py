@@ -72,6 +72,14 @@ def many_texts(model: Model, texts: list[str], workers: int, rounds: int) -> dic
     return found
 
 
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """Flags of what is measured on a bundle and texts; see `read_texts`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--texts", type=Path, help="a .jsonl file with `text`; else generic sentences")
+    return parser
+
+
 def read_texts(file: Path | None, count: int) -> list[str]:
     """So many texts, repeated where there are too few."""
     if file is None:
@@ -82,9 +90,7 @@ def read_texts(file: Path | None, count: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--texts", type=Path, help="a .jsonl file with `text`; else generic sentences")
+    parser = parser_of(__doc__)
     parser.add_argument("--processes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()

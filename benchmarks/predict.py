@@ -8,7 +8,6 @@ answer is measured with one text, and taken off both.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from cold_start import read_texts
+from cold_start import parser_of, read_texts
 from record import write_record
 
 GOALS = {"ratio": 0.95}
@@ -39,9 +38,7 @@ def seconds(command: list[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--texts", type=Path, help="a .jsonl file with `text`; else generic sentences")
+    parser = parser_of(__doc__)
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

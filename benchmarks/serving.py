@@ -9,7 +9,6 @@ A latency counts from the moment when the request was due, so that a server that
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cold_start import read_texts
+from cold_start import parser_of, read_texts
 from record import write_record
 
 from edgekd.errors import UsageError
@@ -57,6 +56,25 @@ class Outcome:
     stolen: list[tuple[float, float]] = field(default_factory=list)
 
 
+def post(body: bytes) -> bytes:
+    """A request to /predict as it is sent."""
+    return (
+        b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % len(body) + body
+    )
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes) -> tuple[int, bool]:
+    """Send a request and read its answer: the status, and whether the server closes the connection then."""
+    writer.write(sent)
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    if length is None:
+        raise ConnectionError("a response without a length")
+    await reader.readexactly(int(length[1]))
+    return int(head.split(b" ", 2)[1]), b"connection: close" in head.lower()
+
+
 class Client:
     """As many kept-alive connections as are needed at once, used in turns so that none idles until it is closed."""
 
@@ -67,17 +85,9 @@ class Client:
     async def ask(self, body: bytes) -> int:
         """The status of one request."""
         reader, writer = self.idle.popleft() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(
-            b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\n\r\n" % len(body) + body
-        )
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-        if length is None:
-            raise ConnectionError("a response without a length")
-        await reader.readexactly(int(length[1]))
+        status, _ = await exchange(reader, writer, post(body))
         self.idle.append((reader, writer))
-        return int(head.split(b" ", 2)[1])
+        return status
 
 
 @contextmanager
@@ -202,9 +212,7 @@ def summary(outcome: Outcome, minutes: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--texts", type=Path, help="a .jsonl file with `text`; else generic sentences")
+    parser = parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--load", type=float, default=GOALS["load"], help="share of cores / service time")
     options = parser.parse_args()

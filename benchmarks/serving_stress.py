@@ -16,13 +16,11 @@ The server runs on all CPUs of this process but the last, the clients on the las
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -32,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cold_start import read_texts
+from cold_start import parser_of, read_texts
 from record import write_record
 
-from serving import growth_mb, metric, server
+from serving import exchange, growth_mb, metric, post, server
 
 CLIENTS = 16
 GOALS = {
@@ -44,11 +42,6 @@ GOALS = {
     "terminate": {"lost": 0, "exit": 0},
 }
 TURN_S = 10.0
-
-
-def request(body: bytes) -> bytes:
-    head = "POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: "
-    return f"{head}{len(body)}\r\n\r\n".encode() + body
 
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -67,16 +60,13 @@ class Client:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self.streams
         try:
-            writer.write(sent)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-            await reader.readexactly(int(length[1]) if length else 0)
+            status, closes = await exchange(reader, writer, sent)
         except (OSError, EOFError):
             self.close()
             raise
-        if b"connection: close" in head.lower():
+        if closes:
             self.close()
-        return int(head.split(b" ", 2)[1])
+        return status
 
     def close(self) -> None:
         """Before the next request."""
@@ -243,15 +233,12 @@ async def until_the_end(port: int, short: list[bytes], pid: int) -> tuple[Counte
                 return
             while True:
                 try:
-                    writer.write(rng.choice(short))
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-                    await reader.readexactly(int(length[1]) if length else 0)
+                    status, closes = await exchange(reader, writer, rng.choice(short))
                 except (OSError, EOFError) as error:
                     fates[f"lost: {type(error).__name__}"] += 1
                     break
-                fates[head.split(b" ", 2)[1].decode()] += 1
-                if b"connection: close" in head.lower():
+                fates[str(status)] += 1
+                if closes:
                     writer.close()
                     # A client that was told to come back later goes to another server.
                     return
@@ -285,16 +272,14 @@ def terminate(bundle: Path, short: list[bytes], times: int, served: set[int], as
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--texts", type=Path, help="a .jsonl file with `text`; else generic sentences")
+    parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("part", choices=GOALS)
     options = parser.parse_args()
     texts = read_texts(options.texts, 1000)
-    short = [request(json.dumps({"texts": [text]}).encode()) for text in texts]
-    long = request(json.dumps({"texts": [". " * 7900] * 60}).encode())
+    short = [post(json.dumps({"texts": [text]}).encode()) for text in texts]
+    long = post(json.dumps({"texts": [". " * 7900] * 60}).encode())
     mine = sorted(os.sched_getaffinity(0))
     served, asking = set(mine[:-1]) or set(mine), {mine[-1]}
     if options.part == "terminate":

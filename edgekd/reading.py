@@ -40,16 +40,21 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex.
+    """`sha256_of` a file that somebody else may have made.
 
     Raises:
         UsageError: It is larger than any file of a bundle.
     """
     if (size := path.stat().st_size) > MOST_MODEL_BYTES:
         raise UsageError(f"{path}: {size / 2**30:,.0f} GiB, which no file of a bundle has; copy the bundle again")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def read_text(path: Path, mend: str = "make it again", most: int = MOST_BYTES) -> str:

@@ -8,8 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 ANSWERING = (
     "onnx_session.py", "reading.py", "runtime/__init__.py", "runtime/answers.py", "runtime/config.py",
-    "runtime/encodings.py",
-    "runtime/model.py", "runtime/tags.py", "runtime/tokenise.py", "runtime/words.py",
+    "runtime/encodings.py", "runtime/model.py", "runtime/tags.py", "runtime/tokenise.py", "runtime/words.py",
 )  # fmt: skip
 """The files of this package that serve a bundle; they import numpy, tokenizers and onnxruntime."""
 

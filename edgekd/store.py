@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import EdgekdError, UsageError
+from edgekd.reading import sha256_of
 
 MANIFEST = "manifest.json"
 _OWN_SUM = "sha256"
@@ -44,7 +45,6 @@ _DIGEST = re.compile(r"[0-9a-f]{24}")
 
 # Artefacts whose files this process has read whole.
 _CHECKED: set[Path] = set()
-_TOLD: set[Path] = set()
 
 log = logging.getLogger("edgekd.store")
 
@@ -197,7 +197,7 @@ class Store:
         final.parent.mkdir(parents=True, exist_ok=True)
         self._tag()
         with _awaited(final, stage):
-            found = self._find(stage, digest)  # another process may have finished it meanwhile
+            found = self._find(stage, digest, tell=True)  # another process may have finished it meanwhile
             if found is not None:
                 return found
             work = final.with_suffix(".work")
@@ -212,7 +212,7 @@ class Store:
             _CHECKED.add(final)
         return Artefact(f"{stage}-{digest}", final, result, seconds, reused=False)
 
-    def _find(self, stage: str, digest: str) -> Artefact | None:
+    def _find(self, stage: str, digest: str, tell: bool = False) -> Artefact | None:
         path = self.root / stage / digest
         manifest = read_manifest(path)
         if manifest is None:
@@ -220,9 +220,8 @@ class Store:
         if path not in _CHECKED:
             # Once a process: what lies on a disk may have changed since it was written.
             if not _whole(path, manifest):
-                if path not in _TOLD:
+                if tell:
                     log.warning("note: %s is damaged, and is made again", path)
-                _TOLD.add(path)
                 return None
             _CHECKED.add(path)
         return Artefact(f"{stage}-{digest}", path, manifest["result"], manifest["seconds"], reused=True)
@@ -350,12 +349,6 @@ def _whole(folder: Path, manifest: Mapping[str, Any] | None) -> bool:
         return False
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check_file(path: Path) -> None:
     """Refuse a file that could not be written, before anything is measured for it.
 
@@ -398,6 +391,7 @@ def _write_manifest(work: Path, manifest: dict[str, Any]) -> None:
     files = {
         str(f.relative_to(work)): sha256_of(f) for f in sorted(work.rglob("*")) if f.is_file() and f.name != MANIFEST
     }
+    # As it will be read: a key that is no string would be sorted otherwise.
     manifest = json.loads(json.dumps(manifest | {"files": files}))
     write_json(work / MANIFEST, manifest | {_OWN_SUM: _sum_of(manifest)})
 

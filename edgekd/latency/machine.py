@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgekd.errors import UsageError
+from edgekd.onnx_session import cpus_of_process
 
 _ROOT = Path("/")
 _FLAGS = {
@@ -98,7 +99,7 @@ def read_machine(root: Path = _ROOT) -> Machine:
         instruction_sets=_instruction_sets(info),
         physical_cores=_physical_cores(info),
         logical_cores=os.cpu_count() or 1,
-        affinity=_affinity(),
+        affinity=cpus_of_process(),
         cpu_quota=cpu_quota(root),
         governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         frequency_mhz=_frequency(root, info),
@@ -121,7 +122,7 @@ def fingerprint(machine: Machine) -> str:
 def usable_cpus() -> int:
     """CPUs this process may keep busy: its affinity, or its quota rounded down where that is less; >= 1."""
     quota = cpu_quota()
-    return max(1, _affinity() if quota is None else min(_affinity(), math.floor(quota)))
+    return max(1, cpus_of_process() if quota is None else min(cpus_of_process(), math.floor(quota)))
 
 
 def check_threads(threads: int) -> None:
@@ -137,7 +138,7 @@ def check_threads(threads: int) -> None:
         quota = cpu_quota()
         limit = "no CPU quota" if quota is None else f"CPU quota {quota:g}"
         raise UsageError(
-            f"--threads {threads}: this process may use {usable} (affinity {_affinity()}, {limit}): "
+            f"--threads {threads}: this process may use {usable} (affinity {cpus_of_process()}, {limit}): "
             f"ask for --threads {usable} or raise the limit"
         )
 
@@ -184,12 +185,6 @@ def _upwards(mount: Path, path: str) -> list[Path]:
     """The control group's folder and every folder above it, down to the mount."""
     parts = [part for part in path.split("/") if part not in ("", "..")]
     return [mount.joinpath(*parts[:i]) for i in range(len(parts), -1, -1)]
-
-
-def _affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _read(path: Path) -> str | None:

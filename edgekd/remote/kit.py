@@ -20,8 +20,8 @@ from edgekd.errors import UnavailableError, UsageError
 from edgekd.latency import machine
 from edgekd.latency.clocks import judged_clock
 from edgekd.latency.timer import Job, ProcessTimer
-from edgekd.reading import read_json
-from edgekd.store import sha256_of, write_json
+from edgekd.reading import read_json, sha256_of
+from edgekd.store import write_json
 
 if TYPE_CHECKING:
     from edgekd.settings.target import AskedClock, Clock

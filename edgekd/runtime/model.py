@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgekd.errors import UnavailableError, UsageError, first_line, require
-from edgekd.onnx_session import session_options
+from edgekd.onnx_session import cpus_of_process, session_options
 from edgekd.reading import checksum, inside, read_json
 from edgekd.runtime.answers import classify, classify_all, softmax, text_spans
 from edgekd.runtime.config import BundleConfig, read_config
@@ -284,12 +283,11 @@ def load(folder: str | Path, *, threads: int | None = None, provider: str | None
     _check_whole(folder)
     config = read_config(inside(folder, "config.json"))
     tokenizer = load_tokenizer(inside(folder, "tokenizer.json"))
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = config.threads if threads is None else threads
     if threads < 1:
         raise UsageError(f"threads is {threads}: give 1 or more")
     # More would only wait for each other; thousands stop a machine.
-    threads = min(threads, cpus)
+    threads = min(threads, cpus_of_process())
     session = _open(inside(folder, "model.onnx"), config, threads, provider)
     _check_graph(session, config, folder / "model.onnx")
     model = Model(config, tokenizer, session, threads, (folder.resolve(), threads, provider))
@@ -310,7 +308,7 @@ def _check_graph(session: Any, config: BundleConfig, file: Path) -> None:
         if any(isinstance(size, int) for size in tensor.shape):
             raise UsageError(f"{file}: {name} takes {tensor.shape} alone, not any number of texts and tokens")
     # Rows of texts, of words, or of both.
-    ranks = {True: (2, 3), False: (3 if config.per_word else 2,)}[config.output == "joint"]
+    ranks = (2, 3) if config.output == "joint" else (3,) if config.per_word else (2,)
     given = session.get_outputs()
     if tuple(len(tensor.shape or ()) for tensor in given) != ranks:
         raise UsageError(f"{file}: its outputs are not those of {config.task}")

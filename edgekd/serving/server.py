@@ -7,7 +7,6 @@ measured with; requests take turns. Everything is refused that a client could br
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import socket
@@ -30,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgekd.errors import UsageError
 from edgekd.latency.machine import usable_cpus
+from edgekd.reading import sha256_of
 from edgekd.runtime.config import read_config
 from edgekd.runtime.model import Model, Text, load
 from edgekd.serving.connections import Connection, GracefulServer
@@ -99,8 +99,7 @@ class Server:
         # More threads than the container's quota allows would be stopped in mid-call.
         self.threads = min(read_config(bundle / "config.json").threads, cpus)
         self.model = load(bundle, threads=self.threads)
-        with (bundle / "model.onnx").open("rb") as file:
-            self.metrics = Metrics(self.model, hashlib.file_digest(file, "sha256").hexdigest())
+        self.metrics = Metrics(self.model, sha256_of(bundle / "model.onnx"))
         self.turns = Turns(self._predict, cpus // self.threads, _CHARACTERS * self.model.config.max_length)
         self.metrics.open.set_function(lambda: self.turns.open)
         # Set when the server ends: nothing new is taken; and when it ends at once: nobody waits on.

@@ -182,6 +182,7 @@ def test_python_runs_as_it_stands(tiny_encoder, tiny_teacher, intent_data, tmp_p
     monkeypatch.setenv("EDGEKD_CACHE", str(tmp_path / "cache"))
     import edgekd
 
+    printed, left = io.StringIO(), {}
     for page in ("docs/python.md", "README.md", "docs/tasks.md"):
         for code in texts_of("python", page):
             names = {"edgekd": edgekd}
@@ -192,8 +193,12 @@ def test_python_runs_as_it_stands(tiny_encoder, tiny_teacher, intent_data, tmp_p
                 words = ["compress", "--teacher", "my-bert", "--data", "data", "--latency-ms", "10"]
                 run(tmp_path, [*words, "--always-distill", "--out", "distilled"])
                 shutil.copytree(tmp_path / "distilled" / "student", tmp_path / "bundle" / "student")
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(printed):
                 exec(code, names)
+            left |= names
+    assert "'label'" in printed.getvalue()
+    assert left["result"].outcome in printed.getvalue()
+    assert type(left["student"]).__name__ == "StudentModel"
 
 
 def test_code_to_write_into_a_module_runs_there():

@@ -107,7 +107,7 @@ def test_cpu_quota(tmp_path, files, quota):
 
 @pytest.mark.parametrize(("affinity", "quota", "usable"), [(8, None, 8), (8, 2.5, 2), (8, 0.5, 1), (2, 16.0, 2)])
 def test_usable_cpus_and_threads(monkeypatch, affinity, quota, usable):
-    monkeypatch.setattr(module, "_affinity", lambda: affinity)
+    monkeypatch.setattr(module, "cpus_of_process", lambda: affinity)
     monkeypatch.setattr(module, "cpu_quota", lambda: quota)
     assert usable_cpus() == usable
     check_threads(usable)
