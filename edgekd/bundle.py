@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import UsageError
-from edgekd.output import building, check_replaceable, is_empty, of_the_user, publish
+from edgekd.output import building, check_ours, check_replaceable, is_empty, publish
 from edgekd.profiles import load_request
 from edgekd.reading import checksum, inside, read_json
 from edgekd.runtime.config import SCHEMA_VERSION
@@ -163,11 +163,7 @@ def check_out(out: Path, request: Request, overwrite: bool) -> None:
         raise UsageError(f"--out {out} holds something else, and no bundle: choose another folder")
     if _request_of(out) != request and not overwrite:
         raise UsageError(f"--out {out} holds something else: choose another folder, or add --overwrite")
-    if others := _not_ours(out):
-        raise UsageError(
-            f"--out {out} is replaced whole, and has files that are not the bundle's ({others[0]}"
-            f"{f' and {len(others) - 1} more' if others[1:] else ''}): move them, or choose another folder"
-        )
+    check_ours(out)
 
 
 @contextmanager
@@ -194,17 +190,6 @@ def publish_bundle(work: Path, out: Path, request: Request, overwrite: bool) -> 
     except UsageError as error:
         raise UsageError(f"{error}; the finished bundle is in {work}") from error
     publish(work, out)
-
-
-def _not_ours(out: Path) -> list[str]:
-    """Files that the bundle's verdict does not name; what Python compiles of `deploy/` counts as its own."""
-    verdict = read_json(inside(out, "verdict.json"), "choose another folder")
-    known = {*(verdict.get("files", ()) if isinstance(verdict, dict) else ()), "verdict.json", "result.json"}
-    found = (path.relative_to(out) for path in out.rglob("*") if not path.is_dir() or path.is_symlink())
-    return sorted(
-        name.as_posix() for name in found
-        if name.as_posix() not in known and "__pycache__" not in name.parts and of_the_user(Path(name.parts[0]))
-    )  # fmt: skip
 
 
 def _request_of(out: Path) -> Request | None:

@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgekd.errors import UsageError
-from edgekd.store import held
+from edgekd.reading import inside, read_json
+from edgekd.store import held, write_json
 
 # Of a name that nobody but this program gives: what a killed run left there may go.
 _OURS = ".edgekd-"
+# Which files of a result are this program's: a bundle's verdict names them, and this list those of all else.
+_VERDICT, _FILES = "verdict.json", "files.json"
 
 
 def check_replaceable(out: Path, reads: Mapping[str, str | Path | None]) -> None:
@@ -49,15 +52,55 @@ def is_empty(out: Path) -> bool:
     return not out.exists() or not any(map(of_the_user, out.iterdir()))
 
 
+def check_ours(out: Path) -> None:
+    """Refuse a folder that would be replaced whole, and holds files that this program has not written there.
+
+    Raises:
+        UsageError: It names the first of them.
+    """
+    if is_empty(out):
+        return
+    others = _files(out) - _named(out)
+    if others:
+        raise UsageError(
+            f"--out {out} is replaced whole, and has files that edgekd has not made ({min(others)}"
+            f"{f' and {len(others) - 1} more' if len(others) > 1 else ''}): move them, or choose another folder"
+        )
+
+
+def _files(folder: Path) -> set[str]:
+    """All files of a result, by their paths in it; what Python compiles of a bundle's `deploy/` belongs to nobody."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {
+        name.as_posix() for name in found
+        if "__pycache__" not in name.parts and of_the_user(Path(name.parts[0]))
+    }  # fmt: skip
+
+
+def _named(out: Path) -> set[str]:
+    """The files that a result says are its own."""
+    names = set()
+    for name in (_VERDICT, _FILES):
+        if (out / name).is_file():
+            said = read_json(inside(out, name), "choose another folder")
+            files = said.get("files") if isinstance(said, dict) else None
+            # A list, or checksums by name.
+            names |= {name, *map(str, files or ())}
+            # Of a bundle it is written last, when the verdict is.
+            names |= {"result.json"} if name == _VERDICT else set()
+    return names
+
+
 @contextmanager
 def building(out: Path) -> Iterator[Path]:
     """An empty folder to build in, for this run alone until the end of the block; see `publish`.
 
     Raises:
-        UsageError: Another run makes it, or nothing can be written there.
+        UsageError: Another run makes it, nothing can be written there, or it holds what `check_ours` refuses.
     """
     check_replaceable(out, {})
     with locked(out):
+        check_ours(out)
         work, old = hidden(out, "work"), hidden(out, "old")
         try:
             if is_empty(out) and old.is_dir():
@@ -96,7 +139,17 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def publish(work: Path, out: Path) -> None:
-    """Put what was built in its place; what was there goes once all of it is there."""
+    """Put what was built in its place; what was there goes once all of it is there.
+
+    Raises:
+        UsageError: See `check_ours`; the result waits in `work`.
+    """
+    try:
+        check_ours(out)
+    except UsageError as error:
+        raise UsageError(f"{error}; the finished result is in {work}") from error
+    if not (work / _VERDICT).is_file():
+        write_json(work / _FILES, {"made_by": "edgekd", "files": sorted(_files(work))})
     place = out.resolve()
     old = hidden(out, "old")
     shutil.rmtree(old, ignore_errors=True)

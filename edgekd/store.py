@@ -233,6 +233,8 @@ class Store:
 
     def _require_tag(self) -> None:
         """Refuse a folder that edgekd has not made a store; none, or one without stages, is a store without entries."""
+        if self.root.exists() and not self.root.is_dir():
+            raise UsageError(f"{self.root} is a file, and no store of edgekd's; name another --cache-dir")
         others = self.root.is_dir() and any(path.name not in (_DEVICES, _SPEED) for path in self.root.iterdir())
         try:
             ours = _TAG_OF in (self.root / TAG).read_text(encoding="utf-8", errors="replace")
@@ -290,6 +292,8 @@ class Store:
             with contextlib.suppress(EdgekdError), _locked(folder, stage):
                 _remove(folder)
                 freed += size
+                # Whoever waits for it sees that it is gone, and makes another.
+                folder.with_suffix(".lock").unlink(missing_ok=True)
         return freed
 
 
@@ -353,7 +357,8 @@ def check_file(path: Path) -> None:
     """Refuse a file that could not be written, before anything is measured for it.
 
     Raises:
-        UsageError: It is a folder or protected, or its own folder is not there or cannot be written to.
+        UsageError: It is a folder, protected or a pipe that nobody reads, or its own folder is not there or cannot be
+            written to.
     """
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
         raise UsageError(f"{path}: there is no folder {path.parent} that can be written to: make it, or name another")
@@ -361,6 +366,11 @@ def check_file(path: Path) -> None:
         raise UsageError(f"{path} is a folder: name a file")
     if path.exists() and not os.access(path, os.W_OK):
         raise UsageError(f"{path} is write-protected: name another file")
+    if path.is_fifo():
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            raise UsageError(f"{path} is a pipe that nobody reads: name a file") from error
 
 
 @contextlib.contextmanager

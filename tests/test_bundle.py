@@ -34,7 +34,7 @@ def test_files_of_others_are_never_replaced(out, request_, overwrite, name):
     check_out(out, request_, overwrite)
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_text("mine")
-    with pytest.raises(UsageError, match=rf"not the bundle's \({name}\): move them"):
+    with pytest.raises(UsageError, match=rf"edgekd has not made \({name}\): move them"):
         check_out(out, request_, overwrite)
 
 

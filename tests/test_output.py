@@ -35,8 +35,30 @@ def test_a_result_replaces_another_when_it_is_finished(out):
         assert (out / "file").read_text() == "old"
         publish(work, out)
     assert (out / "file").read_text() == "new"
-    assert [path.name for path in out.iterdir()] == ["file"]
+    assert sorted(path.name for path in out.iterdir()) == ["file", "files.json"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "photos/a.jpg", "files.json/x"])
+def test_what_a_result_does_not_name_is_never_replaced(out, name):
+    made(out, "old")
+    if name.startswith("files.json"):
+        (out / "files.json").unlink()
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("mine")
+    with pytest.raises(UsageError, match="files that edgekd has not made"), building(out):
+        pass
+    assert (out / name).read_text() == "mine"
+    assert (out / "file").read_text() == "old"
+
+
+def test_what_comes_while_a_result_is_built_stays(out):
+    with pytest.raises(UsageError, match="the finished result is in") as caught, building(out) as work:
+        (work / "file").write_text("new")
+        (out / "notes.txt").write_text("mine")
+        publish(work, out)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (work / "file").read_text() == "new", caught.value
 
 
 def test_what_is_being_built_is_nothing_of_the_users(out):

@@ -12,7 +12,7 @@ import pytest
 
 import edgekd.store
 from edgekd.errors import UsageError
-from edgekd.store import Store, canonical, own_temporary_folder
+from edgekd.store import Store, canonical, check_file, own_temporary_folder
 
 
 def test_same_key_is_built_once(tmp_path):
@@ -140,12 +140,29 @@ def test_a_store_that_is_not_there_is_empty(tmp_path):
     assert Store(tmp_path).clear() == 0
 
 
+def test_a_file_is_no_store(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="is a file, and no store"):
+        Store(tmp_path / "file").clear()
+
+
+def test_a_pipe_that_nobody_reads_is_no_place_for_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="a pipe that nobody reads"):
+        check_file(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_file(pipe)
+    os.close(reader)
+
+
 def test_clear_frees_and_counts(tmp_path):
     store = Store(tmp_path)
     store.make("s", 1, {}, lambda work: (work / "x").write_bytes(b"0" * 1000) and None)
     assert [stage for stage, _, _ in store.entries()] == ["s"]
     assert store.clear() >= 1000
     assert store.entries() == []
+    assert not any((tmp_path / "s").iterdir())
 
 
 def test_canonical_json_refuses_nan():

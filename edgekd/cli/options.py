@@ -288,9 +288,10 @@ def new_folder(flags: dict[str, Any]) -> Path:
     out: Path | None = flags["out"]
     if out is None:
         raise UsageError("--out is missing: name a folder")
-    from edgekd.output import check_replaceable, is_empty
+    from edgekd.output import check_ours, check_replaceable, is_empty
 
     check_replaceable(out, {f"--{name.replace('_', '-')}": flags.get(name) for name in _READ})
     if not is_empty(out) and not flags["overwrite"]:
         raise UsageError(f"--out {out} is not empty: choose another folder, or add --overwrite")
+    check_ours(out)
     return out

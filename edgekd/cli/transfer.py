@@ -38,7 +38,7 @@ _SHOWN = 3
 @click.option("--teacher", help="Folder of the teacher, in whose space generic texts are compared with yours.")
 @click.option("--profile", default="cpu", show_default=True, help="Profile whose `transfer` settings are used.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the transfer set.")
-@click.option("--overwrite", is_flag=True, help="Write into a folder that is not empty.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder --out.")
 @store_option
 @json_option
 def command(**flags: Any) -> None:
@@ -52,7 +52,7 @@ def command(**flags: Any) -> None:
     source = named("--data", flags["data"])
     require("torch", "cpu", "build a transfer set")
     from edgekd.inputs.transfer_stage import build_transfer_set
-    from edgekd.output import building, is_empty, publish
+    from edgekd.output import building, publish
     from edgekd.session import Session, read
     from edgekd.store import write_json
 
@@ -65,11 +65,7 @@ def command(**flags: Any) -> None:
         generic = None if made.selection is None else made.selection.model_dump(mode="json")
         about = {"texts": len(made.split), "counts": made.counts, "notes": made.notes, "generic": generic}
         write_json(work / "transfer.json", about)
-        if is_empty(out):
-            publish(work, out)
-        else:
-            for file in list(work.iterdir()):
-                file.replace(out / file.name)
+        publish(work, out)
     for line in _said(made):
         console.print(f"transfer: {line}", markup=False)
     console.print(f"{len(made.split)} texts written to {out}")

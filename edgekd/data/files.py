@@ -107,7 +107,7 @@ def read_table(file: Path) -> Table:
     """Read one file, which may be compressed by gzip; raises as `read_tables`."""
     reader = _reader(file)
     if not file.is_file():
-        raise DataError(f"{file}: no such file")
+        raise DataError(f"{file}: {'no file that can be read again' if file.exists() else 'no such file'}")
     if file.stat().st_size == 0:
         raise DataError(f"{file}: empty file")
     return reader(file)

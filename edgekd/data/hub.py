@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
 from edgekd.data.files import canonical_split
 from edgekd.data.table import Table
 from edgekd.errors import DataError, UnavailableError, require
+
+_PATIENCE_SECONDS = 3.0
 
 
 def read_hub(source: str, config: str | None) -> tuple[dict[str, Table], list[str]]:
@@ -27,7 +32,7 @@ def read_hub(source: str, config: str | None) -> tuple[dict[str, Table], list[st
     """
     datasets = require("datasets", "cpu", f"read {source} from the hub")
     try:
-        with _quiet_hub():
+        with _quiet_hub(), _asked_once(datasets, source):
             loaded = datasets.load_dataset(source, config)
     except (ValueError, datasets.exceptions.DatasetNotFoundError) as error:
         raise DataError(f"{source}: the hub cannot give this data set: {_first_line(error)}") from error
@@ -46,6 +51,22 @@ def read_hub(source: str, config: str | None) -> tuple[dict[str, Table], list[st
     if not tables:
         raise DataError(f"{source}: no split is named train, validation or test (found {', '.join(loaded)})")
     return tables, notes
+
+
+@contextmanager
+def _asked_once(datasets: Any, source: str) -> Iterator[None]:
+    """Where the hub does not answer, `datasets` looks into its local cache at once: it would try for half a minute."""
+    before = datasets.config.HF_HUB_OFFLINE
+    try:
+        HfApi().dataset_info(source, timeout=_PATIENCE_SECONDS)
+    except HfHubHTTPError:
+        pass  # an answer, for `datasets` to explain
+    except Exception:  # each library of HTTP has errors of its own
+        datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def test_encoder_that_teach_takes(capsys, tmp_path, tiny_encoder, intent_data, t
     assert (found["loss"], found["texts"], found["held_out_texts"]) == ("minilmv2", 114, 6)
     assert found["held_out_after"] < found["held_out_before"]
     assert {p.name for p in out.iterdir()} == {
-        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "files.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert "--overwrite" in refused(capsys, *arguments)
     code, printed, err = run(

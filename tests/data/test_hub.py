@@ -1,5 +1,7 @@
 import datasets
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from edgekd.data.hub import hub_table, read_hub
 from edgekd.data.read import read_data
@@ -15,7 +17,13 @@ def make(count, hidden=False):
     return datasets.Dataset.from_dict({"text": texts, "label": labels}, features=FEATURES)
 
 
-def answer(monkeypatch, result):
+def answer(monkeypatch, result, hub=None):
+    """What the hub gives; `hub` is raised where it is asked whether it has the set."""
+
+    def ask(api, source, timeout):
+        if hub is not None:
+            raise hub
+
     def load(source, config):
         assert (source, config) == ("owner/name", "small")
         if isinstance(result, Exception):
@@ -23,6 +31,7 @@ def answer(monkeypatch, result):
         return datasets.DatasetDict(result)
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(HfApi, "dataset_info", ask)
 
 
 def test_hub_ids():
@@ -81,6 +90,21 @@ def test_a_wrong_set_or_configuration_is_a_data_error(monkeypatch, error):
         DataError, match=r"owner/name: the hub cannot give this data set: (no such set|Config.*missing\.)$"
     ):
         read_hub("owner/name", "small")
+
+
+@pytest.mark.parametrize(
+    ("answered", "offline"),
+    [(None, False), (HfHubHTTPError.__new__(HfHubHTTPError), False), (OSError("no route"), True)],
+)
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, answered, offline):
+    seen = []
+    answer(monkeypatch, {"train": make(2)}, answered)
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *_: seen.append(datasets.config.HF_HUB_OFFLINE) or {"train": make(2)}
+    )
+    read_hub("owner/name", None)
+    assert seen == [offline]
+    assert not datasets.config.HF_HUB_OFFLINE
 
 
 def test_a_set_without_known_splits(monkeypatch):
