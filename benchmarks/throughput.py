@@ -32,7 +32,7 @@ from transformers import BertConfig, BertForSequenceClassification, PrinterCallb
 from edgekd.distill.engine import Engine
 from edgekd.distill.loop import train
 from edgekd.distill.losses.prediction import kl_divergence
-from edgekd.distill.objective import Batch, LogitObjective, Objective, Terms
+from edgekd.distill.objective import Batch, Objective, Terms, build_objective
 from edgekd.distill.predict import predict_rows
 from edgekd.models.families import host
 from edgekd.models.initialize import random_initial
@@ -255,7 +255,10 @@ class Bench:
             return OnlineLogitObjective(self.online)
 
         def cached() -> Objective:
-            return LogitObjective(Stage(), self.rows, torch.full((len(self.texts),), -100, device=self.engine.device))
+            targets = torch.full((len(self.texts),), -100, device=self.engine.device)
+            return build_objective(
+                Stage(), rows=self.rows, targets=targets, student=None, teacher=lambda: self.online, seed=0
+            )
 
         return {
             "Trainer subclass": self.trainer,

@@ -131,7 +131,7 @@ def training_flops(inputs: Inputs, spec: Distill, shape: EncoderShape, stages: S
     total = 0.0
     for stage, made in zip(spec.stages, stages, strict=True):
         texts = made.result["steps"] * stage.training.batch_size
-        total += _STEP * texts * text_flops(inputs, shape, whole=stage.loss.family in ("hidden", "attention"))
+        total += _STEP * texts * text_flops(inputs, shape, whole=stage.inside)
         total += len(made.result["points"]) * len(inputs.validation.encodings) * text_flops(inputs, shape)
         if stage.online:
             assert inputs.teacher.hosted is not None

@@ -33,7 +33,7 @@ from edgekd.models.initialize import ranked_places, slice_weights
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentConfig, StudentModel
 from edgekd.settings.distill import Stage
-from edgekd.settings.losses import KL, LossSpec
+from edgekd.settings.losses import LossSpec
 from edgekd.settings.shape import Slice
 from edgekd.settings.task import Output
 from edgekd.store import Artefact, Store
@@ -224,10 +224,11 @@ def train_elastic(
             hold.
         task: The task, whose metric scores them.
         lesson: The texts, and the teacher's logits on them.
-        stage: Its schedule, and its loss where that is on logits; else KL is taken.
+        stage: Its schedule, and its loss, which is on logits.
     """
     stage = stage.model_copy(update={"training": engine.resolve(stage.training)})
-    loss: LossSpec = stage.loss if stage.loss.family == "prediction" else KL()
+    loss: LossSpec = stage.loss
+    assert loss.family == "prediction"
     whole = hull(slices)
     base = Start(*slice_weights(*hosted, importance, whole, ranked=True), task.labels)
     key = {

@@ -18,7 +18,7 @@ from edgekd.distill.batches import count_batches, epoch_batches, inputs_of
 from edgekd.distill.checkpoint import Checkpoint, State, snapshot
 from edgekd.distill.engine import Engine
 from edgekd.distill.losses.prediction import is_finite
-from edgekd.distill.objective import Batch, Objective
+from edgekd.distill.objective import CHANGED, LABELS, MIXED, Batch, Objective
 from edgekd.errors import EdgekdError
 from edgekd.runtime.encodings import Encodings
 from edgekd.settings.distill import Training
@@ -105,7 +105,8 @@ def held_out_loss(
     parts = max(1, math.ceil((len(order) - 1) / batch_size))
     for indices in np.array_split(order, parts):
         batch = Batch(encodings, indices, inputs_of(encodings, indices, torch.device(engine.device)))
-        total += len(indices) * float(next(iter(objective(model, batch).values())))
+        terms = objective(model, batch)
+        total += len(indices) * sum(float(term) for name, term in terms.items() if name not in (LABELS, MIXED, CHANGED))
     for module, mode in zip(whole, modes, strict=True):
         module.train(mode)
     return total / len(order)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,12 +22,15 @@ from edgekd.models.online import OnlineTeacher
 from edgekd.models.student import Mix, StudentOutput
 from edgekd.runtime.encodings import Encodings
 from edgekd.settings.distill import Mixup, Stage
-from edgekd.settings.losses import AttentionMaps, HardCE, HiddenStates, MiniLM, MiniLMv2, MutualInformation
+from edgekd.settings.losses import AttentionMaps, HardCE, HiddenStates, Information, LossSpec, MiniLM, MiniLMv2
 from edgekd.settings.shape import EncoderShape
 from edgekd.settings.task import Output
 
 Terms = dict[str, Tensor]
 """Named parts of a loss, already weighted: the loss is their sum."""
+
+LABELS, MIXED, CHANGED = "labels", "mixup", "on_the_fly"
+"""Names of the parts on gold labels and on changed texts; all others are named for their loss."""
 
 
 @dataclass(frozen=True)
@@ -85,125 +88,204 @@ class LabelObjective:
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
         rows = batch.rows(model(**batch.inputs).logits)
-        return {"labels": hard_loss(rows, batch.of(self.targets), self.output)}
+        return {LABELS: hard_loss(rows, batch.of(self.targets), self.output)}
+
+
+class Comparison(Protocol):
+    """One loss between teacher and student: what it reads of both, and its value."""
+
+    @property
+    def spec(self) -> LossSpec:
+        """Which loss."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """What is learned beside the student; None for nothing."""
+
+    @property
+    def reads(self) -> _Reads:
+        """What both must show."""
+
+    def __call__(self, taught: StudentOutput | None, student: StudentOutput, texts: _Texts, batch: Batch) -> Tensor:
+        """The loss, a scalar; `taught` is None where the teacher's answers were kept."""
 
 
 @dataclass(frozen=True)
-class LogitObjective:
-    """A stage's prediction loss, with the loss on gold labels and on changed texts where it asks for them.
+class _Reads:
+    """What a comparison reads beside the logits.
 
     Attributes:
-        stage: The stage.
-        rows: The teacher's logits, computed before, (rows, labels); on the device.
-        targets: Gold labels, one entry a logit row, as `hard_loss` takes them.
-        teacher: Answers changed texts, which nobody could answer before; None where there are none.
-        output: What a logit row means.
-        augment: Changes the texts at every step; None where the stage asks for no such.
+        hidden: Hidden states of both.
+        theirs: Layers (from 1) of the teacher whose queries, keys and values are read.
+        ours: Those of the student.
+        top: The teacher's highest layer that is read; None where it is the head alone.
     """
 
-    stage: Stage
-    rows: Tensor
-    targets: Tensor
-    teacher: OnlineTeacher | None = None
-    output: Output = "classes"
-    module: nn.Module | None = None
-    augment: Augmentation | None = None
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
-        """See `Objective`."""
-        spec = self.stage.loss
-        student = batch.rows(model(**batch.inputs).logits)
-        terms: Terms = {spec.name: distillation_loss(spec, batch.of(self.rows), student, self.output)}
-        if self.stage.hard_weight:
-            terms["labels"] = self.stage.hard_weight * hard_loss(student, batch.of(self.targets), self.output)
-        for texts in _changed(self.stage, batch, self.augment):
-            assert self.teacher is not None
-            taught = batch.rows(_logits(self.teacher(texts.inputs, mix=texts.mix).logits))
-            guessed = batch.rows(model(**texts.inputs, **_mixed(texts.mix)).logits)
-            terms[texts.name] = texts.weight * distillation_loss(spec, taught, guessed, self.output)
-        return terms
+    hidden: bool = False
+    theirs: tuple[int, ...] = ()
+    ours: tuple[int, ...] = ()
+    top: int | None = None
 
 
 @dataclass(frozen=True)
-class HiddenObjective:
-    """A loss on the hidden states of teacher and student.
+class _OfLogits:
+    """A loss on logits; the teacher's on the texts as they are were computed before, (rows, labels)."""
+
+    spec: LossSpec
+    rows: Tensor
+    output: Output
+    module: nn.Module | None = None
+    reads: _Reads = _Reads()
+
+    def __call__(self, taught: StudentOutput | None, student: StudentOutput, texts: _Texts, batch: Batch) -> Tensor:
+        """See `Comparison`."""
+        if texts.plain:
+            rows = batch.of(self.rows)
+        else:
+            assert taught is not None
+            rows = batch.rows(_logits(taught.logits))
+        return distillation_loss(self.spec, rows, batch.rows(_logits(student.logits)), self.output)
+
+
+@dataclass(frozen=True)
+class _OfStates:
+    """A loss on hidden states.
 
     Attributes:
-        stage: The stage.
-        teacher: Run beside the student, no higher than it is read.
         module: The loss, with its projections and critics.
         grid: (teacher's, student's) depth where pairs are weighted by optimal transport; None: evenly.
-        targets: Gold labels, for `hard_weight`.
-        output: What a logit row means.
-        augment: Changes the texts at every step; None where the stage asks for no such.
     """
 
-    stage: Stage
-    teacher: OnlineTeacher
+    spec: LossSpec
     module: HiddenLoss | InformationLoss
     grid: tuple[int, int] | None
-    targets: Tensor
-    output: Output = "classes"
-    augment: Augmentation | None = None
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
-        """See `Objective`."""
-        terms: Terms = {}
-        highest, plain = max(1, *(layer for layer, _ in self.module.pairs)), None
-        for texts in _rounds(self.stage, batch, self.augment):
-            student = model(**texts.inputs, output_hidden_states=True, **_mixed(texts.mix))
-            taught = self.teacher(texts.inputs, hidden=True, last_layer=highest, mix=texts.mix)
-            compared = self._compare(taught.hidden_states, student.hidden_states, texts.mask)
-            terms[texts.name] = texts.weight * compared
-            if texts.plain:
-                plain = taught.hidden_states
-                terms |= _labels(self.stage, batch, student, self.targets, self.output)
-        if isinstance(self.module, InformationLoss) and self.module.training:
-            # After all comparisons: a text must not meet itself in the queue, nor a changed one stay there.
-            assert plain is not None
-            self.module.remember(plain, batch.mask)
-        return terms
+    @property
+    def reads(self) -> _Reads:
+        """See `Comparison`."""
+        return _Reads(hidden=True, top=max(1, *(layer for layer, _ in self.module.pairs)))
 
-    def _compare(self, teacher: Sequence[Tensor] | None, student: Sequence[Tensor], mask: Tensor) -> Tensor:
-        assert teacher is not None
-        costs = self.module.costs(teacher, student, mask)
+    def __call__(self, taught: StudentOutput | None, student: StudentOutput, texts: _Texts, batch: Batch) -> Tensor:
+        """See `Comparison`."""
+        assert taught is not None
+        assert taught.hidden_states is not None
+        assert student.hidden_states is not None
+        costs = self.module.costs(taught.hidden_states, student.hidden_states, texts.mask)
         weights = None if self.grid is None else emd_weights(costs.view(self.grid)).flatten()
         return weigh(costs, weights)
 
 
 @dataclass(frozen=True)
-class AttentionObjective:
-    """A loss on queries, keys and values of teacher and student.
+class _OfRelations:
+    """A loss on queries, keys and values."""
+
+    spec: LossSpec
+    loss: AttentionLoss
+    module: nn.Module | None = None
+
+    @property
+    def reads(self) -> _Reads:
+        """See `Comparison`."""
+        theirs = tuple(self.loss.teacher_layers)
+        return _Reads(theirs=theirs, ours=tuple(self.loss.student_layers), top=max(theirs))
+
+    def __call__(self, taught: StudentOutput | None, student: StudentOutput, texts: _Texts, batch: Batch) -> Tensor:
+        """See `Comparison`."""
+        assert taught is not None
+        assert taught.relations is not None
+        assert student.relations is not None
+        return self.loss(taught.relations, student.relations, texts.mask)
+
+
+@dataclass(frozen=True)
+class StageObjective:
+    """A stage's weighted sum of losses: sum of w_c * c(teacher, student), and w_hard times that on the gold labels.
+
+    Distiller's objective (He et al., 2021, arXiv:2109.11105, section 3): a prediction loss and intermediate ones, each
+    with its own layer mapping. Teacher and student are run once for all of them.
 
     Attributes:
-        stage: The stage.
-        teacher: Run beside the student, no higher than it is read.
-        loss: The loss.
-        targets: Gold labels, for `hard_weight`.
+        parts: (weight, comparison), at least one.
+        teacher: Run beside the student, no higher than it is read; None where its logits on the texts do.
+        targets: Gold labels, one entry a logit row, as `hard_loss` takes them.
+        hard_weight: Of the loss on them; 0 for none.
         output: What a logit row means.
-        augment: Changes the texts at every step; None where the stage asks for no such.
+        mixup: Compare on mixed texts too.
+        augment: Compare on texts that this changes at every step, too.
+        module: What the comparisons learn beside the student; None for nothing.
     """
 
-    stage: Stage
-    teacher: OnlineTeacher
-    loss: AttentionLoss
+    parts: Sequence[tuple[float, Comparison]]
+    teacher: OnlineTeacher | None
     targets: Tensor
+    hard_weight: float = 0.0
     output: Output = "classes"
-    module: nn.Module | None = None
+    mixup: Mixup | None = None
     augment: Augmentation | None = None
+    module: nn.Module | None = None
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """See `Objective`."""
         terms: Terms = {}
-        theirs = self.loss.teacher_layers
-        for texts in _rounds(self.stage, batch, self.augment):
-            student = model(**texts.inputs, output_relations=self.loss.student_layers, **_mixed(texts.mix))
-            taught = self.teacher(texts.inputs, relations=theirs, last_layer=max(theirs), mix=texts.mix)
-            assert taught.relations is not None
-            terms[texts.name] = texts.weight * self.loss(taught.relations, student.relations, texts.mask)
+        plain = None
+        for texts in self._rounds(batch):
+            student, taught = model(**texts.inputs, **self._asked(texts)), self._taught(texts)
+            for (weight, part), name in zip(self.parts, self._names(), strict=True):
+                value = texts.weight * weight * part(taught, student, texts, batch)
+                key = name if texts.plain else texts.name
+                terms[key] = terms[key] + value if key in terms else value
             if texts.plain:
-                terms |= _labels(self.stage, batch, student, self.targets, self.output)
+                plain = taught
+                if self.hard_weight:
+                    rows = batch.rows(_logits(student.logits))
+                    terms[LABELS] = self.hard_weight * hard_loss(rows, batch.of(self.targets), self.output)
+        for _, part in self.parts:
+            if isinstance(part.module, InformationLoss) and part.module.training:
+                # After all comparisons: a text must not meet itself in the queue, nor a changed one stay there.
+                assert plain is not None
+                assert plain.hidden_states is not None
+                part.module.remember(plain.hidden_states, batch.mask)
         return terms
+
+    def _names(self) -> list[str]:
+        """The parts' names: the losses', counted where one comes again."""
+        names = [part.spec.name for _, part in self.parts]
+        return [name if name not in names[:i] else f"{name} {i + 1}" for i, name in enumerate(names)]
+
+    def _rounds(self, batch: Batch) -> list[_Texts]:
+        """The texts as they are, and mixed or changed, drawn now."""
+        rounds = [_Texts("", batch.inputs, plain=True)]
+        if self.mixup is not None:
+            rounds.append(_Texts(MIXED, batch.inputs, self.mixup.weight, draw_mix(self.mixup, batch.mask)))
+        if self.augment is not None:
+            ids = self.augment(batch.inputs["input_ids"], batch.mask)
+            rounds.append(_Texts(CHANGED, {**batch.inputs, "input_ids": ids}, self.augment.spec.weight))
+        return rounds
+
+    def _asked(self, texts: _Texts) -> dict[str, Any]:
+        """What the student is asked for beside its logits; nothing more, as some models know no more."""
+        asked: dict[str, Any] = {}
+        if any(part.reads.hidden for _, part in self.parts):
+            asked["output_hidden_states"] = True
+        if layers := sorted({layer for _, part in self.parts for layer in part.reads.ours}):
+            asked["output_relations"] = layers
+        return asked if texts.mix is None else asked | {"mix": texts.mix}
+
+    def _taught(self, texts: _Texts) -> StudentOutput | None:
+        """The teacher on some texts; None where nothing of it is needed but the logits that were computed before."""
+        reads = [part.reads for _, part in self.parts]
+        tops = [read.top for read in reads if read.top is not None]
+        if texts.plain and not tops:
+            return None
+        assert self.teacher is not None
+        return self.teacher(
+            texts.inputs,
+            hidden=any(read.hidden for read in reads),
+            relations=sorted({layer for read in reads for layer in read.theirs}),
+            # Its head answers where logits are compared that were not computed before.
+            last_layer=max(tops) if texts.plain or len(tops) == len(reads) else None,
+            mix=texts.mix,
+        )
 
 
 @dataclass(frozen=True)
@@ -231,33 +313,6 @@ class _Texts:
         return mask if self.mix is None else self.mix.union(mask)
 
 
-def _rounds(stage: Stage, batch: Batch, augment: Augmentation | None) -> list[_Texts]:
-    """The texts as they are, and changed where the stage asks for it."""
-    return [_Texts(stage.loss.name, batch.inputs, plain=True), *_changed(stage, batch, augment)]
-
-
-def _changed(stage: Stage, batch: Batch, augment: Augmentation | None) -> list[_Texts]:
-    """The texts mixed or changed, drawn now."""
-    if stage.mixup is not None:
-        return [_Texts("mixup", batch.inputs, stage.mixup.weight, draw_mix(stage.mixup, batch.mask))]
-    if augment is not None:
-        ids = augment(batch.inputs["input_ids"], batch.mask)
-        return [_Texts("on_the_fly", {**batch.inputs, "input_ids": ids}, augment.spec.weight)]
-    return []
-
-
-def _mixed(mix: Mix | None) -> dict[str, Mix]:
-    return {} if mix is None else {"mix": mix}
-
-
-def _labels(stage: Stage, batch: Batch, student: StudentOutput, targets: Tensor, output: Output) -> Terms:
-    """The loss on gold labels, where the stage asks for it."""
-    if not stage.hard_weight:
-        return {}
-    assert student.logits is not None
-    return {"labels": stage.hard_weight * hard_loss(batch.rows(student.logits), batch.of(targets), output)}
-
-
 def draw_mix(spec: Mixup, mask: Tensor) -> Mix:
     """Draw partners and share from torch's generator, which the loop seeds at every step."""
     share = torch.distributions.Beta(spec.alpha, spec.alpha).sample().to(mask.device)
@@ -269,7 +324,7 @@ def build_objective(
     *,
     rows: Tensor | None,
     targets: Tensor,
-    student: EncoderShape,
+    student: EncoderShape | None,
     teacher: Callable[[], OnlineTeacher],
     seed: int,
     output: Output = "classes",
@@ -280,6 +335,7 @@ def build_objective(
     Args:
         rows: The teacher's logits (rows, labels), on the device; None where the stage needs none.
         targets: Gold labels, one entry a logit row, on the device.
+        student: Its shape; None where losses on logits and labels alone are asked for.
         teacher: Makes the teacher that is run beside the student; called only where it is needed.
         seed: Of what is learned beside the student.
         output: What a logit row means.
@@ -288,38 +344,63 @@ def build_objective(
     Raises:
         UsageError: Loss, teacher and student do not go together; the message names the field.
     """
-    spec = stage.loss
-    if isinstance(spec, HardCE):
+    if isinstance(stage.loss, HardCE) and not stage.intermediate:
         return LabelObjective(targets, output)
+    asked: list[tuple[float, LossSpec]] = [] if isinstance(stage.loss, HardCE) else [(stage.weight, stage.loss)]
+    asked += [(part.weight, part.loss) for part in stage.intermediate]
+    online = _online(stage, teacher, student) if stage.online else None
+    parts = [
+        (weight, _comparison(spec, rows, online, student, seed + i, output))
+        for i, (weight, spec) in enumerate(asked)
+        if weight
+    ]
+    learned = [part.module for _, part in parts if part.module is not None]
+    return StageObjective(
+        parts,
+        online,
+        targets,
+        stage.weight if isinstance(stage.loss, HardCE) else stage.hard_weight,
+        output,
+        stage.mixup,
+        augment,
+        # One alone is known by its own names, as checkpoints of before know it.
+        learned[0] if len(learned) == 1 else nn.ModuleList(learned) if learned else None,
+    )
+
+
+def _comparison(
+    spec: LossSpec,
+    rows: Tensor | None,
+    online: OnlineTeacher | None,
+    student: EncoderShape | None,
+    seed: int,
+    output: Output,
+) -> Comparison:
     if spec.family == "prediction":
         assert rows is not None
         check_prediction(spec, rows.shape[1], output)
-        online = _online(stage, teacher, student) if stage.online else None
-        return LogitObjective(stage, rows, targets, online, output, augment=augment)
-    online = _online(stage, teacher, student)
+        return _OfLogits(spec, rows, output)
+    assert online is not None
+    assert student is not None
     if isinstance(spec, AttentionMaps | MiniLM | MiniLMv2):
-        return AttentionObjective(
-            stage, online, attention_loss(spec, online.shape, student), targets, output, augment=augment
-        )
-    assert isinstance(spec, HiddenStates | MutualInformation)
+        return _OfRelations(spec, attention_loss(spec, online.shape, student))
+    assert isinstance(spec, HiddenStates | Information)
     pairs = layer_pairs(spec.mapping, online.depth, student.depth)
     grid = (online.depth, student.depth) if spec.mapping.name == "emd" else None
     widths = online.width, student.hidden
-    module: HiddenLoss | InformationLoss
-    if isinstance(spec, MutualInformation):
-        module = InformationLoss(spec, pairs, *widths, seed)
-    else:
-        module = HiddenLoss(spec, pairs, *widths, seed)
-    return HiddenObjective(stage, online, module, grid, targets, output, augment)
+    if isinstance(spec, Information):
+        return _OfStates(spec, InformationLoss(spec, pairs, *widths, seed), grid)
+    return _OfStates(spec, HiddenLoss(spec, pairs, *widths, seed), grid)
 
 
-def _online(stage: Stage, teacher: Callable[[], OnlineTeacher], student: EncoderShape) -> OnlineTeacher:
+def _online(stage: Stage, teacher: Callable[[], OnlineTeacher], student: EncoderShape | None) -> OnlineTeacher:
     """Make the teacher that a stage runs; refuse mixup where both cannot be given it, or where it has no answer."""
     online = teacher()
     if stage.mixup is not None:
         if online.shape is None:
             raise UsageError("distill mixup: this teacher's embeddings cannot be mixed; leave mixup out")
-        if stage.loss.family == "prediction" and student.head is not None and student.head.kind != "sequence":
+        head = None if student is None else student.head
+        if stage.loss.family == "prediction" and head is not None and head.kind != "sequence":
             raise UsageError("distill mixup: a mixed text has no words to label; leave mixup out for token tasks")
     return online
 

@@ -152,7 +152,7 @@ def distill(
     stages = spec.schedule(_kept(start, lesson.teacher))
     _check(stages, start, task, lesson)
     for number, stage in enumerate(stages, 1):
-        name = title if len(spec.stages) == 1 else f"{title}, stage {number} of {len(spec.stages)} ({stage.loss.name})"
+        name = title if len(spec.stages) == 1 else f"{title}, stage {number} of {len(spec.stages)} ({stage.title})"
         made.append(run_stage(store, engine, start, task, lesson.for_stage(stage), stage, spec.seed, name))
         if number < len(spec.stages):
             start = start_of(load_student(made[-1].path), start.labels)
@@ -241,7 +241,7 @@ def _train(
         output=task.output,
         augment=augmentation(stage.on_the_fly, lesson.teacher),
     )
-    inner = stage.loss.family in ("hidden", "attention")
+    inner = not stage.on_outputs
     judge = (lambda m: -held_out_loss(m, objective, lesson.judged.encodings, engine)) if inner else score
     trained = train(
         model, lesson.encodings, objective, judge, stage.training, engine, work / "state", title, seed=seed,
@@ -252,7 +252,7 @@ def _train(
         model.to("cpu").save_pretrained(work)
     shutil.rmtree(work / "state")
     return TrainingRun(
-        loss=stage.loss.name,
+        loss=stage.title,
         judged_by="held-out loss" if inner else "metric",
         untrained=untrained,
         validation=after,

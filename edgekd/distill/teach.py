@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from edgekd.data.split import TaskData
 from edgekd.distill.engine import Engine
+from edgekd.distill.linear_probe import start_head
 from edgekd.distill.loop import train
-from edgekd.distill.objective import LabelObjective, LogitObjective, Objective
+from edgekd.distill.objective import LabelObjective, Objective, build_objective
 from edgekd.distill.scoring import Judged
 from edgekd.errors import DataError, UsageError
 from edgekd.models.checkpoint import checkpoint_shape, checkpoint_weights
+from edgekd.models.online import OnlineTeacher
 from edgekd.models.quiet import quiet_transformers
 from edgekd.models.student import StudentModel, from_weights
-from edgekd.models.teacher import PROBLEMS, TOKENIZER_SIDE_FILES, load_body, load_encoder
+from edgekd.models.teacher import PROBLEMS, TOKENIZER_SIDE_FILES, Encoder, load_body, load_encoder
 from edgekd.models.tokenizer import folder_tokenizer
+from edgekd.reading import read_json
 from edgekd.records.training import TrainingRun
-from edgekd.settings.distill import Stage, Teach
+from edgekd.settings.distill import Stage, Teach, Training
 from edgekd.settings.losses import SoftCE
+from edgekd.settings.shape import Pool
 from edgekd.store import Artefact, Store
+from edgekd.tasks.base import Task
 from edgekd.tasks.build import build_task
 from edgekd.tasks.joint_intent_slots import JointIntentSlotsTask
 
-VERSION = 2
+VERSION = 3
 
 # The least probability whose logarithm is taken.
 _LEAST = 1e-9
@@ -55,7 +62,8 @@ def teach(
         soft: What to learn instead of train's labels: probabilities (texts, labels) of a text classification.
 
     Returns:
-        A folder that transformers loads, with the class names; its result holds the curve.
+        A folder with the class names, which transformers loads but for two heads, or one on a mean; its result holds
+        the curve.
 
     Raises:
         DataError: The data have no labels.
@@ -68,6 +76,8 @@ def teach(
         "data": data.fingerprint,
         "max_length": max_length,
         "training": training.model_dump() | {"seed": spec.seed},
+        "head": {"pool": spec.pool, "made_for_mean": made_for_mean(encoder), "probe": spec.probe},
+        "min_steps": spec.min_steps,
     }
     if soft is not None:
         key["soft"] = hashlib.sha256(soft.tobytes()).hexdigest()
@@ -92,10 +102,7 @@ def _fine_tune(
     task = build_task(data.task, data.labels)
     tokenizer = folder_tokenizer(encoder)
     torch.manual_seed(spec.seed)
-    if isinstance(task, JointIntentSlotsTask):
-        model = _joint_model(encoder, task, spec.seed)
-    else:
-        model = load_encoder(encoder, data.labels, task.head, PROBLEMS[task.output])
+    model = _model(encoder, task, spec.pool, spec.seed)
     train_set = task.encode(tokenizer, data.train, max_length)
     rows = task.target_rows(data.train, train_set)
     if task.output == "value":
@@ -106,9 +113,16 @@ def _fine_tune(
     if soft is not None:
         objective = _soft_objective(torch.from_numpy(soft).to(engine.device), targets)
     held_out = Judged(data.validation, task.encode(tokenizer, data.validation, max_length), task.gold(data.validation))
+    probed = None
+    if spec.probe and task.head == "sequence" and task.output == "classes":
+        gold = torch.from_numpy(task.target_rows(data.validation, held_out.encodings))
+        learned = targets if soft is None else torch.from_numpy(soft)
+        probed = start_head(model, train_set, learned, held_out.encodings, gold, engine, spec.seed)
+        engine.progress.say(f"teacher: a head on the encoder as it is answers {100 * probed:.1f}% of validation")
 
     trained = train(
-        model, train_set, objective, held_out.scorer(task, engine), spec.training, engine, work / "state",
+        model, train_set, objective, held_out.scorer(task, engine), _schedule(spec, len(train_set), probed is not None),
+        engine, work / "state",
         "teacher: fine-tune", seed=spec.seed,
     )  # fmt: skip
     if task.output == "value":
@@ -127,29 +141,67 @@ def _fine_tune(
     ).model_dump(mode="json")
 
 
-def _soft_objective(probabilities: Tensor, targets: Tensor) -> LogitObjective:
+def _soft_objective(probabilities: Tensor, targets: Tensor) -> Objective:
     """Cross-entropy against probabilities (texts, labels): their logarithms are the logits of such a teacher."""
-    return LogitObjective(Stage(loss=SoftCE(temperature=1.0)), probabilities.clamp_min(_LEAST).log(), targets)
+    stage, rows = Stage(loss=SoftCE(temperature=1.0)), probabilities.clamp_min(_LEAST).log()
+
+    def none() -> OnlineTeacher:
+        raise AssertionError("the teacher's answers are all there")
+
+    return build_objective(stage, rows=rows, targets=targets, student=None, teacher=none, seed=0)
 
 
-def _joint_model(encoder: Path, task: JointIntentSlotsTask, seed: int) -> StudentModel:
-    """An encoder under two new heads, in the form of a student: transformers has no class for it.
+def _schedule(spec: Teach, texts: int, probed: bool) -> Training:
+    """With the epochs that `min_steps` needs; a head that knows the classes already learns no faster than the rest."""
+    training = spec.training
+    steps = math.ceil(texts / training.batch_size)
+    changes = {"epochs": max(training.epochs, spec.min_steps / steps)} | ({"head_rate": 1.0} if probed else {})
+    return training.model_copy(update=changes)
+
+
+def _model(encoder: Path, task: Task, pool: Literal["auto", "first", "mean"], seed: int) -> PreTrainedModel:
+    """An encoder under a new head, which reads what was asked for, or what the encoder was made for.
 
     Raises:
-        UsageError: The encoder is of a family that has no such form.
+        UsageError: The encoder's family has no such form.
     """
-    body = load_body(encoder)
+    joint, mean = isinstance(task, JointIntentSlotsTask), pool == "mean"
+    if mean and task.head != "sequence":
+        raise UsageError(f"teach.pool mean: {task.spec.name} reads every token; leave it out")
+    if joint or mean or (pool == "auto" and task.head == "sequence" and made_for_mean(encoder)):
+        body = load_body(encoder)
+        if body.hosted is not None:
+            return _own_model(body, task, "first" if joint else "mean", seed)
+        if joint or mean:
+            raise UsageError(
+                f"--encoder {encoder}: a {body.model.config.model_type} cannot be given "
+                f"{'two heads' if joint else 'a head on a mean'}: BERT, RoBERTa, XLM-R, ELECTRA or DistilBERT"
+            )
+    return load_encoder(encoder, task.labels, task.head, PROBLEMS[task.output])
+
+
+def made_for_mean(encoder: Path) -> bool:
+    """Whether an encoder comes with the settings of a sentence encoder that takes the mean over the tokens."""
+    file = encoder / "1_Pooling" / "config.json"
+    if not file.is_file():
+        return False
+    settings = read_json(file, "mend it, or leave it out")
+    if not isinstance(settings, dict):
+        return False
+    kinds = [name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True]
+    return kinds == ["pooling_mode_mean_tokens"] or settings.get("pooling_mode") == "mean"
+
+
+def _own_model(body: Encoder, task: Task, pool: Pool, seed: int) -> StudentModel:
+    """An encoder under two heads, or one on a mean, in the form of a student: transformers has no class for it."""
     config = body.model.config
-    if body.hosted is None:
-        raise UsageError(
-            f"--encoder {encoder}: a {config.model_type} cannot be given two heads: BERT, RoBERTa, XLM-R, ELECTRA or "
-            "DistilBERT"
-        )
-    shape = checkpoint_shape(body, "joint", *task.sizes)
+    shape = checkpoint_shape(body, task.head, *task.sizes, pool=pool)
     weights = checkpoint_weights(body, shape, seed)
     model = from_weights(shape, weights, task.labels, pad_token_id=config.pad_token_id)
     # What the tokenizer is made for, which a bundle's configuration names.
     model.config.family = config.model_type
+    if task.head == "sequence":
+        model.config.problem_type = PROBLEMS[task.output]
     return model
 
 

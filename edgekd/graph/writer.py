@@ -207,7 +207,13 @@ class _Graph:
         """Logits from the last hidden states."""
         head = self.shape.head
         assert head is not None
-        if head.kind != "token":
+        if head.pool == "mean":
+            count = self._node("ReduceSum", "head.tokens", "mask.kept", self._integers(1), keepdims=1)
+            share = self._node(
+                "Unsqueeze", "head.shares", self._node("Div", "head.share", "mask.kept", count), self._integers(1)
+            )
+            x = self._node("Squeeze", "head.mean", self._node("MatMul", "head.means", share, x), self._integers(1))
+        elif head.kind != "token":
             # Before any product: where the layers computed all tokens, the head needs but one.
             first = self._constant("first", np.array(0, np.int64))
             x = self._node("Gather", "head.first_token", x, first, axis=1)

@@ -128,7 +128,7 @@ def prepare(
     for stage in profile.distill.stages:
         # Refused now, not when the stage's turn comes.
         augmentation(stage.on_the_fly, teacher)
-    if profile.distill.stages[-1].loss.family in ("hidden", "attention"):
+    if not profile.distill.stages[-1].on_outputs:
         engine.progress.say("warning: the last distill stage trains no task head; let one on logits (kl) follow")
     max_length = resolve_length(profile, teacher, data)
     check_reading(teacher, data, max_length, trust_remote_code=trust_remote_code)
@@ -250,10 +250,8 @@ def _refuse_across_tokenizers(folder: str, distill: Distill, task: Task) -> None
     if task.head != "sequence":
         raise UsageError(f"{why}: for {task.spec.name} take an encoder with the teacher's tokenizer")
     for i, stage in enumerate(distill.stages):
-        if stage.loss.family in ("hidden", "attention"):
-            raise UsageError(
-                f"distill.stages.{i}.loss {stage.loss.name}: {why}; only losses on logits or labels remain"
-            )
+        if stage.inside:
+            raise UsageError(f"distill.stages.{i}.loss {stage.title}: {why}; only losses on logits or labels remain")
         if stage.mixup is not None:
             raise UsageError(f"distill.stages.{i}.mixup: {why}; leave mixup out")
         if stage.on_the_fly is not None:

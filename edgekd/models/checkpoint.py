@@ -7,7 +7,7 @@ from pathlib import Path
 from edgekd.errors import UsageError
 from edgekd.models.initialize import Weights, random_initial
 from edgekd.models.teacher import Encoder, HeadKind, load_body
-from edgekd.settings.shape import Activation, EncoderShape, HeadShape
+from edgekd.settings.shape import Activation, EncoderShape, HeadShape, Pool
 
 
 def load_checkpoint(folder: str) -> Encoder:
@@ -28,11 +28,13 @@ def load_checkpoint(folder: str) -> Encoder:
     return encoder
 
 
-def checkpoint_shape(encoder: Encoder, head: HeadKind, labels: int, slots: int = 0) -> EncoderShape:
-    """The encoder's shape under a task head: BERT's dense layer and tanh before a text's logits."""
+def checkpoint_shape(
+    encoder: Encoder, head: HeadKind, labels: int, slots: int = 0, *, pool: Pool = "first"
+) -> EncoderShape:
+    """The encoder's shape under a task head: BERT's dense layer and tanh before a text's logits, none on a mean."""
     assert encoder.hosted is not None
-    activation: Activation | None = None if head == "token" else "tanh"
-    shape = HeadShape(kind=head, labels=labels, activation=activation, slots=slots)
+    activation: Activation | None = None if head == "token" or pool == "mean" else "tanh"
+    shape = HeadShape(kind=head, labels=labels, activation=activation, slots=slots, pool=pool)
     return encoder.hosted[0].model_copy(update={"head": shape})
 
 

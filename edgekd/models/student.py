@@ -192,7 +192,8 @@ class _Layer(nn.Module):
 class _Head(nn.Module):
     def __init__(self, head: HeadShape, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.first_token = head.kind != "token"
+        self.first_token = head.kind != "token" and head.pool == "first"
+        self.mean = head.pool == "mean"
         self.activation = None if head.activation is None else _ACTIVATIONS[head.activation]
         if self.activation is not None:
             self.dense = nn.Linear(hidden, hidden)
@@ -202,8 +203,10 @@ class _Head(nn.Module):
             self.slots = nn.Linear(hidden, head.slots)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         x = states[:, 0] if self.first_token else states
+        if self.mean:
+            x = _mean(states, mask)
         if self.activation is not None:
             x = self.activation(self.dense(x))
         x = self.dropout(x)
@@ -217,6 +220,14 @@ class _Head(nn.Module):
         slots = self.slots(self.dropout(states[:, 1:]))
         whole = F.pad(logits, (0, slots.shape[-1]), value=MASKED)
         return torch.cat([whole[:, None], F.pad(slots, (logits.shape[-1], 0), value=MASKED)], dim=1)
+
+
+def _mean(states: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, L, hidden) to (B, hidden): the mean over a text's tokens."""
+    if mask is None:
+        return states.mean(1)
+    token = mask.bool().unsqueeze(-1)
+    return states.masked_fill(~token, 0.0).sum(1) / token.sum(1)
 
 
 class StudentModel(PreTrainedModel):  # type: ignore[misc]
@@ -292,7 +303,7 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
                     asked[i + 1] = relations
             states.append(x)
         return StudentOutput(
-            logits=None if self.head is None or last_layer is not None else self.head(x),
+            logits=None if self.head is None or last_layer is not None else self.head(x, attention_mask),
             last_hidden_state=x if whole else None,
             hidden_states=tuple(states) if output_hidden_states else None,
             relations=asked or None,

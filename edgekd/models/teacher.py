@@ -151,7 +151,7 @@ def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teac
     config = _read_config(path, trust_remote_code)
     _require_safetensors(path, config)
     if config.get("model_type") == StudentConfig.model_type:
-        return _joint_teacher(path)
+        return _own_teacher(path)
     head = _head_kind(path, config)
     model, lost = load_weights(_AUTO[head], path, trust_remote_code)
     if lost:
@@ -169,12 +169,13 @@ def load_teacher(folder: str | Path, *, trust_remote_code: bool = False) -> Teac
     )
 
 
-def _joint_teacher(path: Path) -> Teacher:
-    """A teacher with two heads, as `edgekd teach` makes it: transformers has no class for one."""
+def _own_teacher(path: Path) -> Teacher:
+    """A teacher with two heads, or one on the tokens' mean, as `edgekd teach` makes it: transformers has none."""
     model, lost = load_weights(StudentModel, path, False)
     shape = model.config.encoder_shape
-    if lost or shape.head is None or shape.head.kind != "joint":
-        raise UsageError(f"{path}: no whole joint model; make one with `edgekd teach --task joint-intent-slots`")
+    if lost or shape.head is None or not (shape.head.kind == "joint" or shape.head.pool == "mean"):
+        raise UsageError(f"{path}: no whole teacher of `edgekd teach`; make it again")
+    head = shape.head.kind
     tokenizer = _tokenizer(path, False)
     require_rows(path, tokenizer, model)
     return Teacher(
@@ -190,7 +191,8 @@ def _joint_teacher(path: Path) -> Teacher:
         inputs=shape.inputs,
         labels=_labels(path, model.config),
         generic_labels=False,
-        head="joint",
+        head=head,
+        problem=_problem(path, head, model.config),
     )
 
 

@@ -172,7 +172,8 @@ def _needs_alone(spec: Distill) -> str:
         return f"distill.assistants is {spec.assistants.name}"
     if len(spec.stages) > 1:
         return "distill has several stages"
-    if last.online or last.hard_weight or last.loss.family != "prediction" or last.data != "transfer":
+    plain = last.loss.family == "prediction" and last.weight == 1 and last.data == "transfer"
+    if last.online or last.hard_weight or not plain:
         return "its stage learns from more than the teacher's logits on the transfer set"
     return ""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgekd.settings.base import Seed, Spec
-from edgekd.settings.losses import KL, AgnosticLossSpec, LossSpec, MiniLMv2, MutualInformation
+from edgekd.settings.losses import KL, AgnosticLossSpec, Information, LossSpec, MiniLMv2
 from edgekd.settings.plan import AssistantStrategy
 
 # A student that keeps this share of the teacher's layers, by parameters, starts near it.
@@ -74,11 +74,20 @@ class Teach(Spec):
 
     Attributes:
         adapt: Whether it is fitted to the text first.
+        pool: What the head of a text reads: the first token's state, the mean over the tokens, or "auto": what the
+            encoder was made for, by its `1_Pooling/config.json`.
+        probe: The head begins as a logistic regression on the untrained encoder's features, so that fine-tuning need
+            not bend them to a head that knows nothing (LP-FT, Kumar et al., 2022, arXiv:2202.10054), and learns as fast
+            as the rest. For classes of texts.
+        min_steps: Steps at least: few texts make few in an epoch.
         training: The schedule.
         seed: Decides the head's first weights, the order of the texts and dropout.
     """
 
     adapt: AdaptSpec = NoAdaptation()
+    pool: Literal["auto", "first", "mean"] = "auto"
+    probe: bool = True
+    min_steps: int = Field(default=150, ge=1)
     training: Training = Training(epochs=4, learning_rate=1e-4, head_rate=10)
     seed: Seed = 0
 
@@ -110,11 +119,34 @@ class TokenChange(Spec):
     weight: float = Field(default=1.0, gt=0)
 
 
+class Intermediate(Spec):
+    """A loss on hidden states or attention beside a stage's own, with a layer mapping of its own.
+
+    Attributes:
+        loss: Which.
+        weight: Of it in the stage's sum.
+    """
+
+    loss: LossSpec
+    weight: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _inner(self) -> Intermediate:
+        if self.loss.family not in ("hidden", "attention"):
+            raise ValueError(f"loss: {self.loss.name} is on the outputs; give it a stage, or make it the stage's own")
+        return self
+
+
 class Stage(Spec):
-    """One stage of distillation: some texts, one family of losses, a schedule.
+    """One stage of distillation: some texts, a weighted sum of losses, a schedule.
+
+    The sum is Distiller's (He et al., 2021): weight x loss + sum of the intermediate ones + hard_weight x cross-entropy
+    on the labels.
 
     Attributes:
         loss: What is compared between teacher and student.
+        weight: Of `loss`.
+        intermediate: Losses on hidden states and attention that are added to one on outputs.
         data: "transfer" is the whole transfer set; "labelled" only its texts with a gold label.
         hard_weight: Weight of cross-entropy on the gold labels, for the texts that have one.
         mixup: Train on mixed texts too.
@@ -124,6 +156,8 @@ class Stage(Spec):
     """
 
     loss: LossSpec = KL()
+    weight: float = Field(default=1.0, ge=0)
+    intermediate: tuple[Intermediate, ...] = ()
     data: Literal["transfer", "labelled"] = "transfer"
     hard_weight: float = Field(default=0.0, ge=0)
     mixup: Mixup | None = None
@@ -137,8 +171,13 @@ class Stage(Spec):
             raise ValueError("hard_weight: the loss is cross-entropy on the labels already")
         if self.loss.family == "labels" and self.mixup is not None:
             raise ValueError("mixup: mixed texts have no gold label; choose a loss on the teacher's outputs")
-        if isinstance(self.loss, MutualInformation) and self.training.batch_size < 2:
-            raise ValueError(f"loss {self.loss.name} tells a text from the others of its batch: batch_size 1 has none")
+        if self.intermediate and self.loss.family not in ("labels", "prediction"):
+            raise ValueError(f"intermediate: {self.loss.name} is one itself; make it one of them, beside kl for one")
+        if self.weight + sum(part.weight for part in self.intermediate) + self.hard_weight <= 0:
+            raise ValueError("weight: all weights of the stage are 0, so that nothing is learned")
+        for loss in (self.loss, *(part.loss for part in self.intermediate)):
+            if isinstance(loss, Information) and self.training.batch_size < 2:
+                raise ValueError(f"loss {loss.name} tells a text from the others of its batch: batch_size 1 has none")
         if self.on_the_fly is not None and self.loss.family == "labels":
             raise ValueError("on_the_fly: changed texts have no gold label; choose a loss on the teacher's outputs")
         if self.on_the_fly is not None and self.mixup is not None:
@@ -146,16 +185,33 @@ class Stage(Spec):
         return self
 
     @property
+    def on_outputs(self) -> bool:
+        """Whether its own loss is on labels or logits, and counts: such a stage trains the head."""
+        return self.loss.family in ("labels", "prediction") and self.weight > 0
+
+    @property
+    def inside(self) -> bool:
+        """Whether the insides of teacher and student are compared: hidden states or attention."""
+        return bool(self.intermediate) or not self.on_outputs
+
+    @property
     def online(self) -> bool:
         """Whether the teacher is run beside the student: its logits on the texts as they are do not do."""
-        return self.loss.family in ("hidden", "attention") or self.mixup is not None or self.on_the_fly is not None
+        return self.inside or self.mixup is not None or self.on_the_fly is not None
+
+    @property
+    def title(self) -> str:
+        """The names of its losses."""
+        return " + ".join([self.loss.name, *(part.loss.name for part in self.intermediate)])
 
     @model_serializer(mode="wrap")
-    def _without_on_the_fly(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_usual(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Stages read as they did before there was a choice: what was trained is kept by them.
         content: dict[str, Any] = default(self)
-        changed = self.on_the_fly is not None
-        return content if changed else {name: value for name, value in content.items() if name != "on_the_fly"}
+        usual = {"on_the_fly": None, "weight": 1.0, "intermediate": ()}
+        return {
+            name: value for name, value in content.items() if name not in usual or getattr(self, name) != usual[name]
+        }
 
 
 class Init(Spec):

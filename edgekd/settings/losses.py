@@ -123,32 +123,68 @@ class HiddenStates(Spec):
     mapping: LayerMapping = Field(default_factory=_usual_mapping)
 
 
-class MutualInformation(Spec):
-    """-I_alpha of pooled states (Poole et al., 2019; Distiller): 1 is InfoNCE, 0 is TUBA, and NWJ with q = e.
+def _usual_queue(content: dict[str, Any]) -> int:
+    return 0 if content.get("critic") == "transformer" else 512
+
+
+class Information(Spec):
+    """Minus a bound on the mutual information of teacher and student states, with a learned critic.
 
     Attributes:
-        alpha: Interpolation between the learned q (0) and the in-batch partition function (1).
         pool: The text's state: the first token's, or the mean over its tokens.
-        hidden: Neurons of the critic's two layers.
+        critic: "mlp" reads the text's state; "transformer" all its tokens, in two layers of eight heads (Distiller,
+            He et al., 2021), and its own output's mean or first is the state.
+        hidden: Width of the critic's two layers.
         size: Width of the critic's output, which is normalised.
-        queue: Teacher vectors of earlier batches that serve as further negatives; 0 for none.
+        queue: Teacher vectors of earlier batches that serve as further negatives; 0 for none, as a Transformer critic
+            needs it, whose tokens are not kept.
     """
 
     family: ClassVar[Family] = "hidden"
-    name: Literal["mi"] = "mi"
+    name: str
     mapping: LayerMapping = LayerMapping(name="uniform")
-    alpha: float = Field(default=0.9, ge=0, le=1)
     pool: Literal["first", "mean"] = "mean"
+    critic: Literal["mlp", "transformer"] = "mlp"
     hidden: int = Field(default=256, ge=1)
     size: int = Field(default=64, ge=1)
-    queue: int = Field(default=512, ge=0)
+    queue: int = Field(default_factory=_usual_queue, ge=0)
+
+    @model_validator(mode="after")
+    def _fitting_critic(self) -> Information:
+        if self.critic == "transformer" and self.queue:
+            raise ValueError("queue: a transformer critic reads tokens, which no queue keeps: leave queue out")
+        if self.critic == "transformer" and self.hidden % 8:
+            raise ValueError(f"hidden: a transformer critic has eight heads, which do not divide {self.hidden}")
+        return self
 
 
-class InfoNCE(MutualInformation):
+class MutualInformation(Information):
+    """-I_alpha (Poole et al., 2019; Distiller): 1 is InfoNCE, 0 is TUBA, and NWJ with q = e.
+
+    Attributes:
+        alpha: Interpolation between the learned q (0) and the in-batch partition function (1).
+    """
+
+    name: Literal["mi"] = "mi"
+    alpha: float = Field(default=0.9, ge=0, le=1)
+
+
+class InfoNCE(Information):
     """`MutualInformation` at alpha 1 (van den Oord et al., 2018)."""
 
-    name: Literal["infonce"] = "infonce"  # type: ignore[assignment]
-    alpha: float = Field(default=1.0, ge=1, le=1)
+    name: Literal["infonce"] = "infonce"
+
+
+class NWJ(Information):
+    """The bound of Nguyen, Wainwright and Jordan (2010): no ceiling, the largest variance."""
+
+    name: Literal["nwj"] = "nwj"
+
+
+class JensenShannon(Information):
+    """The bound on the Jensen-Shannon divergence of joint and product (Hjelm et al., 2019): little variance."""
+
+    name: Literal["js"] = "js"
 
 
 # Losses on attention
@@ -189,7 +225,7 @@ class MiniLMv2(Spec):
 
 _Loss = (
     HardCE | KL | SoftCE | LogitMSE | Dist
-    | HiddenStates | MutualInformation | InfoNCE
+    | HiddenStates | MutualInformation | InfoNCE | NWJ | JensenShannon
     | AttentionMaps | MiniLM | MiniLMv2
 )  # fmt: skip
 LossSpec = Annotated[_Loss, Field(discriminator="name")]

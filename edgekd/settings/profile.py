@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import model_validator
+
 from edgekd.settings.base import Spec, validated
 from edgekd.settings.budget import Accept, Budget, Workload
 from edgekd.settings.distill import Distill, Teach
@@ -28,6 +30,20 @@ class Profile(Spec):
     distill: Distill = Distill()
     export: Export = Export()
     accept: Accept = Accept()
+
+    @model_validator(mode="after")
+    def _elastic(self) -> Profile:
+        last = len(self.distill.stages) - 1
+        loss = self.distill.stages[last].loss
+        asked = {"search.select accuracy": self.search.select == "accuracy"}
+        asked["distill.assistants lambda"] = self.distill.assistants.name == "lambda"
+        why = next((name for name, wanted in asked.items() if wanted), None)
+        if why is not None and loss.family != "prediction":
+            raise ValueError(
+                f"distill.stages.{last}.loss {loss.name}: {why} trains slices in one run, on the teacher's logits: "
+                "let a stage on logits (kl) follow"
+            )
+        return self
 
 
 def parse(content: Mapping[str, Any], source: str) -> Profile:

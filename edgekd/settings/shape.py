@@ -9,12 +9,14 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer, model_vali
 from edgekd.settings.base import Spec
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "tanh"]
+Pool = Literal["first", "mean"]
 
 
 class HeadShape(Spec):
     """The task head on the encoder's last hidden states.
 
-    `sequence`: first token -> (dense -> activation ->) output, logits (batch, labels).
+    `sequence`: pooled -> (dense -> activation ->) output, logits (batch, labels); `pool` is the first token's state, or
+    the mean over the tokens, as sentence encoders are made for.
     `token`: every token -> (dense -> activation ->) output, logits (batch, length, labels).
     `joint`: as `sequence`, and beside it every token -> slots, (batch, length, slots).
     With `activation` None the dense layer is absent.
@@ -24,6 +26,13 @@ class HeadShape(Spec):
     labels: int
     activation: Activation | None = None
     slots: int = 0
+    pool: Pool = "first"
+
+    @model_validator(mode="after")
+    def _pooled_texts(self) -> HeadShape:
+        if self.pool == "mean" and self.kind != "sequence":
+            raise ValueError(f"pool: a {self.kind} head does not pool the tokens' mean")
+        return self
 
     @property
     def columns(self) -> int:
@@ -31,11 +40,13 @@ class HeadShape(Spec):
         return self.labels + self.slots
 
     @model_serializer(mode="wrap")
-    def _without_slots(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Shapes of other heads read as they did before there were slots: trained students are kept by them.
+    def _without_usual(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Shapes of other heads read as they did before there was a choice: trained students are kept by them.
         content: dict[str, Any] = default(self)
         if not self.slots:
             del content["slots"]
+        if self.pool == "first":
+            del content["pool"]
         return content
 
 
@@ -85,7 +96,7 @@ class EncoderShape(Spec):
     @property
     def pooled(self) -> bool:
         """Whether the head reads the first token's last hidden state alone, so that nothing needs the others'."""
-        return self.head is not None and self.head.kind == "sequence"
+        return self.head is not None and self.head.kind == "sequence" and self.head.pool == "first"
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -15,13 +15,15 @@ from edgekd.models.initialize import random_initial
 from edgekd.models.online import OnlineTeacher
 from edgekd.models.student import from_weights
 from edgekd.runtime.encodings import Encodings
-from edgekd.settings.distill import Mixup, Stage, TokenChange, Training
+from edgekd.settings.distill import Intermediate, Mixup, Stage, TokenChange, Training
 from edgekd.settings.losses import (
     KL,
+    NWJ,
     AttentionMaps,
     HardCE,
     HiddenStates,
     InfoNCE,
+    JensenShannon,
     LayerMapping,
     MiniLM,
     MiniLMv2,
@@ -87,6 +89,91 @@ def test_logits_and_labels_are_those_of_the_batch():
     torch.testing.assert_close(terms["labels"], 0.5 * hard_loss(logits, targets[[4, 1, 3]]))
 
 
+def test_a_stage_is_the_weighted_sum_of_its_losses():
+    """Distiller's objective: each part as it is alone, times its weight, from one run of teacher and student."""
+    whole, student = shape(2, 16, 2), model_of(shape(2, 16, 2), 2)
+    asked = {
+        "hidden_mse": (0.5, HiddenStates(name="hidden_mse", mapping=LayerMapping(name="last"))),
+        "hidden_mse 3": (2.0, HiddenStates(name="hidden_mse", mapping=LayerMapping(name="pairs", pairs=((1, 1),)))),
+        "minilmv2": (3.0, MiniLMv2()),
+        "js": (0.25, JensenShannon(queue=0)),
+    }
+    runs, taught = [], online()
+
+    def counted(*args, **kwargs):
+        runs.append(kwargs)
+        return taught(*args, **kwargs)
+
+    teacher = type("Counted", (), {"shape": taught.shape, "width": 32, "depth": 4, "__call__": staticmethod(counted)})()
+    stage = Stage(
+        loss=KL(temperature=3), weight=0.7, hard_weight=0.2, training=TRAINING,
+        intermediate=[Intermediate(loss=loss, weight=weight) for weight, loss in asked.values()],
+    )  # fmt: skip
+    objective = built(stage, whole, teacher=lambda: teacher)
+    terms = objective(student, batch())
+    assert list(terms) == ["kl", *asked, "labels"]
+    assert len(runs) == 1
+    assert (runs[0]["hidden"], runs[0]["last_layer"]) == (True, 4)
+    alone = built(Stage(loss=KL(temperature=3), hard_weight=0.2, training=TRAINING), whole)(student, batch())
+    torch.testing.assert_close(terms["kl"], 0.7 * alone["kl"])
+    torch.testing.assert_close(terms["labels"], alone["labels"])
+    for i, (name, (weight, loss)) in enumerate(asked.items(), 1):
+        # What is learned beside the student has a seed of its own.
+        part = build_objective(
+            Stage(loss=loss, training=TRAINING), rows=None, targets=torch.empty(0), student=whole, teacher=online,
+            seed=i,
+        )  # fmt: skip
+        torch.testing.assert_close(terms[name], weight * part(student, batch())[loss.name])
+    assert {name.split(".")[0] for name in objective.module.state_dict()} == {"0", "1", "2"}
+
+
+def test_labels_with_an_intermediate_loss_and_a_part_of_no_weight():
+    student = model_of(shape(2, 32, 2), 2)
+    inner = [Intermediate(loss=MiniLMv2(), weight=2.0), Intermediate(loss=MutualInformation(), weight=0.0)]
+    stage = Stage(loss=HardCE(), weight=0.5, intermediate=inner, training=TRAINING)
+    objective = built(stage, shape(2, 32, 2))
+    terms = objective(student, batch())
+    alone = built(Stage(loss=HardCE(), training=TRAINING), None)(student, batch())
+    assert set(terms) == {"minilmv2", "labels"}
+    torch.testing.assert_close(terms["labels"], 0.5 * alone["labels"])
+    assert objective.module is None
+
+
+def test_mixed_texts_count_for_every_part():
+    whole, student = shape(2, 32, 2), model_of(shape(2, 32, 2), 2)
+    inner = [Intermediate(loss=MiniLMv2(), weight=2.0)]
+    stage = Stage(intermediate=inner, mixup=Mixup(weight=0.5), training=TRAINING)
+    torch.manual_seed(0)
+    both = built(stage, whole)(student, batch())
+    parts = []
+    for other in (Stage(mixup=Mixup(weight=0.5), training=TRAINING), Stage(loss=MiniLMv2(), mixup=Mixup(weight=0.5))):
+        torch.manual_seed(0)
+        parts.append(built(other, whole)(student, batch())["mixup"])
+    torch.testing.assert_close(both["mixup"], parts[0] + 2 * parts[1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"weight": 0}, "all weights of the stage are 0"),
+        (
+            {"weight": 0, "intermediate": [{"loss": {"name": "minilmv2"}, "weight": 0}]},
+            "all weights of the stage are 0",
+        ),
+        ({"intermediate": [{"loss": {"name": "kl"}}]}, "kl is on the outputs"),
+        ({"loss": {"name": "pkd"}, "intermediate": [{"loss": {"name": "mi"}}]}, "pkd is one itself"),
+        ({"intermediate": [{"loss": {"name": "mi"}, "weight": -1}]}, "greater than or equal to 0"),
+        (
+            {"intermediate": [{"loss": {"name": "js"}}], "training": TRAINING.model_copy(update={"batch_size": 1})},
+            "js tells a text",
+        ),
+    ],
+)
+def test_sums_that_cannot_be(fields, line):
+    with pytest.raises(ValueError, match=line):
+        Stage.model_validate(fields)
+
+
 def test_labels_alone_need_no_teacher():
     objective = built(Stage(loss=HardCE(), training=TRAINING), None, teacher=lambda: pytest.fail("no teacher needed"))
     student = model_of(shape(2, 32, 2), 2)
@@ -98,7 +185,8 @@ INNER = [
     HiddenStates(name="hidden_mse"), HiddenStates(name="hidden_mse", mapping=EMD),
     HiddenStates(name="hidden_cosine", mapping=LayerMapping(name="last_k")), HiddenStates(name="pkd"),
     HiddenStates(name="hidden_ce", mapping=LayerMapping(name="uniform_consecutive")),
-    MutualInformation(queue=4), InfoNCE(mapping=EMD, queue=4),
+    MutualInformation(queue=4), InfoNCE(mapping=EMD, queue=4), NWJ(queue=4), JensenShannon(queue=4),
+    JensenShannon(critic="transformer", hidden=16, size=8),
     AttentionMaps(mapping=LayerMapping(name="uniform_last")), AttentionMaps(mapping=EMD),
     MiniLMv2(), MiniLMv2(relation_heads=2, teacher_layer=2),
 ]  # fmt: skip

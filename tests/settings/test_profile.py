@@ -33,6 +33,17 @@ def test_wrong_name_gets_did_you_mean():
         ({"name": "x", "budget": {"latency_ms": float("nan")}}, "budget.latency_ms"),
         ({"name": "x", "target": {"kind": "abacus"}}, "target"),
         ({}, "name"),
+        (
+            {"name": "x", "search": {"select": "accuracy"}, "distill": {"stages": [{"loss": {"name": "pkd"}}]}},
+            "distill.stages.0.loss pkd: search.select accuracy",
+        ),
+        (
+            {
+                "name": "x",
+                "distill": {"assistants": {"name": "lambda"}, "stages": [{}, {"loss": {"name": "hard"}}]},
+            },
+            "distill.stages.1.loss hard: distill.assistants lambda",
+        ),
     ],
 )
 def test_wrong_content_is_one_line_that_names_the_field(content, message):

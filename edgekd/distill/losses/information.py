@@ -1,13 +1,14 @@
-"""Mutual information of teacher and student states as a loss: InfoNCE and MI-alpha, with a learned critic.
+"""Mutual information of teacher and student states as a loss: MI-alpha, InfoNCE, NWJ and JS, with a learned critic.
 
 Sources: van den Oord et al. (2018), InfoNCE; Poole et al. (2019), "On variational bounds of mutual information",
-section 2.5, whose I_alpha it is; He et al. (2021), "Distiller", which uses it for distillation.
+sections 2.1 to 2.5: NWJ, JS and I_alpha; He et al. (2021), "Distiller", which uses them for distillation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,13 @@ from torch import Tensor, nn
 
 from edgekd.distill.losses.hidden import Pair, weigh
 from edgekd.errors import UsageError
-from edgekd.settings.losses import MutualInformation
+from edgekd.settings.losses import NWJ, InfoNCE, Information, MutualInformation
 
 # Bound of |score| and |log q|: exp(30 + 30) is still finite in FP32.
 _LIMIT = 30.0
+
+# Heads of a Transformer critic (Distiller's).
+_HEADS = 8
 
 # The critic's first temperature: |score| starts at 10 at most.
 _TEMPERATURE = 0.1
@@ -80,6 +84,46 @@ def i_alpha(scores: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:
     return 1 + joint - marginal
 
 
+def nwj(scores: Tensor) -> Tensor:
+    """NWJ (Nguyen, Wainwright and Jordan, 2010): 1 + mean of (scores[i, i] - 1) - mean over j != i of exp(scores - 1).
+
+    A lower bound of the mutual information without a ceiling, whose variance grows with exp(I).
+
+    Args:
+        scores: (B, N) as in `info_nce`.
+
+    Returns:
+        A scalar, in nats.
+    """
+    return i_alpha(scores, scores.new_ones(len(scores)), 0.0)
+
+
+def jensen_shannon(scores: Tensor) -> Tensor:
+    """JS: mean of -softplus(-scores[i, i]) - mean over j != i of softplus(scores[i, j]); at most 0.
+
+    Half of it, and log 2, are the Jensen-Shannon divergence of joint and product (Hjelm et al., 2019, eq. 4). The best
+    scores are the log of the joint's density over the product's, whatever the batch, so that `nwj(scores + 1)` is the
+    information in nats (Poole et al., 2019, section 2.2). Trained and judged is this value alone: the other's
+    exponentials would choose the weights by chance.
+
+    Args:
+        scores: (B, N) as in `info_nce`.
+    """
+    return -F.softplus(-scores.diagonal()).mean() - F.softplus(scores)[_off_diagonal(scores)].mean()
+
+
+def bound(spec: Information, scores: Tensor, log_q: Tensor | None) -> Tensor:
+    """What a loss makes large.
+
+    Args:
+        scores: (B, N) as in `info_nce`.
+        log_q: (B,) as in `i_alpha`, for `mi` alone.
+    """
+    if isinstance(spec, MutualInformation | InfoNCE):
+        return i_alpha(scores, log_q, spec.alpha if isinstance(spec, MutualInformation) else 1.0)
+    return nwj(scores) if isinstance(spec, NWJ) else jensen_shannon(scores)
+
+
 def _off_diagonal(scores: Tensor) -> Tensor:
     """True at (i, j != i), (B, N)."""
     return ~torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
@@ -99,7 +143,7 @@ def _leave_one_out(scores: Tensor) -> Tensor:
 
 
 class InformationLoss(nn.Module):
-    """`mi` or `infonce`: minus the mutual information of pooled teacher and student states, a critic for each pair.
+    """Minus a bound on the mutual information of teacher and student states, a critic for each pair of layers.
 
     The student's state s conditions and the teacher's t is sampled: `i_alpha` with scores[i, j] = f(s_i, t_j), whose
     partition function is a mean over teacher states, E_t exp f(s, t), and whose q is a function of s.
@@ -113,8 +157,8 @@ class InformationLoss(nn.Module):
     epoch come back in the queue once it is longer than the data; they are then drawn with replacement, and the
     ceiling is the log of the number of texts.
 
-    The critic is separable: f(s, t) = k g(s) . h(t), with g and h networks of two hidden layers and a normalised
-    output, and k in (0, 30) learned.
+    The critic is separable: f(s, t) = k g(s) . h(t), with g and h networks of two hidden layers (on a text's state) or
+    two Transformer layers (on its tokens) and a normalised output, and k in (0, 30) learned.
 
     Computed in FP32, outside autocast. No gradient reaches the teacher; the critics are parameters of this module,
     not of the student. Queue and count are in its state, so that a run resumed from a checkpoint goes on exactly.
@@ -131,7 +175,7 @@ class InformationLoss(nn.Module):
 
     def __init__(
         self,
-        spec: MutualInformation,
+        spec: Information,
         pairs: Sequence[Pair],
         teacher_width: int,
         student_width: int,
@@ -166,13 +210,16 @@ class InformationLoss(nn.Module):
                 "use a batch size of 2 or more"
             )
         with torch.autocast(mask.device.type, enabled=False):
-            teacher = self._pooled_teacher(teacher_states, mask)
-            columns = dict(zip(self._teachers, torch.cat([teacher, self.queue[:, :queued]], dim=1), strict=True))
-            student = {i: self._pool(student_states[i], mask) for i in {s for _, s in self.pairs}}
+            if self.spec.critic == "transformer":
+                given = {(t, s): (student_states[s], teacher_states[t].detach()) for t, s in self.pairs}
+            else:
+                teacher = self._pooled_teacher(teacher_states, mask)
+                columns = dict(zip(self._teachers, torch.cat([teacher, self.queue[:, :queued]], dim=1), strict=True))
+                student = {i: self._pool(student_states[i], mask) for i in {s for _, s in self.pairs}}
+                given = {(t, s): (student[s], columns[t]) for t, s in self.pairs}
             bounds = []
-            for (t, s), critic in zip(self.pairs, self.critics, strict=True):
-                scores, log_q = critic(student[s], columns[t])
-                bounds.append(i_alpha(scores, log_q, self.spec.alpha))
+            for pair, critic in zip(self.pairs, self.critics, strict=True):
+                bounds.append(bound(self.spec, *critic(*given[pair], mask)))
             return -torch.stack(bounds)
 
     def forward(
@@ -210,42 +257,83 @@ class InformationLoss(nn.Module):
         return torch.stack([self._pool(states[i].detach(), mask) for i in self._teachers])
 
     def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
-        """FP32 state of each text (B, width): its first token's, or the mean over its tokens."""
-        if self.spec.pool == "first":
-            return states[:, 0].float()
-        token = mask.bool().unsqueeze(-1)
-        return states.float().masked_fill(~token, 0.0).sum(1) / token.sum(1)
+        return _pool(states, mask, self.spec.pool)
+
+
+def _pool(states: Tensor, mask: Tensor, pool: Literal["first", "mean"]) -> Tensor:
+    """FP32 state of each text (B, width): its first token's, or the mean over its tokens."""
+    if pool == "first":
+        return states[:, 0].float()
+    token = mask.bool().unsqueeze(-1)
+    return states.float().masked_fill(~token, 0.0).sum(1) / token.sum(1)
 
 
 class _Critic(nn.Module):
-    """Scores (B, N) and log q (B,) of student vectors (B, student width) and teacher vectors (N, teacher width)."""
+    """Scores (B, N) and log q (B,) of what an MLP is given, (B or N, width), or a Transformer, (B or N, S, width)."""
 
-    def __init__(
-        self, spec: MutualInformation, teacher_width: int, student_width: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, spec: Information, teacher_width: int, student_width: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.student = _mlp(student_width, spec.hidden, spec.size, generator)
-        self.teacher = _mlp(teacher_width, spec.hidden, spec.size, generator)
-        self.log_q = _mlp(student_width, spec.hidden, 1, generator) if spec.alpha < 1 else None
+        learned = isinstance(spec, MutualInformation) and spec.alpha < 1
+        self.student = _network(spec, student_width, spec.size, generator)
+        self.teacher = _network(spec, teacher_width, spec.size, generator)
+        self.log_q = _network(spec, student_width, 1, generator) if learned else None
         share = 1 / _TEMPERATURE / _LIMIT
         self.scale = nn.Parameter(torch.tensor(math.log(share / (1 - share))))
 
-    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor | None]:
-        g, h = F.normalize(self.student(student), dim=-1), F.normalize(self.teacher(teacher), dim=-1)
+    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        g, h = F.normalize(self.student(student, mask), dim=-1), F.normalize(self.teacher(teacher, mask), dim=-1)
         # Sigmoid and tanh bound without the dead gradient of a clamp.
         scores = _LIMIT * self.scale.sigmoid() * (g @ h.T)
         if self.log_q is None:
             return scores, None
-        return scores, _LIMIT * (self.log_q(student).squeeze(-1) / _LIMIT).tanh()
+        return scores, _LIMIT * (self.log_q(student, mask).squeeze(-1) / _LIMIT).tanh()
 
 
-def _mlp(inputs: int, hidden: int, outputs: int, generator: torch.Generator) -> nn.Sequential:
-    """Two hidden layers with ReLU (He et al. initialisation, zero biases)."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in ((inputs, hidden), (hidden, hidden), (hidden, outputs)):
-        # By way of the meta device: the constructor would draw weights from the global generator.
-        layer = nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
-        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
-        nn.init.zeros_(layer.bias)
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+def _network(spec: Information, inputs: int, outputs: int, generator: torch.Generator) -> nn.Module:
+    kind = _TokenNetwork if spec.critic == "transformer" else _StateNetwork
+    return kind(spec, inputs, outputs, generator)
+
+
+class _StateNetwork(nn.Module):
+    """Two hidden layers with ReLU (He et al. initialisation, zero biases) on the state of each text."""
+
+    def __init__(self, spec: Information, inputs: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        sizes = ((inputs, spec.hidden), (spec.hidden, spec.hidden), (spec.hidden, outputs))
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in sizes:
+            # By way of the meta device: the constructor would draw weights from the global generator.
+            layer = nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+            layers += [layer, nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(texts, width) to (texts, outputs)."""
+        return self.layers(states)  # type: ignore[no-any-return]
+
+
+class _TokenNetwork(nn.Module):
+    """Two Transformer layers on the tokens of each text, between a map to their width and one to the output."""
+
+    def __init__(self, spec: Information, inputs: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.pool = spec.pool
+        # The layers' own initialisation draws from the global generator, which must stay as it is.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+            self.enter = nn.Linear(inputs, spec.hidden)
+            self.layers = nn.ModuleList(
+                nn.TransformerEncoderLayer(spec.hidden, _HEADS, 2 * spec.hidden, dropout=0.0, batch_first=True)
+                for _ in range(2)
+            )
+            self.leave = nn.Linear(spec.hidden, outputs)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(texts, tokens, width) to (texts, outputs)."""
+        padded = ~mask.bool()
+        x = self.enter(states.float().masked_fill(padded.unsqueeze(-1), 0.0))
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=padded)
+        return self.leave(_pool(x, mask, self.pool))  # type: ignore[no-any-return]

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from edgekd.distill.losses.information import InformationLoss, i_alpha, info_nce
+from edgekd.distill.losses.information import InformationLoss, i_alpha, info_nce, jensen_shannon, nwj
 from edgekd.errors import UsageError
-from edgekd.settings.losses import InfoNCE, MutualInformation
+from edgekd.settings.losses import NWJ, InfoNCE, JensenShannon, MutualInformation
 
 ALPHAS = [0.0, 1e-6, 0.1, 0.5, 0.9, 1 - 1e-6, 1.0]
 PAIRS = [(0, 0), (2, 1), (2, 2)]
@@ -180,7 +180,7 @@ def test_costs_are_the_estimator_on_pooled_states_and_queue(pool, queue, mask):
 
     for cost, (t, s), critic in zip(costs, PAIRS, loss.critics, strict=True):
         vectors = pooled(teacher[t]) if queue == 0 else torch.cat([pooled(teacher[t]), pooled(earlier[t])])
-        scores, log_q = critic(pooled(student[s]), vectors)
+        scores, log_q = critic(pooled(student[s]), vectors, mask)
         assert scores.shape == (6, 6 if queue == 0 else 12)
         expected = i_alpha_by_loop(scores.detach().double().numpy(), log_q.detach().double().numpy(), 0.9)
         assert float(cost) == pytest.approx(-expected, abs=1e-4)
@@ -190,9 +190,10 @@ def test_costs_are_the_estimator_on_pooled_states_and_queue(pool, queue, mask):
     assert float(loss(teacher, student, mask, weights)) == pytest.approx(float(costs @ weights), abs=1e-5)
 
 
+@pytest.mark.parametrize("critic", ["mlp", "transformer"])
 @pytest.mark.parametrize("pool", ["first", "mean"])
-def test_padding_is_never_read(pool, mask):
-    loss = module(pool=pool).eval()
+def test_padding_is_never_read(pool, critic, mask):
+    loss = module(pool=pool, critic=critic, queue=0).eval()
     teacher, student = states(2, 8, 1), states(2, 4, 2)
     clean = loss(teacher, student, mask)
     for layer in (*teacher, *student):
@@ -200,10 +201,16 @@ def test_padding_is_never_read(pool, mask):
     assert loss(teacher, student, mask) == clean
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_gradients_reach_student_and_every_critic_but_not_the_teacher(alpha, mask):
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"alpha": 0.0}, {"alpha": 0.5}, {"alpha": 1.0}, {"kind": NWJ}, {"kind": JensenShannon},
+        {"critic": "transformer", "queue": 0}, {"kind": JensenShannon, "critic": "transformer", "queue": 0},
+    ],
+)  # fmt: skip
+def test_gradients_reach_student_and_every_critic_but_not_the_teacher(fields, mask):
     teacher, student = ([x.requires_grad_() for x in states(2, width, width)] for width in (8, 4))
-    loss = module(alpha=alpha)
+    loss = module(**fields)
     loss(teacher, student, mask).backward()
     assert all(float(x.grad.abs().sum()) > 0 for x in student)
     assert all(x.grad is None for x in teacher)
@@ -216,6 +223,72 @@ def test_info_nce_has_no_q_and_is_mi_at_alpha_one(mask):
     nce, mi = module(kind=InfoNCE), module(alpha=1.0)
     assert all(critic.log_q is None for critic in nce.critics)
     assert torch.equal(nce.costs(teacher, student, mask), mi.costs(teacher, student, mask))
+
+
+def bounds_by_loop(scores, name):
+    """NWJ and JS of scores (B, N), written out as in Poole et al. (2019)."""
+    rows, columns = scores.shape
+    own = [scores[i, i] for i in range(rows)]
+    others = [scores[i, j] for i in range(rows) for j in range(columns) if i != j]
+    if name == "nwj":
+        return 1 + np.mean([s - 1 for s in own]) - np.mean([np.exp(s - 1) for s in others])
+    return np.mean([-np.log1p(np.exp(-s)) for s in own]) - np.mean([np.log1p(np.exp(s)) for s in others])
+
+
+@pytest.mark.parametrize("columns", [5, 9])
+@pytest.mark.parametrize(("name", "estimate"), [("nwj", nwj), ("js", jensen_shannon)])
+def test_other_bounds_are_those_of_the_papers(name, estimate, columns):
+    scores = np.random.default_rng(3).normal(0, 2, (5, columns))
+    assert float(estimate(torch.tensor(scores))) == pytest.approx(bounds_by_loop(scores, name), rel=1e-12)
+
+
+def test_with_the_best_scores_each_bound_is_what_it_bounds():
+    # Two variables of eight values, equal with probability 0.65: the log of joint over product is known.
+    rng = np.random.default_rng(0)
+    values, equal = 8, 0.65
+    joint = np.full((values, values), (1 - equal) / values / (values - 1))
+    np.fill_diagonal(joint, equal / values)
+    ratio = np.log(joint * values * values)
+    information = float((joint * ratio).sum())
+    middle = (joint + 1 / values**2) / 2
+    divergence = 0.5 * (joint * np.log(joint / middle)).sum() + 0.5 * (np.log(1 / values**2 / middle) / values**2).sum()
+    size = 4000
+    x = rng.integers(0, values, size)
+    y = np.where(rng.random(size) < equal, x, (x + rng.integers(1, values, size)) % values)
+    scores = torch.tensor(ratio[x][:, y])
+    assert float(nwj(scores + 1)) == pytest.approx(information, abs=0.05)
+    assert (float(jensen_shannon(scores)) + 2 * np.log(2)) / 2 == pytest.approx(divergence, abs=0.02)
+
+
+@pytest.mark.parametrize("pool", ["first", "mean"])
+def test_a_transformer_critic_reads_tokens_in_their_order_of_texts(pool, mask):
+    """Each text's score is its own: those of some texts alone are the same."""
+    loss = module(critic="transformer", pool=pool, queue=0).eval()
+    teacher, student = states(2, 8, 1), states(2, 4, 2)
+    scores, log_q = loss.critics[0](student[0], teacher[0], mask)
+    assert (scores.shape, log_q.shape) == ((6, 6), (6,))
+    some = torch.tensor([4, 0, 2])
+    fewer, fewer_q = loss.critics[0](student[0][some], teacher[0][some], mask[some])
+    torch.testing.assert_close(fewer, scores[some][:, some], atol=1e-5, rtol=0)
+    torch.testing.assert_close(fewer_q, log_q[some], atol=1e-5, rtol=0)
+
+
+def test_critics_leave_the_global_generator_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    first, second = (module(critic="transformer", queue=0, seed=7) for _ in range(2))
+    assert torch.equal(torch.rand(3), expected)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_transformer_critic_has_no_queue():
+    assert MutualInformation(critic="transformer").queue == 0
+    with pytest.raises(ValueError, match="leave queue out"):
+        MutualInformation(critic="transformer", queue=8)
+    with pytest.raises(ValueError, match="eight heads"):
+        NWJ(critic="transformer", hidden=12)
 
 
 def test_queue_keeps_the_newest_vectors_of_each_teacher_layer():
@@ -284,8 +357,8 @@ def test_weights_follow_the_seed_alone():
     first, again, other = (module(seed=s).state_dict() for s in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["critics.0.student.0.weight"], other["critics.0.student.0.weight"])
-    assert not torch.equal(first["critics.0.student.0.weight"], first["critics.1.student.0.weight"])
+    assert not torch.equal(first["critics.0.student.layers.0.weight"], other["critics.0.student.layers.0.weight"])
+    assert not torch.equal(first["critics.0.student.layers.0.weight"], first["critics.1.student.layers.0.weight"])
 
 
 def test_bf16_states_are_computed_in_fp32_under_autocast(mask):
