@@ -2,8 +2,8 @@
 
     python benchmarks/teachers.py --data ../shared/data [--labels 10] [--seeds 3] [--seconds 5000] [--part 1/2]
 
-The encoder is MiniLM-L6; labels are drawn by the seed, validation and test are the set's own. What is chosen is chosen on
-validation. Finished teachers are read from the store, so that a run that was stopped goes on.
+The encoder is MiniLM-L6; labels are drawn by the seed, validation and test are the set's own. What is chosen is chosen
+on validation. Finished teachers are read from the store, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from edgekd.distill.engine import Engine
 from edgekd.distill.loop import held_out_loss, train
 from edgekd.distill.objective import Batch, Terms
 from edgekd.distill.on_the_fly import draw_share
-from edgekd.distill.teach import copy_tokenizer
+from edgekd.distill.teach import POOLING, copy_tokenizer
 from edgekd.errors import DataError
 from edgekd.models.fill_in import load_masked_lm
 from edgekd.models.quiet import quiet_transformers
@@ -35,7 +35,7 @@ from edgekd.settings.transfer import Transfer
 from edgekd.store import Artefact, Store
 from edgekd.tasks.build import build_task
 
-VERSION = 1
+VERSION = 2
 
 # Of the tokens that are to be guessed, so many are hidden and so many become another; the rest stay (BERT's recipe).
 _HIDDEN, _OTHER = 0.8, 0.1
@@ -161,6 +161,9 @@ def _adapt(
     with quiet_transformers():
         body.save_pretrained(work)
     copy_tokenizer(encoder, work)
+    if (encoder / POOLING).is_file():
+        (work / POOLING).parent.mkdir()
+        shutil.copyfile(encoder / POOLING, work / POOLING)
     shutil.rmtree(work / "state")
     return {
         "head": "new" if found.new_head else "own",

@@ -39,6 +39,8 @@ from edgekd.tasks.joint_intent_slots import JointIntentSlotsTask
 
 VERSION = 3
 
+# Where sentence-transformers says which states of an encoder make its vector.
+POOLING = Path("1_Pooling") / "config.json"
 # The least probability whose logarithm is taken.
 _LEAST = 1e-9
 
@@ -182,7 +184,7 @@ def _model(encoder: Path, task: Task, pool: Literal["auto", "first", "mean"], se
 
 def made_for_mean(encoder: Path) -> bool:
     """Whether an encoder comes with the settings of a sentence encoder that takes the mean over the tokens."""
-    file = encoder / "1_Pooling" / "config.json"
+    file = encoder / POOLING
     if not file.is_file():
         return False
     settings = read_json(file, "mend it, or leave it out")

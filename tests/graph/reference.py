@@ -45,7 +45,9 @@ def forward(shape, weights, input_ids, attention_mask, token_type_ids=None):
         x = norm(f"layers.{i}.ffn.norm", x + linear(f"layers.{i}.ffn.down", neurons))
     if shape.head is None:
         return x.numpy()
-    if shape.head.kind == "sequence":
+    if shape.head.pool == "mean":
+        x = torch.stack([text[real].mean(0) for text, real in zip(x, mask, strict=True)])
+    elif shape.head.kind == "sequence":
         x = x[:, 0]
     if shape.head.activation is not None:
         x = ACTIVATIONS[shape.head.activation](linear("head.dense", x))

@@ -25,6 +25,8 @@ SHAPES = {
     "token": {"head": HeadShape(kind="token", labels=4)},
     "token with dense": {"head": HeadShape(kind="token", labels=4, activation="gelu")},
     "sequence without dense": {"head": HeadShape(kind="sequence", labels=2)},
+    "mean": {"head": HeadShape(kind="sequence", labels=3, pool="mean")},
+    "mean with dense": {"head": HeadShape(kind="sequence", labels=3, pool="mean", activation="tanh")},
     "no head": {"head": None},
     "projection": {"embedding": 10},
     "no token types": {"token_types": 0},

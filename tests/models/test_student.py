@@ -40,8 +40,12 @@ def batch(length=7):
 
 @pytest.mark.parametrize("embedding", [12, 16])
 @pytest.mark.parametrize(
-    "head", [SHAPE.head, HeadShape(kind="token", labels=3), HeadShape(kind="sequence", labels=3), None]
-)
+    "head",
+    [
+        SHAPE.head, HeadShape(kind="token", labels=3), HeadShape(kind="sequence", labels=3),
+        HeadShape(kind="sequence", labels=3, pool="mean"), None,
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("types", [0, 2])
 def test_state_is_exactly_the_contract(head, types, embedding):
     shape = SHAPE.model_copy(update={"head": head, "token_types": types, "embedding": embedding})
@@ -95,6 +99,25 @@ def test_the_last_layer_computes_one_token_only_where_one_is_read():
         model(**batch(), output_relations=[3])
         seen[kind] = tokens
     assert seen == {"sequence": [1, 7], "token": [7, 7], "joint": [7, 7]}
+
+
+def test_the_mean_over_tokens_is_of_real_ones_and_of_all_that_are():
+    head = HeadShape(kind="sequence", labels=3, pool="mean")
+    model = make_student(SHAPE.model_copy(update={"head": head}))
+    inputs = batch()
+    states = model(**inputs, output_hidden_states=True).hidden_states[-1]
+    expected = torch.stack([x[m.bool()].mean(0) for x, m in zip(states, inputs["attention_mask"], strict=True)])
+    torch.testing.assert_close(model(**inputs).logits, model.head.output(expected))
+    alone = {name: value[1:2, :4] for name, value in inputs.items()}
+    torch.testing.assert_close(model(**alone).logits, model(**inputs).logits[1:2])
+    del alone["attention_mask"]
+    torch.testing.assert_close(model(**alone).logits, model(**inputs).logits[1:2])
+
+
+def test_only_a_text_has_a_mean():
+    with pytest.raises(ValueError, match="a token head does not pool"):
+        HeadShape(kind="token", labels=3, pool="mean")
+    assert "pool" not in HeadShape(kind="sequence", labels=3).model_dump()
 
 
 def test_relations_are_counted_from_one():
