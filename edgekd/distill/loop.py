@@ -60,6 +60,7 @@ def train(
     *,
     seed: int,
     max_steps: int | None = None,
+    judge_start: bool = False,
 ) -> Trained:
     """Train `model` in place and leave the weights of the best look at validation in it.
 
@@ -73,11 +74,14 @@ def train(
         work: Folder for checkpoints; what an interrupted run left there is used.
         seed: Decides the order of the texts and dropout.
         max_steps: The schedule's length where the epochs are more.
+        judge_start: The weights that it begins with may be the best: look at validation before the first step.
 
     Raises:
         EdgekdError: Loss, gradient or weights became NaN or infinite; the best weights so far stay in `work`.
     """
     run = _Run(model, encodings, objective, evaluate, spec, engine, Checkpoint(work), seed, max_steps)
+    if judge_start and not run.state.points:
+        run.look()
     with engine.progress.bar(title, run.total) as bar:
         while not run.state.done:
             run.advance()
@@ -154,7 +158,7 @@ class _Run:
         started = time.monotonic()
         self._step()
         if self.state.step % self.look_every == 0 or self.state.step >= self.total:
-            self._look()
+            self.look()
         self.state.seconds += time.monotonic() - started
         if self.state.step >= self.total or self.state.looks_since_best >= self.spec.patience:
             self.state.done = True
@@ -224,7 +228,8 @@ class _Run:
             return (step + 1) / warmup
         return float(max(0.0, (self.total - step) / max(1, self.total - warmup)))
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Judge the weights as they are, and keep them where they are the best."""
         score = self.evaluate(self.plain)
         state = self.state
         if not math.isfinite(score) or not all(bool(p.isfinite().all()) for p in self.plain.parameters()):
@@ -233,7 +238,7 @@ class _Run:
             {
                 "step": state.step,
                 "epoch": state.step / self.steps_per_epoch,
-                "loss": state.loss_sum / max(1, state.loss_count),
+                "loss": state.loss_sum / state.loss_count if state.loss_count else None,
                 "score": score,
                 "seconds": state.seconds,
             }

@@ -125,7 +125,7 @@ def _fine_tune(
     trained = train(
         model, train_set, objective, held_out.scorer(task, engine), _schedule(spec, len(train_set), probed is not None),
         engine, work / "state",
-        "teacher: fine-tune", seed=spec.seed,
+        "teacher: fine-tune", seed=spec.seed, judge_start=probed is not None,
     )  # fmt: skip
     if task.output == "value":
         _scale_output(model, float(mean), float(spread))

@@ -266,3 +266,17 @@ def test_head_learns_faster_and_only_matrices_decay():
     spec = Training(epochs=1, learning_rate=1e-3, head_rate=10, weight_decay=0.1)
     found = {(*g["params"][0].shape, g["peak"]): g["weight_decay"] for g in _groups(nn.ModuleList([model]), spec)}
     assert found == {(2, 2, 1e-3): 0.1, (2, 1e-3): 0.0, (2, 2, 1e-2): 0.1, (2, 1e-2): 0.0}
+
+
+def test_the_weights_it_begins_with_may_be_the_best(tmp_path, engine):
+    encodings, model = toy_encodings(), Toy()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scores = iter([0.9, 0.5, 0.4, 0.3, 0.2, 0.1])
+    spec = Training(epochs=4, learning_rate=1e-2, batch_size=8, precision="fp32", evaluations=4, patience=2)
+    found = train(
+        model, encodings, LabelObjective(torch.arange(50) % 3), lambda _: next(scores), spec, engine, tmp_path, "",
+        seed=0, judge_start=True,
+    )  # fmt: skip
+    assert (found.best_score, found.best_step) == (0.9, 0)
+    assert [(point["step"], point["loss"] is None) for point in found.points] == [(0, True), (7, False), (14, False)]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

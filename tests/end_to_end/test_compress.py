@@ -222,6 +222,28 @@ def test_token_classification(shared_session, tiny_encoder, tag_data, fast_profi
     assert {s["label"] for s in spans} == {"music"}
 
 
+@pytest.mark.parametrize("distil", [True, False])
+def test_a_teacher_on_the_mean_and_its_student(
+    shared_session, tiny_encoder, intent_data, fast_profile, tmp_path, distil
+):
+    from edgekd.data.read import read_data
+    from edgekd.session import teach_from
+
+    profile = override(fast_profile, {"teach.pool": "mean"})
+    teacher = teach_from(shared_session, str(tiny_encoder), read_data(intent_data), profile).path
+    if not distil:
+        profile = override(profile, {"search.always_distill": False, "budget.latency_ms": 1000})
+    request = Request(teacher=str(teacher), data=str(intent_data), profile=profile)
+    result = compress(shared_session, request, tmp_path / "b")
+    assert result.outcome == "met"
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config["edgekd"]["shape"]["head"]["pool"] == "mean"
+    assert (tmp_path / "b" / "student").is_dir() is distil
+    answers = load(tmp_path / "b").predict(["turn the lights off", "play some jazz"])
+    assert len({answer["label"] for answer in answers}) == 2
+
+
 def test_without_gold_labels_the_metric_is_agreement(shared_session, brief_, intent_data, tmp_path):
     (tmp_path / "unlabeled.txt").write_text(
         "\n".join(json.loads(line)["text"] for line in (intent_data / "train.jsonl").read_text().splitlines()) + "\n"
