@@ -43,6 +43,8 @@ ROWS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 MAX_LENGTH = 64
+# Texts of validation: those of the ablation, whose draws of labels are then the same.
+VALIDATION = 1000
 
 
 def run(session: Session, data: TaskData, changes: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def main() -> None:
             scores = []
             for seed in range(part - 1, options.seeds, parts):
                 if time.monotonic() - began < options.seconds:
-                    data = few_labels(whole, options.labels, seed, unlabelled=None, validation=None)
+                    data = few_labels(whole, options.labels, seed, unlabelled=None, validation=VALIDATION)
                     scores.append(run(session, data, ROWS[row], seed) | {"seed": seed})
             if scores:
                 tests = [score["test"] for score in scores]

@@ -16,7 +16,7 @@ from edgekd.distill.batches import inputs_of
 from edgekd.distill.engine import Engine
 from edgekd.runtime.encodings import Encodings
 
-# Inverse strengths of the L2 penalty that are tried, on features of mean norm 1 (scikit-learn's C).
+# Inverse strengths of the L2 penalty that are tried (scikit-learn's C).
 STRENGTHS = (1.0, 10.0, 100.0)
 # Texts a side at most: the rest would move the head little, and each costs a third of its step in an epoch.
 MOST = 2000
@@ -47,7 +47,8 @@ def start_head(
     size = x.norm(dim=1).mean()
     best: tuple[float, Tensor, Tensor] | None = None
     for strength in STRENGTHS:
-        weight, bias = regression(x / size, y, head.out_features, strength)
+        # Of unit length a long text counts as much as a short one; the head is given them as they are.
+        weight, bias = regression(F.normalize(x, dim=1), y, head.out_features, strength)
         score = float(((judged / size @ weight.T + bias).argmax(1) == gold).float().mean())
         if best is None or score > best[0]:
             best = score, weight / size, bias

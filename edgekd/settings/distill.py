@@ -87,7 +87,7 @@ class Teach(Spec):
     adapt: AdaptSpec = NoAdaptation()
     pool: Literal["auto", "first", "mean"] = "auto"
     probe: bool = True
-    min_steps: int = Field(default=150, ge=1)
+    min_steps: int = Field(default=500, ge=1)
     training: Training = Training(epochs=4, learning_rate=1e-4, head_rate=10)
     seed: Seed = 0
 
