@@ -37,10 +37,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "default": {},
     "new head": {"teach.probe": False},
     "first token": {"teach.pool": "first"},
-    "first token, new head": {"teach.pool": "first", "teach.probe": False},
-    "before: first token, new head, no least number of steps": {
-        "teach.pool": "first", "teach.probe": False, "teach.min_steps": 1,
-    },
+    "before: first token, no least number of steps": {"teach.pool": "first", "teach.min_steps": 1},
 }  # fmt: skip
 MAX_LENGTH = 64
 # Texts of validation: those of the ablation, whose draws of labels are then the same.

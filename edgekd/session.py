@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,8 +51,10 @@ class Session:
 
     @staticmethod
     def open(store: Store, progress: Progress) -> Session:
-        """Use every CPU that this process may use for training, or the GPU if there is one."""
-        return Session(store, Engine.detect(usable_cpus(), progress))
+        """Train on every CPU that this process may use, OMP_NUM_THREADS at most, or on the GPU if there is one."""
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        threads = min(usable_cpus(), int(asked)) if asked.isdecimal() and int(asked) else usable_cpus()
+        return Session(store, Engine.detect(threads, progress))
 
 
 def read(progress: Progress, source: str, task: TaskSpec | None, columns: Columns, hub_config: str | None) -> TaskData:

@@ -158,7 +158,10 @@ def fast_profile():
             "budget": {"latency_ms": 0.03},
             "target": {"kind": "fake", "gflops": 10.0},
             "search": {"always_distill": True},
-            "teach": {"training": {"epochs": 12, "learning_rate": 3e-3, "precision": "fp32", "evaluations": 3}},
+            "teach": {
+                "min_steps": 1,
+                "training": {"epochs": 12, "learning_rate": 3e-3, "precision": "fp32", "evaluations": 3},
+            },
             "distill": {
                 "stages": [{"training": {"epochs": 10, "learning_rate": 3e-3, "precision": "fp32", "evaluations": 2}}]
             },

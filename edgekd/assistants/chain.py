@@ -291,9 +291,19 @@ class _Chains:
             heads=max(shape.heads), ffn=max(shape.ffn),
         )  # fmt: skip
         session, encodings = self.session, inputs.encodings
-        rows = logits_of(
-            label(session.store, session.engine, teacher, assistant.id, encodings, "transfer", "assistant")
+        precision = session.engine.native_precision
+        labelled = label(
+            session.store,
+            session.engine,
+            teacher,
+            assistant.id,
+            encodings,
+            "transfer",
+            "assistant",
+            precision=precision,
         )
         name = f"answers of {shape.describe()}"
         self.flops[name] = len(encodings) * text_flops(inputs, shape)
-        return lesson(inputs.task, inputs.transfer, encodings, rows, inputs.validation, teacher, assistant.id)
+        return lesson(
+            inputs.task, inputs.transfer, encodings, logits_of(labelled), inputs.validation, teacher, assistant.id
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -39,10 +40,13 @@ class Engine:
 
     def resolve(self, spec: Training) -> Training:
         """Replace precision "auto" by what this device computes natively."""
-        if spec.precision != "auto":
-            return spec
+        return spec if spec.precision != "auto" else spec.model_copy(update={"precision": self.native_precision})
+
+    @property
+    def native_precision(self) -> Literal["bf16", "fp32"]:
+        """The narrower of the two that this device computes in hardware."""
         native = torch.cuda.is_bf16_supported() if self.device == "cuda" else _cpu_has_bf16()
-        return spec.model_copy(update={"precision": "bf16" if native else "fp32"})
+        return "bf16" if native else "fp32"
 
     def to_device(self, model: nn.Module) -> nn.Module:
         """Move a model to this engine's device."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +26,8 @@ def label(
     encodings: Encodings,
     name: str,
     who: str = "teacher",
+    *,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Artefact:
     """Compute and keep the teacher's logits of a split.
 
@@ -33,11 +36,15 @@ def label(
         encodings: The texts, (rows) logit rows in all.
         name: The split's name, for the progress bar.
         who: What the teacher is called there.
+        precision: Of its products. What a student learns of may be the faster one: on clinc150 the logits then differ
+            by 0.01 of their spread of 2.6, and no answer of 1,280 did. What is judged by is FP32.
 
     Returns:
         An artefact with `logits.npy`: float32 (rows, labels).
     """
     key = {"teacher": teacher_id, "texts": fingerprint(encodings)}
+    if precision != "fp32":
+        key["precision"] = precision
 
     def build(work: Path) -> None:
         parts = work / "parts"
@@ -48,6 +55,7 @@ def label(
             engine,
             title=f"{who}: label {len(encodings)} {name} texts",
             parts=parts,
+            precision=precision,
         )
         np.save(work / "logits.npy", rows, allow_pickle=False)
         shutil.rmtree(parts)

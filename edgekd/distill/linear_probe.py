@@ -16,7 +16,7 @@ from edgekd.distill.batches import inputs_of
 from edgekd.distill.engine import Engine
 from edgekd.runtime.encodings import Encodings
 
-# Inverse strengths of the L2 penalty that are tried (scikit-learn's C).
+# Inverse strengths of the L2 penalty that are tried, on centred features of mean norm 1 (scikit-learn's C).
 STRENGTHS = (1.0, 10.0, 100.0)
 # Texts a side at most: the rest would move the head little, and each costs a third of its step in an epoch.
 MOST = 2000
@@ -44,14 +44,16 @@ def start_head(
     engine.to_device(model)
     x, judged = _features(model, head, train, mine, engine), _features(model, head, held_out, theirs, engine)
     y, gold = targets.cpu()[torch.from_numpy(mine)], gold.cpu()[torch.from_numpy(theirs)]
-    size = x.norm(dim=1).mean()
+    middle = x.mean(0)
+    # Features may lie close together, far from 0: the penalty is on what tells them apart.
+    size = (x - middle).norm(dim=1).mean().clamp_min(1e-12)
+    x, judged = (x - middle) / size, (judged - middle) / size
     best: tuple[float, Tensor, Tensor] | None = None
     for strength in STRENGTHS:
-        # Of unit length a long text counts as much as a short one; the head is given them as they are.
-        weight, bias = regression(F.normalize(x, dim=1), y, head.out_features, strength)
-        score = float(((judged / size @ weight.T + bias).argmax(1) == gold).float().mean())
+        weight, bias = regression(x, y, head.out_features, strength)
+        score = float(((judged @ weight.T + bias).argmax(1) == gold).float().mean())
         if best is None or score > best[0]:
-            best = score, weight / size, bias
+            best = score, weight / size, bias - weight @ middle / size
     assert best is not None
     with torch.no_grad():
         head.weight.copy_(best[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,14 +27,16 @@ def predict_rows(
     batch_size: int = 64,
     title: str | None = None,
     parts: Path | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> np.ndarray:
-    """Compute the logits of every row of a split, in FP32.
+    """Compute the logits of every row of a split.
 
     Args:
         model: Any model whose output has `.logits`; left in the mode it was in.
         batch_size: Texts a batch; texts are taken in the order of their lengths, so padding is nearly none.
         title: Title of the progress bar; None shows none.
         parts: Folder for finished parts, so that an interrupted call goes on where it was.
+        precision: Of the model's products; the logits are kept in FP32.
 
     Returns:
         float32 array (rows, labels), in the order of the split.
@@ -53,7 +56,8 @@ def predict_rows(
             else:
                 part = []
                 for i, indices in enumerate(batches[start : start + _PART], start):
-                    output = model(**inputs_of(encodings, indices, device))
+                    with engine.autocast(precision):
+                        output = model(**inputs_of(encodings, indices, device))
                     part.append(logit_rows(encodings, indices, output.logits).float().cpu().numpy())
                     bar.update(i + 1)
                 pieces.append(np.concatenate(part))

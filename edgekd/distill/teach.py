@@ -116,7 +116,7 @@ def _fine_tune(
         objective = _soft_objective(torch.from_numpy(soft).to(engine.device), targets)
     held_out = Judged(data.validation, task.encode(tokenizer, data.validation, max_length), task.gold(data.validation))
     probed = None
-    if spec.probe and task.head == "sequence" and task.output == "classes":
+    if spec.probe and isinstance(model, StudentModel) and task.output == "classes":
         gold = torch.from_numpy(task.target_rows(data.validation, held_out.encodings))
         learned = targets if soft is None else torch.from_numpy(soft)
         probed = start_head(model, train_set, learned, held_out.encodings, gold, engine, spec.seed)

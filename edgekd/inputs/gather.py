@@ -140,7 +140,9 @@ def prepare(
     encodings = task.encode(teacher.tokenizer, transfer.split, max_length)
     if warning := unknown_tokens(teacher.tokenizer, encodings):
         engine.progress.say(f"warning: {warning}")
-    rows = logits_of(label(store, engine, teacher, teacher_id, encodings, "transfer"))
+    rows = logits_of(
+        label(store, engine, teacher, teacher_id, encodings, "transfer", precision=engine.native_precision)
+    )
     if profile.transfer.consistent and transfer.augmented is not None:
         transfer, encodings, rows = _consistent(task, transfer, encodings, rows)
     judged: list[tuple[Judged, np.ndarray]] = []
