@@ -16,49 +16,36 @@ from edgekd.distill.batches import inputs_of
 from edgekd.distill.engine import Engine
 from edgekd.runtime.encodings import Encodings
 
-# Inverse strengths of the L2 penalty that are tried, on centred features of mean norm 1 (scikit-learn's C).
-STRENGTHS = (1.0, 10.0, 100.0)
-# Texts a side at most: the rest would move the head little, and each costs a third of its step in an epoch.
+# Inverse strength of the L2 penalty on centred features of mean norm 1 (scikit-learn's C). A weaker penalty answers
+# better by itself and worse after fine-tuning: it is so sure of the training texts that little is left to learn of them.
+# At ten labels a class of clinc150, validation before and after: 0.3: 85.4, 91.7; 3: 90.8, 94.3; 10: 91.9, 94.0; 100:
+# 92.0, 93.2 (seed 0, words frozen, 2026-12-01).
+STRENGTH = 3.0
+# Texts at most: more would move the head little, and each costs a third of its step in an epoch.
 MOST = 2000
 _STEPS = 200
 _BATCH = 64
 
 
-def start_head(
-    model: nn.Module, train: Encodings, targets: Tensor, held_out: Encodings, gold: Tensor, engine: Engine, seed: int
-) -> float:
-    """Put the best regression on the model's features into its last layer; the model itself stays as it is.
+def start_head(model: nn.Module, texts: Encodings, targets: Tensor, engine: Engine, seed: int) -> None:
+    """Put a regression on the model's features into its last layer; the model itself stays as it is.
 
     Args:
         model: Its last `nn.Linear` is the head; what that is given, the features.
         targets: Classes (texts,), or probabilities (texts, labels).
-        gold: Classes of the held-out texts, by which the penalty is chosen.
         seed: Draws the texts where there are more than `MOST`.
-
-    Returns:
-        Its accuracy on the held-out texts that were read, in [0, 1].
     """
-    rng = np.random.default_rng(seed)
-    mine, theirs = (np.sort(rng.permutation(len(texts))[:MOST]) for texts in (train, held_out))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(texts))[:MOST])
     head = _head_of(model)
     engine.to_device(model)
-    x, judged = _features(model, head, train, mine, engine), _features(model, head, held_out, theirs, engine)
-    y, gold = targets.cpu()[torch.from_numpy(mine)], gold.cpu()[torch.from_numpy(theirs)]
+    x, y = _features(model, head, texts, chosen, engine), targets.cpu()[torch.from_numpy(chosen)]
     middle = x.mean(0)
     # Features may lie close together, far from 0: the penalty is on what tells them apart.
     size = (x - middle).norm(dim=1).mean().clamp_min(1e-12)
-    x, judged = (x - middle) / size, (judged - middle) / size
-    best: tuple[float, Tensor, Tensor] | None = None
-    for strength in STRENGTHS:
-        weight, bias = regression(x, y, head.out_features, strength)
-        score = float(((judged @ weight.T + bias).argmax(1) == gold).float().mean())
-        if best is None or score > best[0]:
-            best = score, weight / size, bias - weight @ middle / size
-    assert best is not None
+    weight, bias = regression((x - middle) / size, y, head.out_features, STRENGTH)
     with torch.no_grad():
-        head.weight.copy_(best[1])
-        head.bias.copy_(best[2])
-    return best[0]
+        head.weight.copy_(weight / size)
+        head.bias.copy_(bias - weight @ middle / size)
 
 
 def regression(features: Tensor, targets: Tensor, labels: int, strength: float) -> tuple[Tensor, Tensor]:

@@ -115,17 +115,14 @@ def _fine_tune(
     if soft is not None:
         objective = _soft_objective(torch.from_numpy(soft).to(engine.device), targets)
     held_out = Judged(data.validation, task.encode(tokenizer, data.validation, max_length), task.gold(data.validation))
-    probed = None
-    if spec.probe and isinstance(model, StudentModel) and task.output == "classes":
-        gold = torch.from_numpy(task.target_rows(data.validation, held_out.encodings))
-        learned = targets if soft is None else torch.from_numpy(soft)
-        probed = start_head(model, train_set, learned, held_out.encodings, gold, engine, spec.seed)
-        engine.progress.say(f"teacher: a head on the encoder as it is answers {100 * probed:.1f}% of validation")
+    probed = spec.probe and isinstance(model, StudentModel) and task.output == "classes"
+    if probed:
+        start_head(model, train_set, targets if soft is None else torch.from_numpy(soft), engine, spec.seed)
 
     trained = train(
-        model, train_set, objective, held_out.scorer(task, engine), _schedule(spec, len(train_set), probed is not None),
+        model, train_set, objective, held_out.scorer(task, engine), _schedule(spec, len(train_set), probed),
         engine, work / "state",
-        "teacher: fine-tune", seed=spec.seed, judge_start=probed is not None,
+        "teacher: fine-tune", seed=spec.seed, judge_start=probed,
     )  # fmt: skip
     if task.output == "value":
         _scale_output(model, float(mean), float(spread))
