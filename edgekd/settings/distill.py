@@ -74,11 +74,12 @@ class Teach(Spec):
 
     Attributes:
         adapt: Whether it is fitted to the text first.
-        pool: What the head of a text reads: the first token's state, the mean over the tokens, or "auto": what the
-            encoder was made for, by its `1_Pooling/config.json`.
+        pool: What the head of a text reads: the first token's state, the mean over the tokens, or "auto": with fewer
+            than 30 labelled texts a class what the encoder was made for, by its `1_Pooling/config.json`; else the
+            first.
         probe: A head on the mean begins as a logistic regression on the untrained encoder's features, so that
             fine-tuning need not bend them to a head that knows nothing (LP-FT, Kumar et al., 2022, arXiv:2202.10054),
-            and learns as fast as the rest. For classes of texts.
+            and learns as fast as the rest; words stay as they are. For classes of texts.
         min_steps: Steps at least: few texts make few in an epoch.
         training: The schedule.
         seed: Decides the head's first weights, the order of the texts and dropout.

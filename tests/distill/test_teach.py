@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,9 +31,15 @@ def mean_encoder(tiny_encoder, tmp_path_factory):
     return folder
 
 
+def few(folder):
+    """The data with 16 labelled texts a class."""
+    data = read_data(str(folder))
+    return replace(data, train=data.train.take(np.arange(64)))
+
+
 @pytest.fixture(scope="module")
 def taught(shared_session, mean_encoder, intent_data, fast_profile):
-    data = read_data(str(intent_data))
+    data = few(intent_data)
     return data, teach_from(shared_session, str(mean_encoder), data, fast_profile)
 
 
@@ -57,9 +64,10 @@ def test_a_sentence_encoder_is_taught_on_the_mean(taught, mean_encoder):
     assert load_body(mean_encoder).depth == teacher.depth
 
 
-@pytest.mark.parametrize(("pool", "mean"), [("first", False), ("mean", True)])
+@pytest.mark.parametrize(("pool", "mean"), [("first", False), ("mean", True), ("auto", False)])
 def test_what_is_asked_for_is_pooled(shared_session, tiny_encoder, mean_encoder, intent_data, fast_profile, pool, mean):
-    encoder = mean_encoder if pool == "first" else tiny_encoder
+    # 40 texts a class are no few.
+    encoder = tiny_encoder if pool == "mean" else mean_encoder
     profile = override(fast_profile, {"teach.pool": pool, "teach.training.epochs": 1, "teach.min_steps": 1})
     teacher = load_teacher(teach_from(shared_session, str(encoder), read_data(str(intent_data)), profile).path)
     assert (teacher.hosted[0].head.pool == "mean") is mean
@@ -90,11 +98,12 @@ def test_few_texts_make_enough_steps_and_many_as_many_as_asked():
     spec = Teach(training=Training(epochs=4, learning_rate=1e-4, batch_size=32, head_rate=10), min_steps=150)
     few, many = _schedule(spec, 70, probed=False), _schedule(spec, 15_000, probed=True)
     assert (few.epochs, few.head_rate) == (50, 10)
-    assert (many.epochs, many.head_rate) == (4, 1)
+    assert (many.epochs, many.head_rate, many.freeze_words) == (4, 1, True)
+    assert not few.freeze_words
 
 
 def test_an_adapted_encoder_is_still_made_for_the_mean(shared_session, mean_encoder, intent_data, fast_profile):
     adapted = {"name": "mlm", "training": {"epochs": 1, "learning_rate": 1e-4}}
     profile = override(fast_profile, {"teach.adapt": adapted, "teach.training.epochs": 1, "teach.min_steps": 1})
-    made = teach_from(shared_session, str(mean_encoder), read_data(str(intent_data)), profile)
+    made = teach_from(shared_session, str(mean_encoder), few(intent_data), profile)
     assert load_teacher(made.path).hosted[0].head.pool == "mean"
