@@ -157,8 +157,8 @@ def _soft_objective(probabilities: Tensor, targets: Tensor) -> Objective:
 def _schedule(spec: Teach, texts: int, probed: bool) -> Training:
     """With the epochs that `min_steps` needs.
 
-    A head that knows the classes already learns no faster than the rest, and words that few texts have stay beside those
-    that none has.
+    A head that knows the classes already learns no faster than the rest, and words that are in few texts stay beside
+    those that are in none.
     """
     training = spec.training
     steps = math.ceil(texts / training.batch_size)
